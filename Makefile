@@ -1,0 +1,95 @@
+# The one way in. `make demo` shows the main job, `make test` runs every test.
+# Everything a target needs beyond a Rust toolchain it installs from Debian itself.
+SHELL        := /bin/bash
+TARGET       ?= $(or $(CARGO_TARGET_DIR),target)
+HOST_TRIPLE  := $(shell rustc -vV | sed -n 's/^host: //p')
+MUSL_TRIPLE  := $(subst -gnu,-musl,$(HOST_TRIPLE))
+# The shim is static: musl when its target is installed, otherwise static glibc, never PIE.
+SHIM_TRIPLE  := $(if $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(MUSL_TRIPLE)),$(MUSL_TRIPLE),$(HOST_TRIPLE))
+SHIM_FLAGS   := -C target-feature=+crt-static -C relocation-model=static
+PREFIX       ?= /usr/local
+DESTDIR      ?=
+
+.PHONY: build shim build-debug demo test check fmt clippy deny lint unit e2e conformance bench install uninstall packages-demo packages-test packages-bench clean
+
+build: shim
+	cargo build --release --locked -p wharf-cli
+	install -d $(TARGET)/release
+	cp -f $(TARGET)/$(SHIM_TRIPLE)/tiny/wharf-shim $(TARGET)/release/wharf-shim.new
+	mv -f $(TARGET)/release/wharf-shim.new $(TARGET)/release/wharf-shim
+	ln -sfn wharf-shim $(TARGET)/release/wharf-runtime
+
+# Built in a cargo call of its own: its profile aborts on panic and it is linked statically.
+shim:
+	RUSTFLAGS="$(SHIM_FLAGS)" cargo build --locked --profile tiny --target $(SHIM_TRIPLE) -p wharf-shim --features server --bin wharf-shim
+
+build-debug: shim
+	cargo build --locked -p wharf-cli
+	install -d $(TARGET)/debug
+	cp -f $(TARGET)/$(SHIM_TRIPLE)/tiny/wharf-shim $(TARGET)/debug/wharf-shim.new
+	mv -f $(TARGET)/debug/wharf-shim.new $(TARGET)/debug/wharf-shim
+	ln -sfn wharf-shim $(TARGET)/debug/wharf-runtime
+
+demo: packages-demo build
+	demo/demo.sh $(TARGET)/release
+
+test: packages-test build-debug
+	WHARF_BIN=$(abspath $(TARGET))/debug/wharf WHARF_SHIM=$(abspath $(TARGET))/debug/wharf-shim .ci/test.sh
+
+check: fmt clippy deny lint unit
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --locked -q --workspace --all-targets --all-features -- -D warnings
+
+deny:
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check bans licenses sources; else echo "cargo-deny is not installed: licences and bans not checked (cargo install cargo-deny)"; fi
+
+lint:
+	cargo run --locked -q -p xtask -- deps
+	cargo run --locked -q -p xtask -- tidy
+
+unit:
+	cargo test --locked --workspace --lib --bins
+
+e2e: packages-test build-debug
+	WHARF_BIN=$(abspath $(TARGET))/debug/wharf WHARF_SHIM=$(abspath $(TARGET))/debug/wharf-shim cargo test --locked -p wharf-e2e
+
+# Suites that others wrote. ORACLE=DIR holds the program `oracle` with its transcripts;
+# SUITES=DIR holds built suites (see docs/conformance.md). Neither is part of this project.
+conformance: packages-test build
+	demo/conformance.sh $(TARGET)/release "$(ORACLE)" "$(SUITES)"
+
+bench: packages-bench build
+	python3 bench/bench.py --bin $(TARGET)/release $(BENCH)
+
+install: build
+	install -Dm755 $(TARGET)/release/wharf $(DESTDIR)$(PREFIX)/bin/wharf
+	install -Dm755 $(TARGET)/release/wharf-shim $(DESTDIR)$(PREFIX)/bin/wharf-shim
+	ln -sfn wharf-shim $(DESTDIR)$(PREFIX)/bin/wharf-runtime
+	install -Dm644 packaging/wharf.socket $(DESTDIR)/lib/systemd/system/wharf.socket
+	install -d $(DESTDIR)/lib/systemd/system
+	sed 's,@PREFIX@,$(PREFIX),g' packaging/wharf.service > $(DESTDIR)/lib/systemd/system/wharf.service
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d $(DESTDIR)$(PREFIX)/share/man/man1
+	$(TARGET)/release/wharf completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/wharf
+	$(TARGET)/release/wharf completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_wharf
+	$(TARGET)/release/wharf completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/wharf.fish
+	$(TARGET)/release/wharf man $(DESTDIR)$(PREFIX)/share/man/man1
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/wharf $(DESTDIR)$(PREFIX)/bin/wharf-shim $(DESTDIR)$(PREFIX)/bin/wharf-runtime
+	rm -f $(DESTDIR)/lib/systemd/system/wharf.socket $(DESTDIR)/lib/systemd/system/wharf.service
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/wharf $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_wharf $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/wharf.fish
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/wharf*.1
+
+packages-demo:
+	@packaging/apt.sh build-essential busybox-static docker-registry curl
+packages-test:
+	@packaging/apt.sh build-essential busybox-static docker-registry curl jq skopeo iproute2 nftables python3 docker-cli:docker.io
+packages-bench:
+	@packaging/apt.sh build-essential busybox-static docker-registry curl jq python3 docker.io podman runc crun mmdebstrap
+
+clean:
+	cargo clean
