@@ -1,0 +1,306 @@
+//! Where the controllers are mounted.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::CgroupError;
+
+/// Which interface the controllers speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// One hierarchy per controller or group of controllers (also "hybrid").
+    V1,
+    /// One hierarchy for all.
+    V2,
+}
+
+/// A controller of version 1; version 2 shows most of them under other names in one directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Controller {
+    /// Processor weight and bandwidth.
+    Cpu,
+    /// Processor accounting.
+    Cpuacct,
+    /// Which processors and nodes.
+    Cpuset,
+    /// Memory.
+    Memory,
+    /// Device access.
+    Devices,
+    /// Freezing.
+    Freezer,
+    /// Block devices.
+    Blkio,
+    /// Number of tasks.
+    Pids,
+    /// Huge pages.
+    Hugetlb,
+    /// Packet class.
+    NetCls,
+    /// Packet priority.
+    NetPrio,
+    /// Performance counters.
+    PerfEvent,
+    /// Remote direct memory access.
+    Rdma,
+    /// Scalar resources without a home.
+    Misc,
+}
+
+impl Controller {
+    /// Every controller, in the order in which they are set up.
+    pub const ALL: [Self; 14] = [
+        Self::Cpu,
+        Self::Cpuacct,
+        Self::Cpuset,
+        Self::Memory,
+        Self::Devices,
+        Self::Freezer,
+        Self::Blkio,
+        Self::Pids,
+        Self::Hugetlb,
+        Self::NetCls,
+        Self::NetPrio,
+        Self::PerfEvent,
+        Self::Rdma,
+        Self::Misc,
+    ];
+
+    /// The kernel's name on version 1.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cpuacct => "cpuacct",
+            Self::Cpuset => "cpuset",
+            Self::Memory => "memory",
+            Self::Devices => "devices",
+            Self::Freezer => "freezer",
+            Self::Blkio => "blkio",
+            Self::Pids => "pids",
+            Self::Hugetlb => "hugetlb",
+            Self::NetCls => "net_cls",
+            Self::NetPrio => "net_prio",
+            Self::PerfEvent => "perf_event",
+            Self::Rdma => "rdma",
+            Self::Misc => "misc",
+        }
+    }
+}
+
+/// The mounted hierarchies of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    version: Version,
+    /// v1: each mount with the controllers on it.
+    mounts: Vec<Mount>,
+    /// v2: the one mount (on hybrid hosts it exists beside `mounts` and is not used for limits).
+    unified: Option<PathBuf>,
+}
+
+/// One mounted v1 hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mount {
+    pub(crate) path: PathBuf,
+    pub(crate) controllers: Vec<Controller>,
+}
+
+impl Hierarchy {
+    /// Reads this process's mount table. Version 1 wins when any controller is mounted there.
+    ///
+    /// # Errors
+    /// [`CgroupError::Probe`] if the table cannot be read, [`CgroupError::NoHierarchy`] if there is none.
+    pub fn probe() -> Result<Self, CgroupError> {
+        let path = Path::new("/proc/self/mountinfo");
+        let table = std::fs::read_to_string(path).map_err(|source| CgroupError::Probe {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Self::parse_mountinfo(&table).ok_or(CgroupError::NoHierarchy)
+    }
+
+    /// A version 2 hierarchy rooted at a directory; also how tests build a fake one.
+    pub fn v2_at(root: impl Into<PathBuf>) -> Self {
+        Self {
+            version: Version::V2,
+            mounts: Vec::new(),
+            unified: Some(root.into()),
+        }
+    }
+
+    /// Version 1 hierarchies rooted at directories; also how tests build fake ones.
+    pub fn v1_at(mounts: impl IntoIterator<Item = (PathBuf, Vec<Controller>)>) -> Self {
+        let mounts = mounts
+            .into_iter()
+            .map(|(path, controllers)| Mount { path, controllers })
+            .collect();
+        Self {
+            version: Version::V1,
+            mounts,
+            unified: None,
+        }
+    }
+
+    /// The interface in use.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Directory of a v1 controller's hierarchy, or of the one v2 hierarchy.
+    pub fn mount_of(&self, controller: Controller) -> Option<&Path> {
+        match self.version {
+            Version::V2 => self.unified.as_deref(),
+            Version::V1 => self
+                .mounts
+                .iter()
+                .find(|mount| mount.controllers.contains(&controller))
+                .map(|m| m.path.as_path()),
+        }
+    }
+
+    /// The v2 mount: the hierarchy itself on version 2, the controller-less one on hybrid hosts.
+    pub fn unified(&self) -> Option<&Path> {
+        self.unified.as_deref()
+    }
+
+    /// Controllers mounted on version 1, for `/info` style reports.
+    pub fn has(&self, controller: Controller) -> bool {
+        match self.version {
+            Version::V1 => self.mount_of(controller).is_some(),
+            Version::V2 => self.v2_has(controller),
+        }
+    }
+
+    pub(crate) fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    fn v2_has(&self, controller: Controller) -> bool {
+        let name = match controller {
+            Controller::Blkio => "io",
+            Controller::Cpuacct | Controller::Freezer | Controller::Devices => return true,
+            Controller::NetCls | Controller::NetPrio => return false,
+            other => other.name(),
+        };
+        let Some(root) = &self.unified else { return false };
+        let listed = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+        listed.split_whitespace().any(|each| each == name)
+    }
+
+    /// Pure form of [`Hierarchy::probe`].
+    fn parse_mountinfo(table: &str) -> Option<Self> {
+        let mut mounts: Vec<Mount> = Vec::new();
+        let mut unified = None;
+        for line in table.lines() {
+            let Some((path, fstype, options)) = split_mount(line) else {
+                continue;
+            };
+            match fstype {
+                "cgroup2" if unified.is_none() => unified = Some(path),
+                "cgroup" => {
+                    let controllers = controllers_of(options);
+                    let known = |mount: &Mount| mount.controllers.iter().any(|each| controllers.contains(each));
+                    if !controllers.is_empty() && !mounts.iter().any(known) {
+                        mounts.push(Mount { path, controllers });
+                    }
+                }
+                _ => {}
+            }
+        }
+        match (mounts.is_empty(), &unified) {
+            (false, _) => Some(Self {
+                version: Version::V1,
+                mounts,
+                unified,
+            }),
+            (true, Some(_)) => Some(Self {
+                version: Version::V2,
+                mounts,
+                unified,
+            }),
+            (true, None) => None,
+        }
+    }
+}
+
+/// Mount point, file system type and super block options of one mountinfo line.
+fn split_mount(line: &str) -> Option<(PathBuf, &str, &str)> {
+    let (head, tail) = line.split_once(" - ")?;
+    let point = head.split(' ').nth(4)?;
+    let mut tail = tail.split(' ');
+    let fstype = tail.next()?;
+    let options = tail.nth(1)?;
+    Some((PathBuf::from(unescape_octal(point)), fstype, options))
+}
+
+/// Undoes the kernel's `\040` style escapes.
+fn unescape_octal(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let digits = tail.get(..3).and_then(|d| std::str::from_utf8(d).ok());
+        match digits.and_then(|d| u8::from_str_radix(d, 8).ok()) {
+            Some(byte) if first == b'\\' => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn controllers_of(options: &str) -> Vec<Controller> {
+    let named = |option: &str| {
+        Controller::ALL
+            .into_iter()
+            .find(|controller| controller.name() == option)
+    };
+    options.split(',').filter_map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:4 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn hybrid_hosts_are_version_1_with_the_unified_mount_known() {
+        let found = Hierarchy::parse_mountinfo(HYBRID).expect("a hierarchy");
+        assert_eq!(found.version(), Version::V1);
+        assert_eq!(
+            found.mount_of(Controller::Cpuacct),
+            Some(Path::new("/sys/fs/cgroup/cpu,cpuacct"))
+        );
+        assert_eq!(
+            found.mount_of(Controller::Memory),
+            Some(Path::new("/sys/fs/cgroup/memory"))
+        );
+        assert_eq!(found.mount_of(Controller::Pids), None);
+        assert_eq!(found.unified(), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(found.mounts().len(), 2);
+    }
+
+    #[test]
+    fn a_lone_cgroup2_mount_is_version_2() {
+        let line = "41 31 0:38 / /sys/fs/cg\\040two rw - cgroup2 cgroup2 rw,nsdelegate";
+        let found = Hierarchy::parse_mountinfo(line).expect("a hierarchy");
+        assert_eq!(found, Hierarchy::v2_at("/sys/fs/cg two"));
+    }
+
+    #[test]
+    fn no_cgroup_mount_is_no_hierarchy() {
+        assert_eq!(
+            Hierarchy::parse_mountinfo("31 23 0:28 / / rw - ext4 /dev/sda rw\nrubbish"),
+            None
+        );
+    }
+}
