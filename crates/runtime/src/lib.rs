@@ -1,1 +1,31 @@
-//! runtime
+//! The OCI runtime: from a bundle to an isolated process.
+//!
+//! ```text
+//! create: plan -> cgroups -> clone3 -> [init: mounts, pivot, rights] -> waiting
+//! start:  "go" -> [init: seccomp, execve]  -> running (or the error of execve)
+//! exec:   clone -> setns through a pidfd -> cgroup -> rights -> execve
+//! ```
+//!
+//! It is synchronous, starts no thread and no helper program, and must be
+//! called from a process with a single thread: the child of `clone3` goes on
+//! in a copy of the caller's memory.
+//!
+//! It owns the life of one process tree; it does not own stdio pumping,
+//! logs, images or networks.
+
+#![allow(clippy::todo)]
+
+pub mod cli;
+pub mod error;
+pub mod request;
+pub mod seccomp;
+pub mod spec;
+
+mod create;
+mod exec;
+
+pub use create::{Created, create};
+pub use error::{ErrorKind, RuntimeError};
+pub use exec::{ExecProcess, exec};
+pub use request::{CreateRequest, ExecRequest, ExecTarget, Fallbacks, Gate, Rootfs, Stdio};
+pub use wharf_cgroup::Cgroup;

@@ -1,1 +1,20 @@
-//! sys
+//! Typed, safe wrappers over the Linux kernel, and the only crate with
+//! `unsafe`. What rustix already wraps is used through rustix; here is what
+//! it lacks, and what must be put together with care: resolution of hostile
+//! paths, cloning, spawning, joining namespaces, passing descriptors.
+//!
+//! Errors are plain [`Errno`]s: the caller knows what it was doing to what.
+//!
+//! It owns no policy and keeps no state.
+#![allow(unsafe_code)]
+
+mod raw;
+
+pub mod bpf;
+pub mod caps;
+pub mod clone;
+pub mod fd;
+pub mod fdpass;
+pub mod keyring;
+
+pub use rustix::io::{Errno, Result};

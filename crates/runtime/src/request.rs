@@ -1,0 +1,142 @@
+//! What callers ask for.
+
+use crate::spec::{Process, Spec};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use wharf_cgroup::Cgroup;
+
+/// Where the root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rootfs {
+    /// A directory, used as it is.
+    Directory(PathBuf),
+    /// An overlay, mounted in the container's mount namespace only.
+    Overlay {
+        /// Read-only layers, topmost first.
+        lower: Vec<PathBuf>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// Scratch space of the overlay, on the file system of `upper`.
+        work: PathBuf,
+    },
+}
+
+/// Standard streams of a new process.
+#[derive(Debug)]
+pub enum Stdio {
+    /// The caller's own.
+    Inherit,
+    /// A pseudo terminal of the container; its master side comes back with
+    /// the created process. Implied by `process.terminal`.
+    Terminal,
+    /// These descriptors.
+    Fds {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+}
+
+/// How init learns that it may go on to the program.
+#[derive(Debug)]
+pub enum Gate {
+    /// Through [`crate::Created::start`], in the same process.
+    Channel,
+    /// Through a connection to this listening socket, from another process.
+    Socket(OwnedFd),
+}
+
+/// Old kernels' ways, forced by tests on new kernels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fallbacks {
+    /// mount(2) instead of fsopen, open_tree and move_mount.
+    pub classic_mounts: bool,
+    /// Step-by-step resolution instead of openat2.
+    pub no_openat2: bool,
+    /// clone(2) instead of clone3.
+    pub classic_clone: bool,
+}
+
+/// A container to create.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// Its id.
+    pub id: String,
+    /// Directory of the bundle; relative paths of the spec start there.
+    pub bundle: PathBuf,
+    /// The configuration.
+    pub spec: Spec,
+    /// The root file system; overrides `root.path`.
+    pub rootfs: Rootfs,
+    /// Docker's `-u` syntax (`name|uid[:group|gid]`), looked up in the
+    /// container's own passwd and group; overrides `process.user`.
+    pub user: Option<String>,
+    /// More supplementary groups, names or ids.
+    pub group_add: Vec<String>,
+    /// Standard streams.
+    pub stdio: Stdio,
+    /// How many descriptors from 3 on the program inherits.
+    pub preserve_fds: u32,
+    /// How init is released.
+    pub gate: Gate,
+    /// Do not join a new session keyring.
+    pub no_new_keyring: bool,
+    /// Change the root by moving the mount instead of pivot_root (ramdisks).
+    pub no_pivot: bool,
+    /// Ways of old kernels.
+    pub fallbacks: Fallbacks,
+}
+
+impl CreateRequest {
+    /// A request with defaults for everything optional.
+    #[must_use]
+    pub fn new(id: impl Into<String>, bundle: impl Into<PathBuf>, spec: Spec, rootfs: Rootfs) -> Self {
+        Self {
+            id: id.into(),
+            bundle: bundle.into(),
+            spec,
+            rootfs,
+            user: None,
+            group_add: Vec::new(),
+            stdio: Stdio::Inherit,
+            preserve_fds: 0,
+            gate: Gate::Channel,
+            no_new_keyring: false,
+            no_pivot: false,
+            fallbacks: Fallbacks::default(),
+        }
+    }
+}
+
+/// The container an exec goes into.
+#[derive(Debug, Clone, Copy)]
+pub struct ExecTarget<'a> {
+    /// Its init.
+    pub pid: i32,
+    /// Its init, immune to reuse of the number.
+    pub pidfd: BorrowedFd<'a>,
+    /// Its cgroup, if it has one.
+    pub cgroup: Option<&'a Cgroup>,
+    /// The configuration it was created with.
+    pub spec: &'a Spec,
+}
+
+/// A process to start in a running container.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// The process; `capabilities: None` means the container's own sets.
+    pub process: Process,
+    /// As in [`CreateRequest::user`].
+    pub user: Option<String>,
+    /// More supplementary groups, names or ids.
+    pub group_add: Vec<String>,
+    /// Standard streams.
+    pub stdio: Stdio,
+    /// All capabilities and no seccomp filter, as `docker exec --privileged`.
+    pub privileged: bool,
+    /// How many descriptors from 3 on the program inherits.
+    pub preserve_fds: u32,
+}

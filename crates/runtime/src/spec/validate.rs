@@ -1,0 +1,1 @@
+//! Which field of a configuration is wrong.

@@ -1,0 +1,100 @@
+//! Descriptors: closing ranges, placing them at fixed numbers, /proc/self/fd.
+
+use crate::raw::syscall;
+use crate::{Errno, Result};
+use linux_raw_sys::general::{__NR_close_range, __NR_dup3};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Mark instead of close (linux/close_range.h).
+const CLOSE_RANGE_CLOEXEC: u32 = 4;
+
+/// Marks all descriptors from `first` on close-on-exec.
+///
+/// KERNEL(5.11): before, /proc/self/fd is walked.
+///
+/// # Errors
+/// When neither way works.
+pub fn set_cloexec_from(first: u32) -> Result<()> {
+    // SAFETY: marks descriptors only; no memory is passed.
+    let done = unsafe {
+        syscall(
+            __NR_close_range,
+            [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC as usize, 0, 0, 0],
+        )
+    };
+    match done {
+        Ok(_) => Ok(()),
+        Err(Errno::NOSYS | Errno::INVAL) => walk_cloexec_from(first),
+        Err(error) => Err(error),
+    }
+}
+
+fn walk_cloexec_from(first: u32) -> Result<()> {
+    let dir = rustix::fs::open(
+        c"/proc/self/fd",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    for entry in rustix::fs::Dir::read_from(&dir)? {
+        let entry = entry?;
+        let Some(number) = entry
+            .file_name()
+            .to_str()
+            .ok()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        if u32::try_from(number).is_ok_and(|n| n >= first) {
+            // SAFETY: the number was listed as open a moment ago, and this
+            // function is called where no other thread closes descriptors.
+            let fd = unsafe { BorrowedFd::borrow_raw(number) };
+            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes over a descriptor inherited under a fixed number.
+///
+/// Returns none when nothing is open there. The caller asserts that the
+/// number was handed to this process for it to own, once.
+#[must_use]
+pub fn take_inherited(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: borrowed only to ask whether it is open.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_getfd(fd).ok()?;
+    // SAFETY: it is open, and by contract nobody else in this process owns it.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Borrows an inherited descriptor by its number, if it is open.
+#[must_use]
+pub fn borrow_inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: inherited descriptors stay open unless someone takes them over.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_getfd(fd).ok().map(|_| fd)
+}
+
+/// Makes `target` a copy of `fd` that survives execve. What was open at
+/// `target` is closed.
+///
+/// # Errors
+/// As dup3(2).
+pub fn place(fd: impl AsFd, target: RawFd) -> Result<()> {
+    let fd = fd.as_fd();
+    if fd.as_raw_fd() == target {
+        return rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty());
+    }
+    let (from, to) = (crate::raw::fd_arg(fd.as_raw_fd()), crate::raw::fd_arg(target));
+    // SAFETY: numbers only; called where a process arranges the descriptors
+    // of a program it is about to execute, so no owner of `target` remains.
+    unsafe { syscall(__NR_dup3, [from, to, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// The path under which the kernel reaches what `fd` refers to.
+#[must_use]
+pub fn proc_path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
