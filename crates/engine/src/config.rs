@@ -1,0 +1,79 @@
+//! What an engine is started with.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+
+/// Parameters of one engine instance; nothing else is global.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Data that outlives the machine's boot (`/var/lib/wharf`).
+    pub root: PathBuf,
+    /// Sockets, shims, namespaces (`/run/wharf`).
+    pub run: PathBuf,
+    /// Name in the kernel: cgroup parent, bridge, nft table.
+    pub instance: String,
+    /// The static `wharf-shim` binary.
+    pub shim_binary: PathBuf,
+    /// Registries spoken to over http or with unverified TLS: `host:port` or CIDR.
+    pub insecure_registries: Vec<String>,
+    /// Further OCI runtimes by name.
+    pub runtimes: BTreeMap<String, PathBuf>,
+    /// Process limit of containers that ask for none; -1 is unlimited.
+    pub default_pids_limit: i64,
+    /// Log rotation of containers that ask for none: bytes per file and number of files.
+    pub default_log_size: u64,
+    /// See `default_log_size`.
+    pub default_log_files: u32,
+    /// Labels of the engine itself (`info`).
+    pub labels: Vec<String>,
+}
+
+impl Config {
+    /// A configuration with the product's defaults for everything but the places.
+    pub fn new(
+        root: impl Into<PathBuf>,
+        run: impl Into<PathBuf>,
+        instance: impl Into<String>,
+        shim_binary: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            root: root.into(),
+            run: run.into(),
+            instance: instance.into(),
+            shim_binary: shim_binary.into(),
+            insecure_registries: Vec::new(),
+            runtimes: BTreeMap::new(),
+            default_pids_limit: 4096,
+            default_log_size: 16 << 20,
+            default_log_files: 3,
+            labels: Vec::new(),
+        }
+    }
+
+    /// Refuses what cannot work, before anything is touched.
+    pub fn validate(&self) -> Result<()> {
+        let name_ok = !self.instance.is_empty()
+            && self.instance.len() <= 14
+            && self
+                .instance
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && self.instance.as_bytes()[0].is_ascii_alphabetic();
+        if !name_ok {
+            return Err(Error::invalid(format!(
+                "invalid instance name {:?}: 1 to 14 letters, digits, '-' or '_', a letter first",
+                self.instance
+            )));
+        }
+        for (what, path) in [("root", &self.root), ("run", &self.run)] {
+            if !path.is_absolute() {
+                return Err(Error::invalid(format!(
+                    "the {what} directory must be an absolute path, not {}",
+                    path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+}

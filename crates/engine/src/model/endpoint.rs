@@ -1,0 +1,72 @@
+//! A container's place on a network.
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::NetworkId;
+
+/// What was asked for a container on a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndpointSettings {
+    /// Fixed addresses.
+    pub ipam: Option<EndpointIpam>,
+    /// `container:alias`.
+    pub links: Option<Vec<String>>,
+    /// Fixed MAC address; empty means any.
+    pub mac_address: String,
+    /// Further names on this network.
+    pub aliases: Option<Vec<String>>,
+    /// For the driver.
+    pub driver_opts: Option<BTreeMap<String, String>>,
+    /// Which network gives the default route: the highest.
+    pub gw_priority: i64,
+}
+
+/// Fixed addresses of an endpoint; empty texts mean any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndpointIpam {
+    /// IPv4.
+    pub ipv4_address: String,
+    /// IPv6.
+    pub ipv6_address: String,
+    /// Link-local addresses.
+    pub link_local_ips: Option<Vec<String>>,
+}
+
+/// An endpoint as kept: what was asked and, while the container has its network, what it got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndpointRecord {
+    /// The network's name at connect (`bridge`, `host`, `none` too).
+    pub network_name: String,
+    /// The network; empty until resolved at start.
+    pub network_id: NetworkId,
+    /// What was asked.
+    pub settings: EndpointSettings,
+    /// Names that resolve to it.
+    pub dns_names: Vec<String>,
+    /// What it has; `None` while the container is not running.
+    pub live: Option<LiveEndpoint>,
+}
+
+/// What an endpoint of a running container has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveEndpoint {
+    /// 64 hexadecimal digits.
+    pub endpoint_id: String,
+    /// Interface name inside the container.
+    pub ifname: String,
+    /// Hardware address, `aa:bb:..`; empty for host and none.
+    pub mac_address: String,
+    /// IPv4 address and its prefix length.
+    pub ipv4: Option<(IpAddr, u8)>,
+    /// IPv4 gateway.
+    pub gateway: Option<IpAddr>,
+    /// IPv6 address and its prefix length.
+    pub ipv6: Option<(IpAddr, u8)>,
+    /// IPv6 gateway.
+    pub ipv6_gateway: Option<IpAddr>,
+}
