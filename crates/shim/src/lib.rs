@@ -1,1 +1,29 @@
-//! shim
+//! The keeper of one container: its standard streams, its log, its exit status, its execs.
+//!
+//! Owns: the `wharf-shim` process (feature `server`), the protocol between engine and shim, the
+//! log files (writer and reader) and the engine's client (feature `client`). Does not own: how a
+//! container is made (the runtime crate) nor why (the engine).
+//!
+//! ```text
+//! engine                     wharf-shim (one per container)          container
+//!   | spawn, plan by fd         |                                       |
+//!   |-------------------------->| create in-process                     |
+//!   |<------- created(pid) -----|------------------------------------->| init waits
+//!   |-------- start ----------->|------------------------------------->| exec
+//!   |-------- attach + fd ----->| frames stdout/stderr to the client <--|
+//!   |   (engine may die)        | log file, exit file                   |
+//!   |-- connect, state -------->|                                       |
+//!   |<------- exited -----------|                                       x
+//!   |-- acknowledge ----------->| removes its directory, ends
+//!
+//! <run>/shims/<id>/   sock   control socket
+//!                     pid    "<pid> <start time in ticks>" of the shim
+//!                     exit   JSON, written once, kept until acknowledged
+//!                     exec-<exec id>.exit   the same for each exec
+//! ```
+
+#[cfg(feature = "client")]
+pub mod client;
+pub mod log;
+pub mod plan;
+pub mod protocol;
