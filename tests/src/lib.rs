@@ -1,1 +1,1 @@
-//! End-to-end tests live in `tests/tests`; this crate has no code of its own.
+//! End-to-end tests live in `tests/e2e`, driven by real clients; this crate has no code of its own.

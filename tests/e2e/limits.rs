@@ -1,0 +1,89 @@
+//! Limits, each shown by its effect inside a container.
+
+use wharf_testkit::Sandbox;
+
+#[test]
+fn a_container_past_its_memory_is_killed_and_says_so() {
+    let s = Sandbox::with_busybox();
+    let hog = "x=a; while :; do x=$x$x; done";
+    let out = s.docker(&[
+        "run",
+        "--name",
+        "hog",
+        "--memory",
+        "16m",
+        "--memory-swap",
+        "16m",
+        "busybox",
+        "sh",
+        "-c",
+        hog,
+    ]);
+    assert_eq!(out.code, 137, "{out}");
+    assert_eq!(
+        s.docker(&["inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "hog"])
+            .ok(),
+        "true 137"
+    );
+    let events = s.docker(&[
+        "events",
+        "--since",
+        "1m",
+        "--until",
+        "0s",
+        "--filter",
+        "event=oom",
+        "--format",
+        "{{.Action}}",
+    ]);
+    assert_eq!(events.ok(), "oom");
+}
+
+#[test]
+fn no_more_processes_than_allowed() {
+    let s = Sandbox::with_busybox();
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done; wait";
+    let out = s.docker(&["run", "--rm", "--pids-limit", "5", "busybox", "sh", "-c", script]);
+    assert!(out.stderr.contains("can't fork"), "{out}");
+}
+
+#[test]
+fn half_a_cpu_is_half_a_cpu() {
+    let s = Sandbox::with_busybox();
+    let script = "end=$(($(date +%s)+2)); while [ $(date +%s) -lt $end ]; do :; done; cat /sys/fs/cgroup/cpu/cpu.stat /sys/fs/cgroup/cpu.stat 2>/dev/null";
+    let out = s.docker(&["run", "--rm", "--cpus", "0.2", "busybox", "sh", "-c", script]);
+    let throttled = out
+        .ok()
+        .lines()
+        .find_map(|l| l.strip_prefix("nr_throttled "))
+        .and_then(|n| n.parse::<u64>().ok());
+    assert!(throttled.is_some_and(|n| n > 3), "{out}");
+}
+
+#[test]
+fn a_limit_changes_while_the_container_runs() {
+    let s = Sandbox::with_busybox();
+    s.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "u",
+        "--memory",
+        "64m",
+        "--memory-swap",
+        "64m",
+        "busybox",
+        "sleep",
+        "60",
+    ])
+    .ok();
+    let seen = || {
+        s.docker(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "u"])
+            .ok()
+            .to_owned()
+    };
+    assert!(seen().ends_with("/ 64MiB"), "{}", seen());
+    s.docker(&["update", "--memory", "96m", "--memory-swap", "96m", "u"])
+        .ok();
+    assert!(seen().ends_with("/ 96MiB"), "{}", seen());
+}

@@ -1,0 +1,17 @@
+//! End-to-end tests: a private engine each, driven by the unmodified `docker` CLI, our own CLI and raw HTTP.
+//!
+//! Reading order: lifecycle, run, streams, limits, images, build, network, storage, cli, bad_input, survival, reset.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod build;
+mod cli;
+mod images;
+mod lifecycle;
+mod limits;
+mod network;
+mod reset;
+mod run;
+mod storage;
+mod streams;
+mod survival;

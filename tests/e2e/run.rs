@@ -1,0 +1,175 @@
+//! What a container sees and is, by the flags of `docker run`.
+
+use wharf_testkit::Sandbox;
+
+#[test]
+fn the_process_gets_what_the_flags_say() {
+    let s = Sandbox::with_busybox();
+    let run = |flags: &[&str], script: &str| {
+        let args = [&["run", "--rm"], flags, &["busybox", "sh", "-c", script]].concat();
+        s.docker(&args).ok().to_owned()
+    };
+    let table: &[(&[&str], &str, &str)] = &[
+        (&["-e", "A=1", "-e", "B=two words"], "echo $A $B", "1 two words"),
+        (&["-w", "/var/www"], "pwd", "/var/www"),
+        (&["-w", "/not/yet/there"], "pwd", "/not/yet/there"),
+        (&["-u", "www-data"], "id -u; id -g; id -G", "33\n33\n33 100"),
+        (&["-u", "12:34"], "id -u; id -g", "12\n34"),
+        (&["-h", "box"], "hostname", "box"),
+        (&["--read-only"], "touch /x 2>/dev/null || echo refused", "refused"),
+        (
+            &["--tmpfs", "/scratch:size=1m"],
+            "grep -c ' /scratch tmpfs ' /proc/mounts",
+            "1",
+        ),
+        (
+            &["--shm-size", "2m"],
+            "df -k /dev/shm | tail -1 | awk '{print $2}'",
+            "2048",
+        ),
+        (
+            &["--cap-drop", "ALL"],
+            "grep CapEff /proc/self/status",
+            "CapEff:\t0000000000000000",
+        ),
+        (
+            &["--cap-drop", "ALL", "--cap-add", "CHOWN"],
+            "grep CapEff /proc/self/status",
+            "CapEff:\t0000000000000001",
+        ),
+        (
+            &["--security-opt", "no-new-privileges"],
+            "grep NoNewPrivs /proc/self/status",
+            "NoNewPrivs:\t1",
+        ),
+        (&[], "grep Seccomp: /proc/self/status", "Seccomp:\t2"),
+        (
+            &["--security-opt", "seccomp=unconfined"],
+            "grep Seccomp: /proc/self/status",
+            "Seccomp:\t0",
+        ),
+        (&["--ulimit", "nofile=100:200"], "ulimit -n; ulimit -Hn", "100\n200"),
+        (
+            &["--sysctl", "net.ipv4.ip_forward=1"],
+            "cat /proc/sys/net/ipv4/ip_forward",
+            "1",
+        ),
+        (&["--entrypoint", "/bin/echo"], "x", "-c x"),
+        (&["--network", "none"], "ls /sys/class/net", "lo"),
+        (&["--pid", "host"], "[ $$ -gt 1 ] && echo host", "host"),
+        (&["--init"], "cat /proc/1/comm | grep -vc '^sh$'", "1"),
+    ];
+    for (flags, script, expected) in table {
+        assert_eq!(run(flags, script), *expected, "{flags:?}");
+    }
+    assert_eq!(run(&[], "echo $$"), "1");
+}
+
+#[test]
+fn kernel_files_are_masked_and_read_only() {
+    let s = Sandbox::with_busybox();
+    let script = "wc -c < /proc/kcore 2>/dev/null; echo 1 > /proc/sys/kernel/domainname 2>/dev/null || echo ro; ls /proc/scsi | wc -l";
+    let out = s.docker(&["run", "--rm", "busybox", "sh", "-c", script]);
+    assert_eq!(out.ok(), "0\nro\n0");
+    let privileged = s.docker(&[
+        "run",
+        "--rm",
+        "--privileged",
+        "busybox",
+        "sh",
+        "-c",
+        "mount -t tmpfs x /mnt 2>&1 || mkdir /mnt && mount -t tmpfs x /mnt && echo may",
+    ]);
+    assert!(privileged.ok().ends_with("may"), "{privileged}");
+}
+
+#[test]
+fn exit_codes_are_docker_s() {
+    let s = Sandbox::with_busybox();
+    let table: &[(&[&str], i32)] = &[
+        (&["true"], 0),
+        (&["sh", "-c", "exit 42"], 42),
+        (&["sh", "-c", "kill -9 $$"], 137),
+        (&["/no/such/file"], 127),
+        (&["no-such-command"], 127),
+        (&["/etc/passwd"], 126),
+        (&["/etc"], 126),
+    ];
+    for (command, code) in table {
+        let out = s.docker(&[&["run", "--rm", "busybox"], *command].concat());
+        assert_eq!(out.code, *code, "{out}");
+    }
+    assert_eq!(s.docker(&["ps", "-aq"]).ok(), "", "failed runs with --rm leave nothing");
+}
+
+#[test]
+fn namespaces_can_be_shared_with_another_container() {
+    let s = Sandbox::with_busybox();
+    s.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "first",
+        "--ipc",
+        "shareable",
+        "busybox",
+        "sleep",
+        "60",
+    ])
+    .ok();
+    let links = |name: &str, ns: &str| {
+        s.docker(&["exec", name, "readlink", &format!("/proc/1/ns/{ns}")])
+            .ok()
+            .to_owned()
+    };
+    s.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "second",
+        "--network",
+        "container:first",
+        "--ipc",
+        "container:first",
+        "busybox",
+        "sleep",
+        "60",
+    ])
+    .ok();
+    assert_eq!(links("first", "net"), links("second", "net"));
+    assert_eq!(links("first", "ipc"), links("second", "ipc"));
+    assert_ne!(links("first", "mnt"), links("second", "mnt"));
+}
+
+#[test]
+fn devices_are_docker_s_and_can_be_added() {
+    let s = Sandbox::with_busybox();
+    let listing = s.docker(&["run", "--rm", "busybox", "sh", "-c", "for d in null zero full random urandom tty; do [ -c /dev/$d ] || echo no $d; done; [ -c /dev/ptmx ] && ls -d /dev/fd /dev/stdin /dev/pts | wc -l"]);
+    assert_eq!(listing.ok(), "3");
+    assert_eq!(
+        s.docker(&[
+            "run",
+            "--rm",
+            "--device",
+            "/dev/fuse:/dev/mine",
+            "busybox",
+            "sh",
+            "-c",
+            "[ -c /dev/mine ] && echo there"
+        ])
+        .ok(),
+        "there"
+    );
+    let refused = s.docker(&[
+        "run",
+        "--rm",
+        "busybox",
+        "sh",
+        "-c",
+        "mknod /tmp/k c 1 1 && cat /tmp/k 2>&1 | head -c 200",
+    ]);
+    assert!(
+        refused.stdout.contains("not permitted") || refused.stderr.contains("not permitted"),
+        "{refused}"
+    );
+}

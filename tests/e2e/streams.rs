@@ -1,0 +1,226 @@
+//! Standard streams: attach, exec, logs, terminals.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use wharf_testkit::{Sandbox, run};
+
+/// Runs a shell line under a pseudo terminal of its own, as a person at a keyboard would.
+fn on_a_terminal(s: &Sandbox, line: &str, typed: &str) -> String {
+    let mut command = Command::new("script");
+    command
+        .args(["-qec", line, "/dev/null"])
+        .env("DOCKER_HOST", format!("unix://{}", s.socket().display()))
+        .env("TERM", "xterm");
+    run(&mut command, typed.as_bytes(), Duration::from_secs(30))
+        .unwrap()
+        .stdout
+}
+
+#[test]
+fn stdin_flows_in_and_both_outputs_stay_apart() {
+    let s = Sandbox::with_busybox();
+    let out = s.docker_fed(
+        &["run", "-i", "--rm", "busybox", "sh", "-c", "cat; echo err >&2"],
+        b"one\ntwo\n",
+    );
+    assert_eq!((out.ok(), out.stderr.trim()), ("one\ntwo", "err"));
+}
+
+#[test]
+fn a_megabyte_goes_through_unharmed() {
+    let s = Sandbox::with_busybox();
+    let data = (0..200_000).map(|i| format!("{i}\n")).collect::<String>();
+    let out = s.docker_fed(&["run", "-i", "--rm", "busybox", "cat"], data.as_bytes());
+    assert_eq!(out.code, 0);
+    assert!(out.stdout == data, "{} bytes of {}", out.stdout.len(), data.len());
+}
+
+#[test]
+fn a_terminal_is_a_terminal_with_its_size() {
+    let s = Sandbox::with_busybox();
+    let seen = on_a_terminal(
+        &s,
+        "stty rows 33 cols 77; docker run -it --rm busybox sh -c 'tty; sleep 0.3; stty size'",
+        "",
+    );
+    assert!(seen.contains("/dev/pts/0") && seen.contains("33 77"), "{seen}");
+}
+
+#[test]
+fn exec_runs_beside_and_answers_with_its_code() {
+    let s = Sandbox::with_busybox();
+    s.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "x",
+        "-e",
+        "FROM=container",
+        "busybox",
+        "sleep",
+        "60",
+    ])
+    .ok();
+    assert_eq!(
+        s.docker(&[
+            "exec",
+            "-e",
+            "MORE=1",
+            "-w",
+            "/tmp",
+            "-u",
+            "33",
+            "x",
+            "sh",
+            "-c",
+            "echo $FROM $MORE $PWD $(id -u)"
+        ])
+        .ok(),
+        "container 1 /tmp 33"
+    );
+    assert_eq!(s.docker(&["exec", "x", "sh", "-c", "exit 7"]).code, 7);
+    assert_eq!(s.docker(&["exec", "x", "nothing-here"]).code, 127);
+    assert_eq!(s.docker_fed(&["exec", "-i", "x", "cat"], b"fed").ok(), "fed");
+    let seen = on_a_terminal(&s, "docker exec -it x tty", "");
+    assert!(seen.contains("/dev/pts/"), "{seen}");
+    s.docker(&["exec", "-d", "x", "touch", "/tmp/detached"]).ok();
+    s.eventually(Duration::from_secs(5), "the detached exec ran", || {
+        s.docker(&["exec", "x", "ls", "/tmp/detached"]).code == 0
+    });
+}
+
+#[test]
+fn several_clients_attach_at_once() {
+    let s = Sandbox::with_busybox();
+    s.docker(&[
+        "run",
+        "-di",
+        "--name",
+        "a",
+        "busybox",
+        "sh",
+        "-c",
+        "read go; i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); done",
+    ])
+    .ok();
+    let mut readers: Vec<_> = (0..3)
+        .map(|_| {
+            s.docker_command()
+                .args(["attach", "--no-stdin", "a"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let attached = || {
+        s.docker(&[
+            "events",
+            "--since",
+            "1m",
+            "--until",
+            "0s",
+            "--filter",
+            "event=attach",
+            "--format",
+            "{{.Action}}",
+        ])
+        .ok()
+        .lines()
+        .count()
+    };
+    s.eventually(Duration::from_secs(10), "three attached", || attached() >= 3);
+    s.docker_fed(&["attach", "a"], b"go\n");
+    for reader in &mut readers {
+        let mut text = String::new();
+        reader.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        reader.wait().unwrap();
+        assert_eq!(text.lines().count(), 100, "{text}");
+    }
+}
+
+#[test]
+fn logs_tail_since_and_follow() {
+    let s = Sandbox::with_busybox();
+    s.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "l",
+        "busybox",
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5; do echo out $i; done; echo bad >&2; sleep 0.5; echo last",
+    ])
+    .ok();
+    s.eventually(Duration::from_secs(5), "five lines", || {
+        s.docker(&["logs", "l"]).stdout.lines().count() >= 5
+    });
+    let mut follower = s
+        .docker_command()
+        .args(["logs", "-f", "--tail", "0", "l"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "last");
+    assert!(lines.next().is_none(), "the follower ends with the container");
+    follower.wait().unwrap();
+    assert_eq!(s.docker(&["logs", "--tail", "2", "l"]).stdout, "last\n");
+    assert_eq!(s.docker(&["logs", "l"]).stderr, "bad\n");
+    let stamped = s.docker(&["logs", "-t", "l"]);
+    assert!(
+        stamped
+            .ok()
+            .lines()
+            .all(|l| l.split(' ').next().is_some_and(|t| t.len() == 30 && t.ends_with('Z'))),
+        "{stamped}"
+    );
+}
+
+#[test]
+fn detach_keys_leave_the_container_running() {
+    let s = Sandbox::with_busybox();
+    let mut command = Command::new("script");
+    command
+        .args(["-qec", "docker run -it --name d busybox sh", "/dev/null"])
+        .env("DOCKER_HOST", format!("unix://{}", s.socket().display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let running = || s.docker(&["inspect", "-f", "{{.State.Running}}", "d"]).stdout.trim() == "true";
+    s.eventually(Duration::from_secs(10), "it runs", running);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"\x10\x11").unwrap();
+    stdin.flush().unwrap();
+    s.eventually(Duration::from_secs(10), "the client detached", || {
+        matches!(child.try_wait(), Ok(Some(_)))
+    });
+    assert!(running());
+}
+
+#[test]
+fn logs_are_bounded_by_default_options() {
+    let s = Sandbox::with_busybox();
+    let flags = ["--log-opt", "max-size=64k", "--log-opt", "max-file=2"];
+    let script = "i=0; while [ $i -lt 20000 ]; do echo 0123456789012345678901234567890123456789 $i; i=$((i+1)); done";
+    s.docker(
+        &[
+            &["run", "--name", "flood"][..],
+            &flags,
+            &["busybox", "sh", "-c", script],
+        ]
+        .concat(),
+    );
+    let dir = s
+        .root()
+        .join("containers")
+        .join(s.docker(&["inspect", "-f", "{{.Id}}", "flood"]).ok())
+        .join("logs");
+    let used: u64 = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(used < 200_000, "{used} bytes of log");
+    assert!(s.docker(&["logs", "--tail", "1", "flood"]).ok().ends_with(" 19999"));
+}
