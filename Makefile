@@ -60,7 +60,7 @@ e2e: packages-test build-debug
 # Suites that others wrote. ORACLE=DIR holds the program `oracle` with its transcripts;
 # SUITES=DIR holds built suites (see docs/conformance.md). Neither is part of this project.
 conformance: packages-test build
-	demo/conformance.sh $(TARGET)/release "$(ORACLE)" "$(SUITES)"
+	tests/conformance/run.sh $(TARGET)/release "$(ORACLE)" "$(SUITES)"
 
 bench: packages-bench build
 	python3 bench/bench.py --bin $(TARGET)/release $(BENCH)
@@ -85,7 +85,7 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/wharf*.1
 
 packages-demo:
-	@packaging/apt.sh build-essential busybox-static docker-registry curl
+	@packaging/apt.sh build-essential busybox-static docker-registry curl nftables procps
 packages-test:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq skopeo iproute2 nftables python3 docker-cli:docker.io
 packages-bench:

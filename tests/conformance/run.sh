@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# conformance.sh BINARIES ORACLE SUITES: runs judges that others wrote against a private engine.
+#   ORACLE  folder with the program `oracle` (transcripts recorded from Docker), or empty
+#   SUITES  folder with built suites, or empty; what is not there is listed as not run
+set -uo pipefail
+bin=$(cd "$1" && pwd); oracle=${2:-} suites=${3:-}
+dir=$(mktemp -d /tmp/wharf-conformance-XXXXXX); instance=wconf$$
+unset DOCKER_HOST WHARF_HOST
+failed=0
+"$bin/wharf" daemon --root "$dir/root" --run "$dir/run" --instance $instance >"$dir/engine.log" 2>&1 & engine=$!
+trap 'kill $engine 2>/dev/null; wait $engine 2>/dev/null; "$bin/wharf" system reset --force --root "$dir/root" --run "$dir/run" --instance $instance >/dev/null; rm -rf --one-file-system "$dir"' EXIT
+for _ in $(seq 200); do curl -s --unix-socket "$dir/run/wharf.sock" http://wharf/_ping >/dev/null && break; sleep 0.05; done
+
+if [ -x "$oracle/oracle" ]; then
+  echo "== Docker transcripts"
+  "$oracle/oracle" "$dir/run/wharf.sock" || failed=1
+else
+  echo "== Docker transcripts: not run (ORACLE=DIR names no folder with the program oracle)"
+fi
+[ -n "$suites" ] || echo "== other suites: not run (SUITES=DIR is not given)"
+exit $failed
