@@ -15,7 +15,6 @@ mod mount;
 mod network;
 mod progress;
 mod stats;
-mod strings;
 mod system;
 mod volume;
 
@@ -34,7 +33,6 @@ pub use mount::*;
 pub use network::*;
 pub use progress::*;
 pub use stats::*;
-pub use strings::*;
 pub use system::*;
 pub use volume::*;
 

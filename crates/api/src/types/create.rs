@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{EndpointSettings, HostConfig, OneOrMany, StringMap, StringSet};
+use super::{EndpointSettings, HostConfig, StringMap, StringSet};
 
 wire! {
     /// The portable part of a container: what its image may also set.
@@ -18,13 +18,13 @@ wire! {
         open_stdin: bool = "OpenStdin",
         stdin_once: bool = "StdinOnce",
         env: Option<Vec<String>> = "Env",
-        cmd: Option<OneOrMany> = "Cmd",
+        cmd: Option<Vec<String>> = "Cmd",
         healthcheck: Option<HealthConfig> = "Healthcheck" omitempty,
         args_escaped: bool = "ArgsEscaped" omitempty,
         image: String = "Image",
         volumes: Option<StringSet> = "Volumes",
         working_dir: String = "WorkingDir",
-        entrypoint: Option<OneOrMany> = "Entrypoint",
+        entrypoint: Option<Vec<String>> = "Entrypoint",
         network_disabled: bool = "NetworkDisabled" omitempty,
         /// Deprecated since 1.44 in favour of the endpoint's address.
         mac_address: String = "MacAddress" omitempty,

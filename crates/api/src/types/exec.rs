@@ -1,7 +1,5 @@
 //! Commands run inside running containers.
 
-use super::OneOrMany;
-
 wire! {
     /// `POST /containers/{id}/exec`.
     pub struct ExecCreateRequest {
@@ -16,7 +14,7 @@ wire! {
         detach_keys: String = "DetachKeys",
         env: Option<Vec<String>> = "Env",
         working_dir: String = "WorkingDir",
-        cmd: Option<OneOrMany> = "Cmd",
+        cmd: Option<Vec<String>> = "Cmd",
     }
 
     /// `POST /exec/{id}/start`.

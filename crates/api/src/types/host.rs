@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Mount, OneOrMany, StringMap};
+use super::{Mount, StringMap};
 
 /// Published ports by container port, `"80/tcp"`. `null` means exposed and not published.
 pub type PortMap = BTreeMap<String, Option<Vec<PortBinding>>>;
@@ -61,8 +61,8 @@ wire! {
         /// Height, width.
         console_size: [u32; 2] = "ConsoleSize",
         annotations: StringMap = "Annotations" omitempty,
-        cap_add: Option<OneOrMany> = "CapAdd",
-        cap_drop: Option<OneOrMany> = "CapDrop",
+        cap_add: Option<Vec<String>> = "CapAdd",
+        cap_drop: Option<Vec<String>> = "CapDrop",
         cgroupns_mode: String = "CgroupnsMode",
         dns: Option<Vec<String>> = "Dns",
         dns_options: Option<Vec<String>> = "DnsOptions",

@@ -1,6 +1,6 @@
 //! Images: inspect, lists, history, removal.
 
-use super::{ContainerConfig, DriverData, HealthConfig, OneOrMany, StringMap, StringSet};
+use super::{ContainerConfig, DriverData, HealthConfig, StringMap, StringSet};
 
 wire! {
     /// An OCI content descriptor.
@@ -56,12 +56,12 @@ wire! {
         user: String = "User",
         exposed_ports: StringSet = "ExposedPorts" omitempty,
         env: Option<Vec<String>> = "Env",
-        cmd: Option<OneOrMany> = "Cmd",
+        cmd: Option<Vec<String>> = "Cmd",
         healthcheck: Option<HealthConfig> = "Healthcheck" omitempty,
         args_escaped: bool = "ArgsEscaped" omitempty,
         volumes: Option<StringSet> = "Volumes",
         working_dir: String = "WorkingDir",
-        entrypoint: Option<OneOrMany> = "Entrypoint",
+        entrypoint: Option<Vec<String>> = "Entrypoint",
         on_build: Option<Vec<String>> = "OnBuild",
         labels: Option<StringMap> = "Labels",
         stop_signal: String = "StopSignal" omitempty,
