@@ -1,0 +1,349 @@
+#!/usr/bin/env python3
+"""The comparison with the peers installed on the machine, in one run, as a table of ratios.
+
+usage: bench.py --bin DIR [-k PATTERN] [--rounds N] [--json FILE] [--markdown FILE]
+  --bin       folder with wharf, wharf-shim and wharf-runtime
+  -k          only measurements whose name matches this regular expression
+  --rounds    repetitions of each quick measurement (default 15); the median counts
+Each engine runs privately: own root and run directory, all in one fresh network namespace, so that
+neither the host's firewall nor its bridges change. What is not installed is listed, not guessed.
+Exit 1 when a bar of BARS is missed."""
+import argparse, concurrent.futures, contextlib, gzip, hashlib, io, json, os, re, shutil, signal, socket
+import statistics, subprocess, sys, tarfile, tempfile, time, urllib.request
+
+# measurement -> (peer, our time or size may be at most this fraction of the peer's)
+BARS = {
+    'run --rm, network none': ('docker', 1 / 5),
+    'run --rm, bridge': ('docker', 1 / 5),
+    'pull 6 layers, 400 MB': ('docker', 1.0),
+}
+KEEPER_BAR_KB = 1024
+PACKAGES = [['gcc-12', 'cpp-12'], ['libllvm14'], ['git', 'perl-base', 'libperl5.36', 'perl-modules-5.36'], ['golang-1.19-go'],
+            ['python3.11-minimal', 'libpython3.11-stdlib', 'libicu72'], ['g++-12', 'libstdc++-12-dev', 'libboost1.74-dev', 'openjdk-17-jre-headless']]
+
+
+def sh(*args, **kw):
+    return subprocess.run(args, capture_output=True, text=True, **kw)
+
+
+def must(*args, **kw):
+    r = sh(*args, **kw)
+    if r.returncode:
+        raise RuntimeError(f"{' '.join(map(str, args))} exited {r.returncode}: {r.stderr[-2000:]}")
+    return r.stdout
+
+
+def pss_kb(pid):
+    with contextlib.suppress(OSError):
+        for line in open(f'/proc/{pid}/smaps_rollup'):
+            if line.startswith('Pss:'):
+                return int(line.split()[1])
+    return 0
+
+
+def pids_of(needle, also=''):
+    found = []
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        with contextlib.suppress(OSError):
+            line = open(f'/proc/{pid}/cmdline', 'rb').read().replace(b'\0', b' ').decode(errors='replace')
+            if needle in line and also in line and int(pid) != os.getpid():
+                found.append(int(pid))
+    return found
+
+
+class Engine:
+    """A peer: how its commands start, and where its processes are."""
+    def __init__(self, name, cli, env=None, process=None, keeper=None):
+        self.name, self.cli, self.env, self.process, self.keeper = name, cli, dict(os.environ, **(env or {})), process, keeper
+
+    def do(self, *args):
+        r = sh(*self.cli, *args, env=self.env)
+        if r.returncode:
+            raise RuntimeError(f"{self.name} {' '.join(args)} exited {r.returncode}: {r.stderr[-1000:]}")
+        return r.stdout
+
+    def stop(self):
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(20)
+            self.process.kill()
+
+
+def wait_socket(path, seconds=30):
+    end = time.time() + seconds
+    while time.time() < end:
+        with contextlib.suppress(OSError):
+            s = socket.socket(socket.AF_UNIX); s.connect(path)
+            s.sendall(b'GET /_ping HTTP/1.0\r\n\r\n')
+            if b'200' in s.recv(64):
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f'nothing answers on {path}')
+
+
+def start_wharf(bin_dir, base, log):
+    root, run = f'{base}/wharf', f'{base}/wharf-run'
+    p = subprocess.Popen([f'{bin_dir}/wharf', 'daemon', '--root', root, '--run', run, '--instance', f'wb{os.getpid()}'], stdout=log, stderr=log)
+    wait_socket(f'{run}/wharf.sock')
+    return Engine('wharf', [f'{bin_dir}/wharf'], {'WHARF_HOST': f'unix://{run}/wharf.sock'}, p, ('wharf-shim', run))
+
+
+def start_docker(base, log):
+    if not shutil.which('dockerd') or not shutil.which('docker'):
+        return None
+    sock = f'{base}/docker.sock'
+    p = subprocess.Popen(['dockerd', '--data-root', f'{base}/docker', '--exec-root', f'{base}/docker-run', '-H', f'unix://{sock}', '--pidfile', f'{base}/docker.pid'], stdout=log, stderr=log)
+    wait_socket(sock, 60)
+    return Engine('docker', ['docker'], {'DOCKER_HOST': f'unix://{sock}', 'DOCKER_CONFIG': f'{base}/dc'}, p, ('containerd-shim', ''))
+
+
+def start_podman(base):
+    if not shutil.which('podman'):
+        return None
+    conf = f'{base}/registries.conf'
+    open(conf, 'w').write('[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n')
+    cli = ['podman', '--root', f'{base}/podman', '--runroot', f'{base}/podman-run', '--tmpdir', f'{base}/podman-tmp', '--cgroup-manager', 'cgroupfs']
+    return Engine('podman', cli, {'CONTAINERS_REGISTRIES_CONF': conf}, None, ('conmon', f'{base}/podman'))
+
+
+def busybox_tar(path):
+    d = tempfile.mkdtemp()
+    for s in ('bin', 'etc', 'tmp', 'proc', 'sys', 'dev'):
+        os.makedirs(f'{d}/{s}')
+    bb = shutil.which('busybox', path='/bin:/usr/bin')
+    shutil.copy(bb, f'{d}/bin/busybox')
+    for a in must(bb, '--list').split():
+        if a != 'busybox':
+            os.symlink('busybox', f'{d}/bin/{a}')
+    must('tar', '-C', d, '-cf', path, '.')
+    shutil.rmtree(d)
+
+
+def timed(f, rounds):
+    f()
+    times = []
+    for _ in range(rounds):
+        t = time.perf_counter(); f(); times.append((time.perf_counter() - t) * 1000)
+    return statistics.median(times)
+
+
+def deb_layer(names, scratch):
+    """One layer, a gzipped tar of the unpacked packages: (blob, diff id, unpacked bytes)."""
+    d = tempfile.mkdtemp(dir=scratch)
+    for n in names:
+        sh('apt-get', 'download', '-q', n, cwd=d)
+    root = f'{d}/root'; os.makedirs(root)
+    for deb in [f for f in os.listdir(d) if f.endswith('.deb')]:
+        must('dpkg-deb', '-x', f'{d}/{deb}', root)
+    raw = subprocess.run(['tar', '--sort=name', '--mtime=@0', '--owner=0', '--group=0', '--numeric-owner', '-C', root, '-c', '.'], capture_output=True, check=True).stdout
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode='wb', compresslevel=6, mtime=0) as g:
+        g.write(raw)
+    return out.getvalue(), 'sha256:' + hashlib.sha256(raw).hexdigest(), len(raw)
+
+
+def digest(data):
+    return 'sha256:' + hashlib.sha256(data).hexdigest()
+
+
+def push_blob(base, repo, data):
+    r = urllib.request.urlopen(urllib.request.Request(f'{base}/v2/{repo}/blobs/uploads/', method='POST', data=b''))
+    where = r.headers['Location']
+    where += ('&' if '?' in where else '?') + 'digest=' + digest(data)
+    urllib.request.urlopen(urllib.request.Request(where, method='PUT', data=data, headers={'Content-Type': 'application/octet-stream'}))
+
+
+def push_image(base, repo, layers):
+    config = json.dumps({'architecture': {'x86_64': 'amd64', 'aarch64': 'arm64'}[os.uname().machine], 'os': 'linux', 'config': {'Cmd': ['true']},
+                         'rootfs': {'type': 'layers', 'diff_ids': [l[1] for l in layers]}}).encode()
+    for blob in [config] + [l[0] for l in layers]:
+        push_blob(base, repo, blob)
+    kind = 'application/vnd.docker.distribution.manifest.v2+json'
+    manifest = json.dumps({'schemaVersion': 2, 'mediaType': kind,
+        'config': {'mediaType': 'application/vnd.docker.container.image.v1+json', 'size': len(config), 'digest': digest(config)},
+        'layers': [{'mediaType': 'application/vnd.docker.image.rootfs.diff.tar.gzip', 'size': len(l[0]), 'digest': digest(l[0])} for l in layers]}).encode()
+    urllib.request.urlopen(urllib.request.Request(f'{base}/v2/{repo}/manifests/1', method='PUT', data=manifest, headers={'Content-Type': kind}))
+
+
+def start_registry(base, log):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+    open(f'{base}/registry.yml', 'w').write(f'version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {base}/registry}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n')
+    p = subprocess.Popen(['docker-registry', 'serve', f'{base}/registry.yml'], stdout=log, stderr=log)
+    for _ in range(200):
+        with contextlib.suppress(OSError):
+            socket.create_connection(('127.0.0.1', port)).close(); break
+        time.sleep(0.02)
+    return p, f'127.0.0.1:{port}'
+
+
+class Bench:
+    def __init__(self, a, engines, base):
+        self.a, self.engines, self.base, self.table, self.notes = a, engines, base, {}, []
+
+    def put(self, what, who, value):
+        self.table.setdefault(what, {})[who] = value
+        print(f'  {what:36} {who:8} {value:10.1f}', flush=True)
+
+    def wanted(self, what):
+        return re.search(self.a.k, what)
+
+    def each(self, what, f):
+        if not self.wanted(what):
+            return
+        for e in self.engines:
+            try:
+                self.put(what, e.name, f(e))
+            except RuntimeError as error:
+                self.notes.append(f'{what}: {e.name}: {error}')
+
+    def quick(self):
+        n = self.a.rounds
+        self.each('run --rm, network none', lambda e: timed(lambda: e.do('run', '--rm', '--network', 'none', 'busybox', 'true'), n))
+        self.each('run --rm, bridge', lambda e: timed(lambda: e.do('run', '--rm', 'busybox', 'true'), n))
+        def execs(e):
+            e.do('run', '-d', '--name', 'x', 'busybox', 'sleep', '600')
+            try: return timed(lambda: e.do('exec', 'x', 'true'), n)
+            finally: e.do('rm', '-f', 'x')
+        self.each('exec true', execs)
+
+    def many(self):
+        names = [f'm{i}' for i in range(50)]
+        start = lambda e, n: e.do('run', '-d', '--name', n, 'busybox', 'sleep', '600')
+        def sequence(e):
+            t = time.perf_counter()
+            for n in names: start(e, n)
+            return (time.perf_counter() - t) * 1000
+        def parallel(e):
+            t = time.perf_counter()
+            with concurrent.futures.ThreadPoolExecutor(10) as ex: list(ex.map(lambda n: start(e, n), names))
+            return (time.perf_counter() - t) * 1000
+        def cleaned(f):
+            def g(e):
+                try: return f(e)
+                finally: e.do('rm', '-f', *names)
+            return g
+        def weighed(e):
+            try:
+                took = sequence(e)
+                pids = pids_of(*e.keeper)
+                if pids: self.put('keeper PSS each, kB', e.name, sum(map(pss_kb, pids)) / 50)
+                return took
+            finally: e.do('rm', '-f', *names)
+        self.each('50 containers in sequence', weighed)
+        self.each('50 containers, 10 at a time', cleaned(parallel))
+
+    def memory(self):
+        if self.wanted('engine PSS, kB'):
+            for e in self.engines:
+                if e.process:
+                    extra = [p for p in pids_of('containerd') if open(f'/proc/{p}/comm').read().strip() == 'containerd' and e.name == 'docker']
+                    self.put('engine PSS, kB', e.name, pss_kb(e.process.pid) + sum(map(pss_kb, extra)))
+
+    def pull(self, log):
+        what = 'pull 6 layers, 400 MB'
+        if not self.wanted(what):
+            return
+        registry, address = start_registry(self.base, log)
+        try:
+            layers = self.layers
+            push_image(f'http://{address}', 'bench/big', layers)
+            size = sum(l[2] for l in layers) / 1e6
+            self.notes.append(f'pulled image: {len(layers)} layers, {size:.0f} MB, {sum(len(l[0]) for l in layers) / 1e6:.0f} MB gzip')
+            image = f'{address}/bench/big:1'
+            def once(e):
+                t = time.perf_counter(); e.do('pull', '-q', image); took = (time.perf_counter() - t) * 1000
+                e.do('rmi', '-f', image); os.sync()
+                return took
+            self.each(what, lambda e: statistics.median([once(e) for _ in range(3)]))
+        finally:
+            registry.terminate(); registry.wait()
+
+    def runtimes(self):
+        what = 'OCI runtime alone, run true'
+        if not self.wanted(what):
+            return
+        bundle = f'{self.base}/bundle'; os.makedirs(f'{bundle}/rootfs')
+        must('tar', '-C', f'{bundle}/rootfs', '-xf', f'{self.base}/busybox.tar')
+        must(f'{self.a.bin}/wharf-runtime', 'spec', '--bundle', bundle)
+        c = json.load(open(f'{bundle}/config.json')); c['process']['args'] = ['/bin/true']; c['process']['terminal'] = False
+        c['process'].pop('rlimits', None)
+        json.dump(c, open(f'{bundle}/config.json', 'w'))
+        for who, program in (('wharf', f'{self.a.bin}/wharf-runtime'), ('crun', 'crun'), ('runc', 'runc')):
+            if not shutil.which(program):
+                continue
+            try:
+                self.put(what, who, timed(lambda: must(program, '--root', f'{self.base}/rt-{who}', 'run', '--bundle', bundle, f'b{os.getpid()}'), self.a.rounds))
+            except RuntimeError as error:
+                self.notes.append(f'{what}: {who}: {error}')
+
+    def report(self):
+        columns = [n for n in ('wharf', 'docker', 'podman', 'crun', 'runc') if any(n in r for r in self.table.values())]
+        out = ['| measurement | ' + ' | '.join(columns) + ' | wharf / docker |', '|---|' + '---|' * (len(columns) + 1)]
+        missed = []
+        for what, row in self.table.items():
+            unit = '' if 'kB' in what else ' ms'
+            cells = [f'{row[c]:.1f}{unit}' if c in row else '-' for c in columns]
+            ratio = f"{row['wharf'] / row['docker']:.3f}" if {'wharf', 'docker'} <= row.keys() else '-'
+            out.append(f'| {what} | ' + ' | '.join(cells) + f' | {ratio} |')
+            if what in BARS and {'wharf', BARS[what][0]} <= row.keys() and row['wharf'] > BARS[what][1] * row[BARS[what][0]]:
+                missed.append(f"{what}: {row['wharf']:.1f} is over {BARS[what][1]:.2f} of {BARS[what][0]}'s {row[BARS[what][0]]:.1f}")
+        keeper = self.table.get('keeper PSS each, kB', {}).get('wharf', 0)
+        if keeper > KEEPER_BAR_KB:
+            missed.append(f'keeper PSS {keeper:.0f} kB is over {KEEPER_BAR_KB} kB')
+        return out, missed
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument('--bin', required=True); ap.add_argument('-k', default=''); ap.add_argument('--rounds', type=int, default=15)
+    ap.add_argument('--json'); ap.add_argument('--markdown'); ap.add_argument('--inside', action='store_true', help=argparse.SUPPRESS)
+    a = ap.parse_args(); a.bin = os.path.abspath(a.bin)
+    for v in ('DOCKER_HOST', 'WHARF_HOST'): os.environ.pop(v, None)
+    base = tempfile.mkdtemp(prefix='wharf-bench-', dir=os.environ.get('BENCH_DIR', '/var/tmp')) if not a.inside else os.environ['BENCH_BASE']
+    if not a.inside:
+        layers = []
+        if re.search(a.k, 'pull 6 layers, 400 MB'):
+            print('making the layers from Debian packages', flush=True)
+            layers = [deb_layer(p, base) for p in PACKAGES]
+            for i, l in enumerate(layers):
+                open(f'{base}/layer{i}', 'wb').write(l[0])
+            json.dump([[l[1], l[2]] for l in layers], open(f'{base}/layers.json', 'w'))
+        try:
+            code = subprocess.call(['unshare', '--net', '--mount', sys.executable, __file__, *sys.argv[1:], '--inside'], env=dict(os.environ, BENCH_BASE=base))
+        finally:
+            subprocess.call(['rm', '-rf', '--one-file-system', base])
+        return code
+    must('ip', 'link', 'set', 'lo', 'up')
+    if os.path.exists('/sys/fs/cgroup/memory') and not os.path.exists('/sys/fs/cgroup/hugetlb/cgroup.procs'):
+        os.makedirs('/sys/fs/cgroup/hugetlb', exist_ok=True); sh('mount', '-t', 'cgroup', '-o', 'hugetlb', 'cgroup', '/sys/fs/cgroup/hugetlb')  # crun insists on it
+    log = open(f'{base}/log', 'w'); engines = []
+    try:
+        busybox_tar(f'{base}/busybox.tar')
+        engines.append(start_wharf(a.bin, base, log))
+        for peer in (lambda: start_docker(base, log), lambda: start_podman(base)):
+            try:
+                if e := peer(): engines.append(e)
+            except RuntimeError as error:
+                print('not measured:', error)
+        for e in engines: e.do('import', f'{base}/busybox.tar', 'busybox:latest')
+        b = Bench(a, engines, base)
+        b.memory()
+        b.quick(); b.runtimes(); b.many()
+        if os.path.exists(f'{base}/layers.json'):
+            b.layers = [(open(f'{base}/layer{i}', 'rb').read(), d, n) for i, (d, n) in enumerate(json.load(open(f'{base}/layers.json')))]
+            b.pull(log)
+        table, missed = b.report()
+        print('\n' + '\n'.join(table) + '\n' + '\n'.join(b.notes))
+        if a.markdown: open(a.markdown, 'w').write('\n'.join(table) + '\n')
+        if a.json: json.dump(b.table, open(a.json, 'w'), indent=1)
+        for m in missed: print('MISSED:', m)
+        return 1 if missed else 0
+    finally:
+        for e in engines: e.stop()
+        sh(f'{a.bin}/wharf', 'system', 'reset', '--force', '--root', f'{base}/wharf', '--run', f'{base}/wharf-run', '--instance', f'wb{os.getpid()}')
+        subprocess.call('mount | awk \'$3 ~ "^%s" {print $3}\' | sort -r | xargs -r umount -l 2>/dev/null' % base, shell=True)
+
+
+sys.exit(main())
