@@ -1,0 +1,247 @@
+//! What a daemon is started with: built-in defaults, then the configuration file, then the
+//! command line.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// What the command line says; absent values come from the file, then from the defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `--config FILE`; without it `/etc/wharf/config.toml` is read when it exists.
+    pub config: Option<PathBuf>,
+    /// `--root DIR`: data that outlives a boot.
+    pub root: Option<PathBuf>,
+    /// `--run DIR`: sockets, shims, namespaces.
+    pub run: Option<PathBuf>,
+    /// `--instance NAME`: how what this engine makes in the kernel is called.
+    pub instance: Option<String>,
+    /// `-H ADDRESS`, repeated: `unix:///PATH`, `tcp://HOST:PORT` or `fd://`.
+    pub hosts: Vec<String>,
+    /// `--insecure-registry HOST[:PORT]|CIDR`, repeated, added to the file's.
+    pub insecure_registries: Vec<String>,
+    /// `--shim FILE`: the static `wharf-shim`; by default looked for beside this program.
+    pub shim: Option<PathBuf>,
+    /// `--log-level LEVEL`: `error`, `warn`, `info` or `debug`, or a filter such as
+    /// `info,wharf_engine=debug`.
+    pub log_level: Option<String>,
+}
+
+/// Where the configuration file is looked for when none is named.
+pub const DEFAULT_CONFIG: &str = "/etc/wharf/config.toml";
+const DEFAULT_ROOT: &str = "/var/lib/wharf";
+const DEFAULT_RUN: &str = "/run/wharf";
+const DEFAULT_INSTANCE: &str = "wharf";
+const DEFAULT_GROUP: &str = "docker";
+
+/// The configuration file (TOML). All keys are optional, unknown ones are refused.
+///
+/// ```toml
+/// root = "/var/lib/wharf"          # images, containers, volumes
+/// run = "/run/wharf"               # sockets and what dies with the boot
+/// instance = "wharf"               # cgroup /wharf, bridge wharf0, nft table wharf
+/// hosts = ["unix:///run/wharf/wharf.sock", "tcp://127.0.0.1:2375"]
+/// socket-group = "docker"          # who may use the socket beside root
+/// insecure-registries = ["registry.lan:5000", "10.0.0.0/8"]
+/// shim = "/usr/libexec/wharf/wharf-shim"
+/// log-level = "info"
+/// labels = ["rack=7"]              # shown by `info`
+///
+/// [runtimes]                       # further OCI runtimes, for `run --runtime NAME`
+/// runc = "/usr/sbin/runc"
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ConfigFile {
+    root: Option<PathBuf>,
+    run: Option<PathBuf>,
+    instance: Option<String>,
+    hosts: Vec<String>,
+    socket_group: Option<String>,
+    insecure_registries: Vec<String>,
+    shim: Option<PathBuf>,
+    log_level: Option<String>,
+    labels: Vec<String>,
+    runtimes: std::collections::BTreeMap<String, PathBuf>,
+}
+
+/// Why a daemon cannot be configured.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// The configuration file cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configuration file is not what it should be.
+    #[error("the configuration file {path} is not valid")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and reason.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// No `wharf-shim` was found.
+    #[error("cannot find wharf-shim beside {program} or in /usr/libexec/wharf and /usr/local/libexec/wharf: name it with --shim")]
+    NoShim {
+        /// This program.
+        program: PathBuf,
+    },
+    /// A `-H` value of an unknown form.
+    #[error("invalid address {address:?}: expected unix:///PATH, tcp://HOST:PORT or fd://")]
+    BadHost {
+        /// The value.
+        address: String,
+    },
+}
+
+/// Everything decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub(crate) root: PathBuf,
+    pub(crate) run: PathBuf,
+    pub(crate) instance: String,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) socket_group: String,
+    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) shim: PathBuf,
+    pub(crate) log_level: String,
+    pub(crate) labels: Vec<String>,
+    pub(crate) runtimes: std::collections::BTreeMap<String, PathBuf>,
+}
+
+/// Where clients are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// A unix socket at this path.
+    Unix(PathBuf),
+    /// `host:port`.
+    Tcp(String),
+    /// The sockets that systemd passed.
+    Activated,
+}
+
+impl Options {
+    /// Combines the command line, the file and the defaults.
+    pub fn settle(self) -> Result<Settings, OptionsError> {
+        let file = self.read_file()?;
+        self.over(file)
+    }
+
+    fn read_file(&self) -> Result<ConfigFile, OptionsError> {
+        let path = self.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if self.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(ConfigFile::default());
+            }
+            Err(source) => return Err(OptionsError::Unreadable { path, source }),
+        };
+        toml::from_str(&text).map_err(|source| OptionsError::Malformed { path, source: Box::new(source) })
+    }
+
+    fn over(self, file: ConfigFile) -> Result<Settings, OptionsError> {
+        let run = self.run.or(file.run).unwrap_or_else(|| PathBuf::from(DEFAULT_RUN));
+        let hosts = if self.hosts.is_empty() { file.hosts } else { self.hosts };
+        let mut parsed = hosts.iter().map(|host| Host::parse(host)).collect::<Result<Vec<_>, _>>()?;
+        if parsed.is_empty() {
+            parsed.push(Host::Unix(run.join("wharf.sock")));
+        }
+        let insecure_registries = [file.insecure_registries, self.insecure_registries].concat();
+        let shim = match self.shim.or(file.shim) {
+            Some(path) => path,
+            None => find_shim()?,
+        };
+        Ok(Settings {
+            root: self.root.or(file.root).unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)),
+            run,
+            instance: self.instance.or(file.instance).unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
+            hosts: parsed,
+            socket_group: file.socket_group.unwrap_or_else(|| DEFAULT_GROUP.to_owned()),
+            insecure_registries,
+            shim,
+            log_level: self.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
+            labels: file.labels,
+            runtimes: file.runtimes,
+        })
+    }
+}
+
+impl Host {
+    /// Reads a `-H` value.
+    pub fn parse(address: &str) -> Result<Self, OptionsError> {
+        let bad = || OptionsError::BadHost { address: address.to_owned() };
+        match address.split_once("://") {
+            Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(PathBuf::from(path))),
+            Some(("tcp", host)) if host.contains(':') => Ok(Self::Tcp(host.trim_end_matches('/').to_owned())),
+            Some(("fd", _)) => Ok(Self::Activated),
+            None if address.starts_with('/') => Ok(Self::Unix(PathBuf::from(address))),
+            _ => Err(bad()),
+        }
+    }
+}
+
+/// Looks beside this program, then where packages put it.
+fn find_shim() -> Result<PathBuf, OptionsError> {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("wharf"));
+    let beside = program.parent().map(Path::to_path_buf);
+    let folders = beside.into_iter().chain(["/usr/libexec/wharf", "/usr/local/libexec/wharf"].map(PathBuf::from));
+    let found = folders.map(|folder| folder.join("wharf-shim")).find(|path| path.is_file());
+    found.ok_or(OptionsError::NoShim { program })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> ConfigFile {
+        toml::from_str(text).expect("valid file")
+    }
+
+    fn shim() -> Options {
+        Options { shim: Some("/s".into()), ..Options::default() }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
+        let file = file("root = '/f/root'\nrun = '/f/run'\ninsecure-registries = ['a:1']\n[runtimes]\nrunc = '/r'");
+        let line = Options { root: Some("/c".into()), insecure_registries: vec!["b:2".into()], ..shim() };
+        let settings = line.over(file).expect("settled");
+        assert_eq!(settings.root, Path::new("/c"));
+        assert_eq!(settings.run, Path::new("/f/run"));
+        assert_eq!(settings.instance, "wharf");
+        assert_eq!(settings.hosts, [Host::Unix("/f/run/wharf.sock".into())]);
+        assert_eq!(settings.insecure_registries, ["a:1", "b:2"]);
+        assert_eq!(settings.runtimes.len(), 1);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let error = toml::from_str::<ConfigFile>("rooot = '/x'").expect_err("refused");
+        assert!(error.to_string().contains("rooot"), "{error}");
+    }
+
+    #[test]
+    fn addresses_have_three_forms() {
+        let check = |text: &str, expected: Option<Host>| assert_eq!(Host::parse(text).ok(), expected, "{text}");
+        check("unix:///run/x.sock", Some(Host::Unix("/run/x.sock".into())));
+        check("/run/x.sock", Some(Host::Unix("/run/x.sock".into())));
+        check("tcp://127.0.0.1:2375", Some(Host::Tcp("127.0.0.1:2375".into())));
+        check("tcp://127.0.0.1:2375/", Some(Host::Tcp("127.0.0.1:2375".into())));
+        check("fd://", Some(Host::Activated));
+        for bad in ["unix://relative", "http://x:1", "tcp://noport", "x", ""] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let options = Options { config: Some("/nonexistent/wharf.toml".into()), ..shim() };
+        assert!(matches!(options.settle(), Err(OptionsError::Unreadable { .. })));
+    }
+}

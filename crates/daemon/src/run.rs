@@ -1,0 +1,157 @@
+//! The daemon's life: settings, log, engine, listeners, until a signal ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
+use wharf_engine::{Config, Engine};
+
+use crate::app::App;
+use crate::http::connection;
+use crate::listen::{self, ListenError, Listener};
+use crate::options::{Options, OptionsError, Settings};
+
+/// How long requests may take to end after a signal. Containers are not concerned.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// After a failed accept (out of descriptors, for instance), before the next one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The options make no sense.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// A listener cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The engine does not start.
+    #[error("the engine cannot start: {0}")]
+    Engine(String),
+    /// The async runtime or a signal handler cannot be set up.
+    #[error("cannot set up the {what}")]
+    Setup {
+        /// What it was.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Runs a daemon in the foreground until SIGTERM or SIGINT. Containers go on after it.
+pub fn main(options: Options) -> Result<(), DaemonError> {
+    let settings = options.settle()?;
+    start_log(&settings.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("wharf")
+        .max_blocking_threads(128)
+        .build()
+        .map_err(|source| DaemonError::Setup { what: "async runtime", source })?;
+    let result = runtime.block_on(run(settings));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// A second daemon in one process (tests) keeps the first one's log.
+fn start_log(level: &str) {
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
+}
+
+async fn run(settings: Settings) -> Result<(), DaemonError> {
+    let stopping = CancellationToken::new();
+    watch_signals(stopping.clone())?;
+    let engine = Engine::start(engine_config(&settings))
+        .await
+        .map_err(|error| DaemonError::Engine(error.chain()))?;
+    let app = Arc::new(App::new(engine.clone()));
+    // ORDER: the socket appears when requests can be answered, never before.
+    let listeners = listen::open(&settings).await?;
+    tracing::info!(root = %settings.root.display(), instance = settings.instance, "ready");
+    let clients = TaskTracker::new();
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(accept(listener, Arc::clone(&app), clients.clone(), stopping.clone())))
+        .collect();
+    stopping.cancelled().await;
+    tracing::info!("ending; containers go on");
+    for task in accepting {
+        let _ = task.await;
+    }
+    clients.close();
+    if tokio::time::timeout(DRAIN_LIMIT, clients.wait()).await.is_err() {
+        tracing::info!(clients = clients.len(), "some clients are cut off");
+    }
+    engine.shutdown().await;
+    Ok(())
+}
+
+fn engine_config(settings: &Settings) -> Config {
+    let mut config =
+        Config::new(&settings.root, &settings.run, settings.instance.clone(), &settings.shim);
+    config.insecure_registries.clone_from(&settings.insecure_registries);
+    config.runtimes.clone_from(&settings.runtimes);
+    config.labels.clone_from(&settings.labels);
+    config
+}
+
+fn watch_signals(stopping: CancellationToken) -> Result<(), DaemonError> {
+    let failed = |source| DaemonError::Setup { what: "signal handlers", source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    // A terminal that goes away must not end an engine started from it.
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => tracing::debug!("hangup ignored"),
+            }
+        }
+        stopping.cancel();
+    });
+    Ok(())
+}
+
+async fn accept(listener: Listener, app: Arc<App>, clients: TaskTracker, stopping: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => return,
+            accepted = accept_one(&listener, &app, &clients, &stopping) => accepted,
+        };
+        if let Err(error) = accepted {
+            tracing::warn!(%error, "a client could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+async fn accept_one(
+    listener: &Listener,
+    app: &Arc<App>,
+    clients: &TaskTracker,
+    stopping: &CancellationToken,
+) -> std::io::Result<()> {
+    match listener {
+        Listener::Unix(listener, _) => {
+            let (stream, _) = listener.accept().await?;
+            clients.spawn(connection::serve(Arc::clone(app), stream, stopping.clone()));
+        }
+        Listener::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            clients.spawn(connection::serve(Arc::clone(app), stream, stopping.clone()));
+        }
+    }
+    Ok(())
+}
