@@ -19,7 +19,11 @@ pub(crate) struct App {
 impl App {
     /// The application over a started engine.
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, router: Router::new(routes::all()), requests: AtomicU64::new(0) }
+        Self {
+            engine,
+            router: Router::new(routes::all()),
+            requests: AtomicU64::new(0),
+        }
     }
 
     /// A number for the next request, for the log.

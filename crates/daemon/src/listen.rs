@@ -75,16 +75,25 @@ pub(crate) async fn open(settings: &Settings) -> Result<Vec<Listener>, ListenErr
 }
 
 async fn bind_tcp(address: &str) -> Result<Listener, ListenError> {
-    let failed = |source| ListenError::Bind { address: format!("tcp://{address}"), source };
+    let failed = |source| ListenError::Bind {
+        address: format!("tcp://{address}"),
+        source,
+    };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
-    tracing::warn!(address, "serving without TLS: whoever reaches this port is root on this machine");
+    tracing::warn!(
+        address,
+        "serving without TLS: whoever reaches this port is root on this machine"
+    );
     Ok(Listener::Tcp(listener))
 }
 
 /// Binds beside the final path and renames: a stale socket is replaced in one step, and the
 /// socket is never visible with a wrong owner or mode.
 async fn bind_unix(path: &Path, group: &str) -> Result<Listener, ListenError> {
-    let failed = |source| ListenError::Bind { address: format!("unix://{}", path.display()), source };
+    let failed = |source| ListenError::Bind {
+        address: format!("unix://{}", path.display()),
+        source,
+    };
     if answers(path).await {
         return Err(ListenError::InUse { path: path.to_owned() });
     }
@@ -105,7 +114,13 @@ async fn bind_unix(path: &Path, group: &str) -> Result<Listener, ListenError> {
     }
     let inode = std::fs::symlink_metadata(&fresh).map_err(failed)?.ino();
     std::fs::rename(&fresh, inside.join(name)).map_err(failed)?;
-    Ok(Listener::Unix(listener, Some(BoundPath { path: path.to_owned(), inode })))
+    Ok(Listener::Unix(
+        listener,
+        Some(BoundPath {
+            path: path.to_owned(),
+            inode,
+        }),
+    ))
 }
 
 /// True when something accepts connections at `path`.
@@ -132,12 +147,17 @@ fn activated() -> Result<Vec<Listener>, ListenError> {
 }
 
 fn adopt(socket: OwnedFd) -> Result<Listener, ListenError> {
-    let failed = |source| ListenError::Bind { address: "fd://".to_owned(), source };
+    let failed = |source| ListenError::Bind {
+        address: "fd://".to_owned(),
+        source,
+    };
     let domain = rustix::net::sockopt::socket_domain(&socket).map_err(|errno| failed(errno.into()))?;
     if domain == rustix::net::AddressFamily::UNIX {
         let listener = std::os::unix::net::UnixListener::from(socket);
         listener.set_nonblocking(true).map_err(failed)?;
-        return UnixListener::from_std(listener).map(|l| Listener::Unix(l, None)).map_err(failed);
+        return UnixListener::from_std(listener)
+            .map(|l| Listener::Unix(l, None))
+            .map_err(failed);
     }
     let listener = std::net::TcpListener::from(socket);
     listener.set_nonblocking(true).map_err(failed)?;
@@ -151,7 +171,11 @@ mod tests {
     #[tokio::test]
     async fn a_stale_socket_is_taken_over_and_a_live_one_is_not() {
         let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("deep".repeat(20)).join("x".repeat(60)).join("wharf.sock");
+        let path = folder
+            .path()
+            .join("deep".repeat(20))
+            .join("x".repeat(60))
+            .join("wharf.sock");
         let first = bind_unix(&path, "no-such-group").await.expect("bound");
         let mode = std::fs::metadata(&path).expect("exists").mode() & 0o777;
         assert_eq!(mode, SOCKET_MODE);
@@ -159,7 +183,9 @@ mod tests {
         let live = bind_unix(&short, "no-such-group").await.expect("bound");
         assert!(matches!(bind_unix(&short, "x").await, Err(ListenError::InUse { .. })));
         // A killed engine leaves its file behind.
-        let Listener::Unix(listener, Some(bound)) = live else { panic!("unix") };
+        let Listener::Unix(listener, Some(bound)) = live else {
+            panic!("unix")
+        };
         std::mem::drop(listener);
         let stale = std::fs::symlink_metadata(&short).expect("stale").ino();
         let again = bind_unix(&short, "no-such-group").await.expect("taken over");

@@ -87,7 +87,9 @@ pub enum OptionsError {
         source: Box<toml::de::Error>,
     },
     /// No `wharf-shim` was found.
-    #[error("cannot find wharf-shim beside {program} or in /usr/libexec/wharf and /usr/local/libexec/wharf: name it with --shim")]
+    #[error(
+        "cannot find wharf-shim beside {program} or in /usr/libexec/wharf and /usr/local/libexec/wharf: name it with --shim"
+    )]
     NoShim {
         /// This program.
         program: PathBuf,
@@ -142,13 +144,19 @@ impl Options {
             }
             Err(source) => return Err(OptionsError::Unreadable { path, source }),
         };
-        toml::from_str(&text).map_err(|source| OptionsError::Malformed { path, source: Box::new(source) })
+        toml::from_str(&text).map_err(|source| OptionsError::Malformed {
+            path,
+            source: Box::new(source),
+        })
     }
 
     fn over(self, file: ConfigFile) -> Result<Settings, OptionsError> {
         let run = self.run.or(file.run).unwrap_or_else(|| PathBuf::from(DEFAULT_RUN));
         let hosts = if self.hosts.is_empty() { file.hosts } else { self.hosts };
-        let mut parsed = hosts.iter().map(|host| Host::parse(host)).collect::<Result<Vec<_>, _>>()?;
+        let mut parsed = hosts
+            .iter()
+            .map(|host| Host::parse(host))
+            .collect::<Result<Vec<_>, _>>()?;
         if parsed.is_empty() {
             parsed.push(Host::Unix(run.join("wharf.sock")));
         }
@@ -160,7 +168,10 @@ impl Options {
         Ok(Settings {
             root: self.root.or(file.root).unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)),
             run,
-            instance: self.instance.or(file.instance).unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
+            instance: self
+                .instance
+                .or(file.instance)
+                .unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
             hosts: parsed,
             socket_group: file.socket_group.unwrap_or_else(|| DEFAULT_GROUP.to_owned()),
             insecure_registries,
@@ -175,7 +186,9 @@ impl Options {
 impl Host {
     /// Reads a `-H` value.
     pub fn parse(address: &str) -> Result<Self, OptionsError> {
-        let bad = || OptionsError::BadHost { address: address.to_owned() };
+        let bad = || OptionsError::BadHost {
+            address: address.to_owned(),
+        };
         match address.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(PathBuf::from(path))),
             Some(("tcp", host)) if host.contains(':') => Ok(Self::Tcp(host.trim_end_matches('/').to_owned())),
@@ -190,8 +203,12 @@ impl Host {
 fn find_shim() -> Result<PathBuf, OptionsError> {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("wharf"));
     let beside = program.parent().map(Path::to_path_buf);
-    let folders = beside.into_iter().chain(["/usr/libexec/wharf", "/usr/local/libexec/wharf"].map(PathBuf::from));
-    let found = folders.map(|folder| folder.join("wharf-shim")).find(|path| path.is_file());
+    let folders = beside
+        .into_iter()
+        .chain(["/usr/libexec/wharf", "/usr/local/libexec/wharf"].map(PathBuf::from));
+    let found = folders
+        .map(|folder| folder.join("wharf-shim"))
+        .find(|path| path.is_file());
     found.ok_or(OptionsError::NoShim { program })
 }
 
@@ -204,13 +221,20 @@ mod tests {
     }
 
     fn shim() -> Options {
-        Options { shim: Some("/s".into()), ..Options::default() }
+        Options {
+            shim: Some("/s".into()),
+            ..Options::default()
+        }
     }
 
     #[test]
     fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
         let file = file("root = '/f/root'\nrun = '/f/run'\ninsecure-registries = ['a:1']\n[runtimes]\nrunc = '/r'");
-        let line = Options { root: Some("/c".into()), insecure_registries: vec!["b:2".into()], ..shim() };
+        let line = Options {
+            root: Some("/c".into()),
+            insecure_registries: vec!["b:2".into()],
+            ..shim()
+        };
         let settings = line.over(file).expect("settled");
         assert_eq!(settings.root, Path::new("/c"));
         assert_eq!(settings.run, Path::new("/f/run"));
@@ -241,7 +265,10 @@ mod tests {
 
     #[test]
     fn a_named_file_must_exist() {
-        let options = Options { config: Some("/nonexistent/wharf.toml".into()), ..shim() };
+        let options = Options {
+            config: Some("/nonexistent/wharf.toml".into()),
+            ..shim()
+        };
         assert!(matches!(options.settle(), Err(OptionsError::Unreadable { .. })));
     }
 }

@@ -51,7 +51,10 @@ pub fn main(options: Options) -> Result<(), DaemonError> {
         .thread_name("wharf")
         .max_blocking_threads(128)
         .build()
-        .map_err(|source| DaemonError::Setup { what: "async runtime", source })?;
+        .map_err(|source| DaemonError::Setup {
+            what: "async runtime",
+            source,
+        })?;
     let result = runtime.block_on(run(settings));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -96,8 +99,7 @@ async fn run(settings: Settings) -> Result<(), DaemonError> {
 }
 
 fn engine_config(settings: &Settings) -> Config {
-    let mut config =
-        Config::new(&settings.root, &settings.run, settings.instance.clone(), &settings.shim);
+    let mut config = Config::new(&settings.root, &settings.run, settings.instance.clone(), &settings.shim);
     config.insecure_registries.clone_from(&settings.insecure_registries);
     config.runtimes.clone_from(&settings.runtimes);
     config.labels.clone_from(&settings.labels);
@@ -105,7 +107,10 @@ fn engine_config(settings: &Settings) -> Config {
 }
 
 fn watch_signals(stopping: CancellationToken) -> Result<(), DaemonError> {
-    let failed = |source| DaemonError::Setup { what: "signal handlers", source };
+    let failed = |source| DaemonError::Setup {
+        what: "signal handlers",
+        source,
+    };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     // A terminal that goes away must not end an engine started from it.

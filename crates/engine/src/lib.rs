@@ -21,6 +21,9 @@ pub mod model;
 
 use std::sync::Arc;
 
+/// Sockets passed by the service manager, for whoever listens.
+pub use wharf_sys::activation;
+
 pub use config::Config;
 pub use containers::Containers;
 pub use error::{Error, ErrorKind, Result};

@@ -10,6 +10,7 @@
 
 mod raw;
 
+pub mod activation;
 pub mod bpf;
 pub mod caps;
 pub mod clone;

@@ -56,7 +56,10 @@ where
     match taken {
         Some(takeover) => {
             let parts = connection.into_parts();
-            let raw = RawConnection { socket: parts.io.into_inner().into(), leftover: parts.read_buf };
+            let raw = RawConnection {
+                socket: parts.io.into_inner().into(),
+                leftover: parts.read_buf,
+            };
             takeover(raw).await;
         }
         None => {

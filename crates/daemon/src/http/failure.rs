@@ -15,7 +15,10 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with an explicit status.
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self {
+            status,
+            message: message.into(),
+        }
     }
 
     /// 400: the client's mistake.

@@ -83,7 +83,10 @@ mod tests {
     #[tokio::test]
     async fn bytes_read_ahead_arrive_first_and_halves_close_apart() {
         let (mut client, server) = UnixStream::pair().expect("pair");
-        let raw = RawConnection { socket: Socket::Unix(server), leftover: Bytes::from_static(b"early ") };
+        let raw = RawConnection {
+            socket: Socket::Unix(server),
+            leftover: Bytes::from_static(b"early "),
+        };
         let given = hand_over(raw, b"HEAD").await.expect("given");
         client.write_all(b"late").await.expect("write");
         client.shutdown().await.expect("half-close");

@@ -34,7 +34,10 @@ pub(crate) fn document(body: &[u8]) -> Result<Value, Failure> {
         None => return Err(Failure::invalid("invalid JSON: got EOF while reading request body")),
         Some(document) => document.map_err(|error| invalid(&error))?,
     };
-    if body[documents.byte_offset()..].iter().any(|byte| !byte.is_ascii_whitespace()) {
+    if body[documents.byte_offset()..]
+        .iter()
+        .any(|byte| !byte.is_ascii_whitespace())
+    {
         return Err(Failure::invalid("unexpected content after JSON"));
     }
     Ok(value)
@@ -119,9 +122,22 @@ mod tests {
     #[test]
     fn other_shapes_are_refused() {
         let bad = [
-            r#"{}{}"#, r#"{} x"#, "[]", "null", r#""busybox""#, "5", r#"{"Cmd":"a"}"#, r#"{"Labels":["a"]}"#,
-            r#"{"Tty":"true"}"#, r#"{"NanoCpus":1.5}"#, r#"{"NanoCpus":"5"}"#, "{", "", r#"{"Cmd":["a""#,
-            r#"{"Inner":[]}"#, r#"{"Inner":[5]}"#,
+            r#"{}{}"#,
+            r#"{} x"#,
+            "[]",
+            "null",
+            r#""busybox""#,
+            "5",
+            r#"{"Cmd":"a"}"#,
+            r#"{"Labels":["a"]}"#,
+            r#"{"Tty":"true"}"#,
+            r#"{"NanoCpus":1.5}"#,
+            r#"{"NanoCpus":"5"}"#,
+            "{",
+            "",
+            r#"{"Cmd":["a""#,
+            r#"{"Inner":[]}"#,
+            r#"{"Inner":[5]}"#,
         ];
         for text in bad {
             assert!(sample(text).is_err(), "{text}");

@@ -22,12 +22,19 @@ impl Query {
 
     /// The first value of `key`, telling absent from empty.
     pub(crate) fn first(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Every value of a repeated parameter.
     pub(crate) fn all(&self, key: &str) -> Vec<String> {
-        self.0.iter().filter(|(name, _)| name == key).map(|(_, value)| value.clone()).collect()
+        self.0
+            .iter()
+            .filter(|(name, _)| name == key)
+            .map(|(_, value)| value.clone())
+            .collect()
     }
 
     /// The value of `key` when present and not empty.
@@ -52,23 +59,34 @@ impl Query {
             return Ok(None);
         }
         let signed = text.strip_prefix('-').unwrap_or(text);
-        let parsed = if signed.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None };
+        let parsed = if signed.bytes().all(|b| b.is_ascii_digit()) {
+            text.parse().ok()
+        } else {
+            None
+        };
         parsed.map(Some).ok_or_else(|| {
-            Failure::invalid(format!("invalid value for parameter {key}: {text:?} is not a valid number"))
+            Failure::invalid(format!(
+                "invalid value for parameter {key}: {text:?} is not a valid number"
+            ))
         })
     }
 }
 
 /// Docker's reading of a boolean parameter.
 pub(crate) fn parse_bool(text: &str) -> bool {
-    !matches!(text.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
+    !matches!(
+        text.trim().to_ascii_lowercase().as_str(),
+        "" | "0" | "no" | "false" | "none"
+    )
 }
 
 /// True when every `%` is followed by two hexadecimal digits.
 pub(crate) fn percent_escapes_are_whole(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(at, _)| {
-        bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        bytes
+            .get(at + 1..at + 3)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     })
 }
 

@@ -35,7 +35,11 @@ pub(crate) enum Content {
 impl Reply {
     /// An answer without a body. COMPAT: Go sends `Content-Length: 0` except for 204 and 304.
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), content: Content::Body(Body::empty()) }
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            content: Content::Body(Body::empty()),
+        }
     }
 
     /// 204.
@@ -74,7 +78,10 @@ impl Reply {
 
     /// The connection leaves HTTP; `takeover` writes whatever head it wants.
     pub(crate) fn takeover(takeover: Takeover) -> Self {
-        Self { content: Content::Takeover(takeover), ..Self::empty(StatusCode::SWITCHING_PROTOCOLS) }
+        Self {
+            content: Content::Takeover(takeover),
+            ..Self::empty(StatusCode::SWITCHING_PROTOCOLS)
+        }
     }
 
     /// Replaces the body.
@@ -103,7 +110,9 @@ impl Reply {
     /// Drops the body but keeps the headers that describe it, for HEAD.
     pub(crate) fn without_body(mut self) -> Self {
         self.content = Content::Body(Body::empty());
-        self.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+        self.headers
+            .entry(CONTENT_LENGTH)
+            .or_insert(HeaderValue::from_static("0"));
         self
     }
 }
@@ -118,8 +127,10 @@ impl From<Failure> for Reply {
         if failure.status == StatusCode::NOT_MODIFIED {
             return Self::empty(failure.status);
         }
-        let mut text = serde_json::to_vec(&Message { message: &failure.message })
-            .expect("invariant: a string always encodes");
+        let mut text = serde_json::to_vec(&Message {
+            message: &failure.message,
+        })
+        .expect("invariant: a string always encodes");
         text.push(b'\n');
         Self::whole(failure.status, JSON, text)
     }

@@ -42,7 +42,15 @@ impl Request {
         parameters: Vec<(&'static str, String)>,
     ) -> Self {
         let (id, headers, body) = parts;
-        Self { app, version, query, headers, id, parameters, body: Some(body) }
+        Self {
+            app,
+            version,
+            query,
+            headers,
+            id,
+            parameters,
+            body: Some(body),
+        }
     }
 
     /// The value of `{name}` in the route's pattern.
@@ -129,12 +137,16 @@ impl Request {
 fn check_json_type(header: &str) -> Result<(), Failure> {
     let media_type = header.split(';').next().unwrap_or_default().trim();
     if media_type.is_empty() {
-        return Err(Failure::invalid(format!("malformed Content-Type header ({header}): mime: no media type")));
+        return Err(Failure::invalid(format!(
+            "malformed Content-Type header ({header}): mime: no media type"
+        )));
     }
     if media_type.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Failure::invalid(format!("unsupported Content-Type header ({header}): must be 'application/json'")))
+    Err(Failure::invalid(format!(
+        "unsupported Content-Type header ({header}): must be 'application/json'"
+    )))
 }
 
 #[cfg(test)]
@@ -143,10 +155,19 @@ mod tests {
 
     #[test]
     fn only_json_is_json() {
-        for good in ["application/json", "Application/JSON; charset=utf-8", "application/json;"] {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/json;",
+        ] {
             assert!(check_json_type(good).is_ok(), "{good}");
         }
-        for bad in ["", "text/plain", "application/x-www-form-urlencoded", "application/octet-stream"] {
+        for bad in [
+            "",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/octet-stream",
+        ] {
             assert!(check_json_type(bad).is_err(), "{bad}");
         }
     }

@@ -39,7 +39,12 @@ enum Segment {
 impl Route {
     /// A route for `pattern`, for instance `/images/{name...}/json`.
     pub(crate) fn new(method: Method, pattern: &'static str, lifetime: Lifetime, handler: Handler) -> Self {
-        Self { method, pattern: parse_pattern(pattern), lifetime, handler }
+        Self {
+            method,
+            pattern: parse_pattern(pattern),
+            lifetime,
+            handler,
+        }
     }
 }
 
@@ -47,10 +52,12 @@ fn parse_pattern(pattern: &'static str) -> Vec<Segment> {
     pattern
         .trim_start_matches('/')
         .split('/')
-        .map(|text| match text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
-            None => Segment::Literal(text),
-            Some(name) => name.strip_suffix("...").map_or(Segment::One(name), Segment::Greedy),
-        })
+        .map(
+            |text| match text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
+                None => Segment::Literal(text),
+                Some(name) => name.strip_suffix("...").map_or(Segment::One(name), Segment::Greedy),
+            },
+        )
         .collect()
 }
 
@@ -71,16 +78,19 @@ impl Router {
 
     /// Finds the route for a path that is decoded and has no version prefix.
     pub(crate) fn find(&self, method: &Method, segments: &[&str]) -> Option<Matched<'_>> {
-        self.0.iter().filter(|route| route.method == *method).find_map(|route| {
-            match_segments(&route.pattern, segments).map(|parameters| Matched { route, parameters })
-        })
+        self.0
+            .iter()
+            .filter(|route| route.method == *method)
+            .find_map(|route| match_segments(&route.pattern, segments).map(|parameters| Matched { route, parameters }))
     }
 }
 
 fn match_segments(pattern: &[Segment], path: &[&str]) -> Option<Vec<(&'static str, String)>> {
     let greedy = pattern.iter().position(|segment| matches!(segment, Segment::Greedy(_)));
     let Some(at) = greedy else {
-        return (pattern.len() == path.len()).then(|| match_exactly(pattern, path)).flatten();
+        return (pattern.len() == path.len())
+            .then(|| match_exactly(pattern, path))
+            .flatten();
     };
     let behind = pattern.len() - at - 1;
     if path.len() < pattern.len() {
@@ -88,7 +98,9 @@ fn match_segments(pattern: &[Segment], path: &[&str]) -> Option<Vec<(&'static st
     }
     let (front, rest) = path.split_at(at);
     let (middle, back) = rest.split_at(rest.len() - behind);
-    let Segment::Greedy(name) = pattern[at] else { return None };
+    let Segment::Greedy(name) = pattern[at] else {
+        return None;
+    };
     let mut found = match_exactly(&pattern[..at], front)?;
     let value = middle.join("/");
     if value.is_empty() {
@@ -138,7 +150,11 @@ mod tests {
     fn image_names_may_hold_slashes_colons_and_digests() {
         let pattern = "/images/{name...}/json";
         check(pattern, "/images/busybox/json", Some(&[("name", "busybox")]));
-        check(pattern, "/images/localhost:5000/a/b:tag/json", Some(&[("name", "localhost:5000/a/b:tag")]));
+        check(
+            pattern,
+            "/images/localhost:5000/a/b:tag/json",
+            Some(&[("name", "localhost:5000/a/b:tag")]),
+        );
         check(pattern, "/images/x@sha256:00/json", Some(&[("name", "x@sha256:00")]));
         check(pattern, "/images/json", None);
         check(pattern, "/images//json", None);

@@ -64,7 +64,10 @@ fn check_form(request: &hyper::Request<Incoming>) -> Result<(), Failure> {
         return Err(Failure::invalid("missing required Host header"));
     }
     if !query::percent_escapes_are_whole(request.uri().path()) {
-        return Err(Failure::invalid(format!("invalid URL escape in {:?}", request.uri().path())));
+        return Err(Failure::invalid(format!(
+            "invalid URL escape in {:?}",
+            request.uri().path()
+        )));
     }
     Ok(())
 }
@@ -81,7 +84,13 @@ async fn handle(
         Err(failure) => return failure.into(),
     };
     let (parts, body) = request.into_parts();
-    let request = Request::new(Arc::clone(app), version, query, (id, parts.headers, body), matched.parameters);
+    let request = Request::new(
+        Arc::clone(app),
+        version,
+        query,
+        (id, parts.headers, body),
+        matched.parameters,
+    );
     let handler = (matched.route.handler)(request);
     let task = Task(tokio::spawn(handler.in_current_span()), matched.route.lifetime);
     task.outcome().await.unwrap_or_else(Reply::from)
@@ -96,9 +105,14 @@ impl Task {
             Ok(outcome) => outcome,
             Err(error) if error.is_panic() => {
                 tracing::error!("a request handler panicked; this is a bug");
-                Err(Failure::internal("internal error: the request handler panicked; see the engine's log"))
+                Err(Failure::internal(
+                    "internal error: the request handler panicked; see the engine's log",
+                ))
             }
-            Err(_) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the engine is shutting down")),
+            Err(_) => Err(Failure::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the engine is shutting down",
+            )),
         }
     }
 }
@@ -116,7 +130,10 @@ fn with_common_headers(mut reply: Reply) -> Reply {
     let headers = &mut reply.headers;
     let api = HeaderValue::from_str(&ApiVersion::MAX.to_string()).expect("invariant: digits and a dot");
     headers.insert(HeaderName::from_static("api-version"), api);
-    headers.insert(HeaderName::from_static("docker-experimental"), HeaderValue::from_static("false"));
+    headers.insert(
+        HeaderName::from_static("docker-experimental"),
+        HeaderValue::from_static("false"),
+    );
     headers.insert(HeaderName::from_static("ostype"), HeaderValue::from_static("linux"));
     let server = HeaderValue::from_static(concat!("Wharf/", env!("CARGO_PKG_VERSION"), " (linux)"));
     headers.insert(hyper::header::SERVER, server);
@@ -126,8 +143,14 @@ fn with_common_headers(mut reply: Reply) -> Reply {
 /// The headers by which clients negotiate; only `_ping` sends them.
 pub(crate) fn with_ping_headers(reply: Reply) -> Reply {
     reply
-        .with_header(HeaderName::from_static("builder-version"), HeaderValue::from_static("1"))
+        .with_header(
+            HeaderName::from_static("builder-version"),
+            HeaderValue::from_static("1"),
+        )
         .with_header(HeaderName::from_static("swarm"), HeaderValue::from_static("inactive"))
-        .with_header(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"))
+        .with_header(
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-cache, no-store, must-revalidate"),
+        )
         .with_header(hyper::header::PRAGMA, HeaderValue::from_static("no-cache"))
 }

@@ -59,7 +59,10 @@ mod tests {
         };
         check(24, None);
         check(51, None);
-        check(52, Some("client version 1.52 is too new. Maximum supported API version is 1.51"));
+        check(
+            52,
+            Some("client version 1.52 is too new. Maximum supported API version is 1.51"),
+        );
         check(
             23,
             Some(
