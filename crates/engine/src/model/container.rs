@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerConfig, ContainerId, EndpointRecord, HostConfig, MountPoint, PortBinding, Timestamp};
+use super::{ContainerConfig, ContainerId, EndpointRecord, HostConfig, MountPoint, Timestamp};
 
 /// Everything known of a container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,9 +39,12 @@ pub struct ContainerRecord {
     /// Its networks by name.
     #[serde(default)]
     pub endpoints: BTreeMap<String, EndpointRecord>,
-    /// Published ports while running: `port/proto` to host addresses.
+    /// Published ports while running.
     #[serde(default)]
-    pub ports: BTreeMap<String, Vec<PortBinding>>,
+    pub published: Vec<wharf_net::PublishedPort>,
+    /// Where its name service forwards to, while it has a network namespace.
+    #[serde(default)]
+    pub upstream: Vec<wharf_net::Upstream>,
     /// Its state.
     pub state: State,
     /// Restarts by policy since it was last started by a user.
@@ -115,6 +118,11 @@ pub struct State {
 }
 
 impl State {
+    /// What clients see as `Running`: it runs, is paused, or is about to be restarted.
+    pub fn shows_as_running(&self) -> bool {
+        self.is_running() || self.status == Status::Restarting
+    }
+
     /// Whether a process exists (running or paused).
     pub fn is_running(&self) -> bool {
         matches!(self.status, Status::Running | Status::Paused)

@@ -1,6 +1,5 @@
 //! A container's place on a network.
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -48,25 +47,9 @@ pub struct EndpointRecord {
     pub settings: EndpointSettings,
     /// Names that resolve to it.
     pub dns_names: Vec<String>,
-    /// What it has; `None` while the container is not running.
-    pub live: Option<LiveEndpoint>,
-}
-
-/// What an endpoint of a running container has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LiveEndpoint {
-    /// 64 hexadecimal digits.
+    /// Its identifier while the container runs (64 hexadecimal digits), also on `host` and
+    /// `none`; empty otherwise.
     pub endpoint_id: String,
-    /// Interface name inside the container.
-    pub ifname: String,
-    /// Hardware address, `aa:bb:..`; empty for host and none.
-    pub mac_address: String,
-    /// IPv4 address and its prefix length.
-    pub ipv4: Option<(IpAddr, u8)>,
-    /// IPv4 gateway.
-    pub gateway: Option<IpAddr>,
-    /// IPv6 address and its prefix length.
-    pub ipv6: Option<(IpAddr, u8)>,
-    /// IPv6 gateway.
-    pub ipv6_gateway: Option<IpAddr>,
+    /// What it has on a bridge network; `None` while the container is not running.
+    pub live: Option<wharf_net::EndpointRecord>,
 }

@@ -32,8 +32,9 @@ pub struct NetworkRecord {
     pub labels: BTreeMap<String, String>,
     /// One of `bridge`, `host`, `none`.
     pub predefined: bool,
-    /// The host's bridge interface; empty for others.
-    pub bridge_name: String,
+    /// What the bridge driver needs; `None` for `host` and `none`.
+    #[serde(default)]
+    pub plan: Option<wharf_net::NetworkRecord>,
 }
 
 /// Address management of a network.

@@ -195,15 +195,15 @@ pub struct ExecInfo {
     pub can_remove: bool,
 }
 
-/// A client's connection that becomes a container's stdio: a connected stream socket of
-/// which nothing was read that is not handled (bytes already read go first through a
-/// socketpair made by the caller).
+/// A client's connection that becomes a container's stdio: a connected stream socket.
 #[derive(Debug)]
 pub struct ClientStream {
     /// The socket.
     pub socket: OwnedFd,
     /// Frame stdout and stderr (stdcopy); otherwise raw bytes.
     pub framed: bool,
+    /// Bytes the client sent that were read off the socket already.
+    pub early_input: Vec<u8>,
 }
 
 /// A container as `inspect` shows it: its record and what is computed on demand.
