@@ -17,5 +17,13 @@ pub mod clone;
 pub mod fd;
 pub mod fdpass;
 pub mod keyring;
+pub mod mount;
+pub mod namespace;
+pub mod path;
+pub mod process;
+pub mod pty;
+pub mod seccomp;
+pub mod signal;
+pub mod spawn;
 
 pub use rustix::io::{Errno, Result};

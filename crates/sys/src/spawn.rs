@@ -1,0 +1,321 @@
+//! Starting a program from a process with a large heap or many threads:
+//! the child shares the caller's memory until it executes (as vfork), so
+//! nothing is copied, and only plain system calls run in between.
+
+use crate::process::pointers;
+use crate::raw::{decode, fd_arg, syscall};
+use crate::signal::{SignalSet, set_mask};
+use crate::{Errno, Result};
+use linux_raw_sys::general::{
+    __NR_clone3, __NR_close_range, __NR_dup3, __NR_execve, __NR_execveat, __NR_fchdir, __NR_fcntl, __NR_setsid,
+    AT_EMPTY_PATH, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, clone_args,
+};
+use rustix::process::Pid;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Which file is executed.
+#[derive(Debug)]
+pub enum Program<'a> {
+    /// This path (no search).
+    Path(CString),
+    /// What this descriptor refers to.
+    Fd(BorrowedFd<'a>),
+}
+
+/// A program to start.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    /// Which file.
+    pub program: Program<'a>,
+    /// `argv`, with the program's name first.
+    pub args: Vec<CString>,
+    /// Environment, `NAME=value`.
+    pub env: Vec<CString>,
+    /// Which descriptors the program finds at which number; all others are
+    /// closed, standard streams not listed here included.
+    pub fds: Vec<(BorrowedFd<'a>, RawFd)>,
+    /// Working directory.
+    pub directory: Option<BorrowedFd<'a>>,
+    /// Leave the caller's session and terminal.
+    pub new_session: bool,
+    /// Directory of a cgroup v2 to start in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// A started program; the caller reaps it.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its number.
+    pub pid: Pid,
+    /// Its descriptor, close-on-exec.
+    pub pidfd: OwnedFd,
+}
+
+/// What the child needs, all of it allocated before.
+struct Plan {
+    program: Target,
+    args: Vec<usize>,
+    env: Vec<usize>,
+    /// Source, scratch and final number.
+    fds: Vec<(RawFd, RawFd, RawFd)>,
+    /// First number above all final ones.
+    above: RawFd,
+    directory: Option<RawFd>,
+    new_session: bool,
+    failure: isize,
+}
+
+enum Target {
+    Path(usize),
+    Fd(RawFd),
+}
+
+const STACK_BYTES: usize = 64 * 1024;
+
+impl Spawn<'_> {
+    /// Starts the program. Returns when it was executed.
+    ///
+    /// KERNEL(5.5): needs clone3 with `CLONE_CLEAR_SIGHAND`.
+    ///
+    /// # Errors
+    /// As clone3(2), dup3(2) and execve(2); no child is left then.
+    pub fn spawn(&self) -> Result<Spawned> {
+        let mut plan = self.plan();
+        let mut stack = vec![0u64; STACK_BYTES / 8];
+        let mut pidfd: RawFd = -1;
+        let mut args = self.clone_args(&mut stack, &mut pidfd);
+        // ORDER: no handler of ours may run in the child, which shares memory.
+        let mask = set_mask(SignalSet::all())?;
+        let pid = clone_with_stack(&mut args, &mut plan);
+        set_mask(mask)?;
+        let pid = i32::try_from(pid?).ok().and_then(Pid::from_raw).ok_or(Errno::INVAL)?;
+        // SAFETY: the kernel stored the new descriptor, which is ours alone.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        // SAFETY: the child wrote it, if at all, before it went away.
+        let failure = unsafe { std::ptr::read_volatile(&raw const plan.failure) };
+        if let Err(error) = decode(failure) {
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+            return Err(error);
+        }
+        Ok(Spawned { pid, pidfd })
+    }
+
+    fn plan(&self) -> Plan {
+        let above = self.fds.iter().map(|(_, target)| target + 1).max().unwrap_or(0).max(3);
+        Plan {
+            program: match &self.program {
+                Program::Path(path) => Target::Path(path.as_ptr() as usize),
+                Program::Fd(fd) => Target::Fd(fd.as_raw_fd()),
+            },
+            args: pointers(&self.args),
+            env: pointers(&self.env),
+            fds: self
+                .fds
+                .iter()
+                .map(|(source, target)| (source.as_raw_fd(), -1, *target))
+                .collect(),
+            above,
+            directory: self.directory.map(|fd| fd.as_raw_fd()),
+            new_session: self.new_session,
+            failure: 0,
+        }
+    }
+
+    fn clone_args(&self, stack: &mut [u64], pidfd: &mut RawFd) -> clone_args {
+        let mut flags = u64::from(CLONE_VM | CLONE_VFORK | CLONE_PIDFD) | CLONE_CLEAR_SIGHAND;
+        let mut cgroup = 0;
+        if let Some(fd) = self.cgroup {
+            flags |= CLONE_INTO_CGROUP;
+            cgroup = fd_arg(fd.as_raw_fd()) as u64;
+        }
+        // The stack starts at a multiple of 16, as both calling conventions ask.
+        let start = (stack.as_mut_ptr() as u64).next_multiple_of(16);
+        clone_args {
+            flags,
+            pidfd: std::ptr::from_mut(pidfd) as u64,
+            child_tid: 0,
+            parent_tid: 0,
+            exit_signal: 17,
+            stack: start,
+            stack_size: (STACK_BYTES - 16) as u64,
+            tls: 0,
+            set_tid: 0,
+            set_tid_size: 0,
+            cgroup,
+        }
+    }
+}
+
+/// clone3 whose child runs [`child_main`] on its own stack.
+fn clone_with_stack(args: &mut clone_args, plan: &mut Plan) -> Result<usize> {
+    let ret: isize;
+    let size = size_of::<clone_args>();
+    // SAFETY: the caller is suspended (CLONE_VFORK) until the child executes
+    // or exits, so `plan` and the stack outlive it; the child enters
+    // `child_main`, which never returns, on a stack of its own.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") __NR_clone3 as isize => ret,
+            in("rdi") std::ptr::from_mut(args),
+            in("rsi") size,
+            in("r12") std::ptr::from_mut(plan),
+            in("r13") child_main as extern "C" fn(*mut Plan) -> !,
+            lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x20",
+            "blr x21",
+            "brk 1",
+            "2:",
+            in("x8") __NR_clone3 as usize,
+            inlateout("x0") std::ptr::from_mut(args) as isize => ret,
+            in("x1") size,
+            in("x20") std::ptr::from_mut(plan),
+            in("x21") child_main as extern "C" fn(*mut Plan) -> !,
+        );
+    }
+    decode(ret)
+}
+
+/// Runs in the child, in the caller's memory: system calls only.
+extern "C" fn child_main(plan: *mut Plan) -> ! {
+    // SAFETY: the pointer is to the suspended caller's live plan.
+    let plan = unsafe { &mut *plan };
+    let error = prepare_and_execute(plan)
+        .err()
+        .map_or(-22, |errno| -(errno.raw_os_error() as isize));
+    plan.failure = error;
+    crate::clone::exit(127)
+}
+
+fn prepare_and_execute(plan: &mut Plan) -> Result<()> {
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    let call = |number: u32, args: [usize; 6]| {
+        // SAFETY: only numbers and pointers of the plan, all of them live;
+        // the table of descriptors is the child's own copy.
+        unsafe { syscall(number, args) }
+    };
+    // ORDER: all sources go above the final numbers first, so that placing
+    // one cannot overwrite the source of another.
+    for (source, scratch, _) in &mut plan.fds {
+        let copy = call(
+            __NR_fcntl,
+            [fd_arg(*source), F_DUPFD_CLOEXEC, fd_arg(plan.above), 0, 0, 0],
+        )?;
+        *scratch = i32::try_from(copy).map_err(|_| Errno::BADF)?;
+    }
+    let program = match plan.program {
+        Target::Path(path) => Target::Path(path),
+        Target::Fd(fd) => {
+            let copy = call(__NR_fcntl, [fd_arg(fd), F_DUPFD_CLOEXEC, fd_arg(plan.above), 0, 0, 0])?;
+            Target::Fd(i32::try_from(copy).map_err(|_| Errno::BADF)?)
+        }
+    };
+    if let Some(directory) = plan.directory {
+        call(__NR_fchdir, [fd_arg(directory), 0, 0, 0, 0, 0])?;
+    }
+    close_unplaced();
+    for (_, scratch, target) in &plan.fds {
+        call(__NR_dup3, [fd_arg(*scratch), fd_arg(*target), 0, 0, 0, 0])?;
+    }
+    if plan.new_session {
+        call(__NR_setsid, [0; 6])?;
+    }
+    set_mask(SignalSet::empty())?;
+    let (args, env) = (plan.args.as_ptr() as usize, plan.env.as_ptr() as usize);
+    match program {
+        Target::Path(path) => call(__NR_execve, [path, args, env, 0, 0, 0])?,
+        Target::Fd(fd) => call(
+            __NR_execveat,
+            [fd_arg(fd), c"".as_ptr() as usize, args, env, AT_EMPTY_PATH as usize, 0],
+        )?,
+    };
+    Ok(())
+}
+
+/// Marks everything close-on-exec; the placed descriptors come after.
+fn close_unplaced() {
+    const CLOSE_RANGE_CLOEXEC: usize = 4;
+    // SAFETY: marks descriptors of the child's own table. Before KERNEL(5.11)
+    // this does nothing, and close-on-exec at opening is all there is.
+    let _ = unsafe { syscall(__NR_close_range, [0, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0]) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{WaitOptions, waitpid};
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    fn shell<'a>(script: &str, fds: Vec<(BorrowedFd<'a>, RawFd)>) -> Spawn<'a> {
+        let text = |s: &str| CString::new(s).expect("no NUL");
+        Spawn {
+            program: Program::Path(c"/bin/sh".to_owned()),
+            args: vec![text("sh"), text("-c"), text(script)],
+            env: vec![text("WHO=child")],
+            fds,
+            directory: None,
+            new_session: true,
+            cgroup: None,
+        }
+    }
+
+    #[test]
+    fn descriptors_land_at_their_numbers_and_no_other_is_inherited() {
+        let (a_read, a_write) = std::io::pipe().expect("pipe");
+        let (b_read, b_write) = std::io::pipe().expect("pipe");
+        // Swapped on purpose: each one's number is the other's place.
+        let fds = vec![
+            (a_write.as_fd(), b_write.as_raw_fd()),
+            (b_write.as_fd(), a_write.as_raw_fd()),
+        ];
+        let script = format!(
+            "echo $WHO >&{}; ls /proc/self/fd | tr '\\n' ' ' >&{}",
+            b_write.as_raw_fd(),
+            a_write.as_raw_fd()
+        );
+        let spawned = shell(&script, fds).spawn().expect("spawn");
+        let expected = [a_write.as_raw_fd(), b_write.as_raw_fd()];
+        drop((a_write, b_write));
+        let read = |mut from: std::io::PipeReader| {
+            let mut text = String::new();
+            from.read_to_string(&mut text).expect("read");
+            text
+        };
+        assert_eq!(read(a_read), "child\n");
+        let listed = read(b_read);
+        for number in listed.split_whitespace().filter_map(|n| n.parse::<i32>().ok()) {
+            // 0 is the directory `ls` reads; 1 its redirected output.
+            assert!(number <= 3 || expected.contains(&number), "{listed}");
+        }
+        let (_, status) = waitpid(Some(spawned.pid), WaitOptions::empty())
+            .expect("wait")
+            .expect("ended");
+        assert!(status.exited());
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error_and_leaves_no_child() {
+        let mut spawn = shell("", Vec::new());
+        spawn.program = Program::Path(c"/does/not/exist".to_owned());
+        assert_eq!(spawn.spawn().map(|_| ()), Err(Errno::NOENT));
+    }
+}
