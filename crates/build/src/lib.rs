@@ -23,6 +23,7 @@ mod runner;
 mod source;
 
 pub mod classic;
+pub mod dockerfile;
 
 pub use error::{BuildError, ErrorKind};
 pub use event::{Event, Events, OutputStream};
@@ -33,6 +34,8 @@ pub use source::{BaseImageError, BaseImages, ImageRequest};
 /// What a build works with.
 #[derive(Clone, Copy)]
 pub struct Services<'a> {
+    /// Holds layers, images and the cache's records.
+    pub store: &'a wharf_store::Store,
     /// Runs `RUN` steps.
     pub runner: &'a dyn Runner,
     /// Finds base images.

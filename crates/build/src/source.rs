@@ -2,18 +2,20 @@
 
 use std::error::Error as StdError;
 
+use wharf_store::Lease;
+
 use crate::{ErrorKind, Events};
 
 /// Finds images by name, locally or in a registry.
 pub trait BaseImages: Send + Sync {
     /// Makes the image present in the store and returns its id (`sha256:<hex>`), reporting a pull
-    /// through `events` as [`crate::Event::PullStatus`]. The image must stay in the store until
-    /// the build's own lease covers it: hold `request.lease` over what is fetched.
+    /// through `events` as [`crate::Event::PullStatus`]. `request.lease` must protect the id before
+    /// the call returns, so that a prune cannot take the image away.
     fn provide(&self, request: &ImageRequest<'_>, events: &dyn Events) -> Result<String, BaseImageError>;
 }
 
 /// One image wanted by a build.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct ImageRequest<'a> {
     /// As written in the Dockerfile: a name, a name with digest, or an image id.
     pub reference: &'a str,
@@ -21,8 +23,8 @@ pub struct ImageRequest<'a> {
     pub platform: Option<&'a str>,
     /// Whether to ask the registry even when the image is here.
     pub refresh: bool,
-    /// The build's lease in the store, which keeps what it names from being collected.
-    pub lease: &'a str,
+    /// The build's lease, which keeps what it protects from being collected.
+    pub lease: &'a Lease,
 }
 
 /// Why an image cannot be had; `message` is what Docker's daemon would say.
