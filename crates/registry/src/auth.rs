@@ -10,14 +10,22 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
     Basic,
-    Bearer { realm: String, service: String, scope: Option<String> },
+    Bearer {
+        realm: String,
+        service: String,
+        scope: Option<String>,
+    },
 }
 
 /// The strongest challenge of an answer that we can meet: bearer before basic.
 pub(crate) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let all = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok());
     let parsed: Vec<Challenge> = all.filter_map(parse).collect();
-    parsed.iter().find(|c| matches!(c, Challenge::Bearer { .. })).or(parsed.first()).cloned()
+    parsed
+        .iter()
+        .find(|c| matches!(c, Challenge::Bearer { .. }))
+        .or(parsed.first())
+        .cloned()
 }
 
 fn parse(header: &str) -> Option<Challenge> {
@@ -37,7 +45,11 @@ fn parse(header: &str) -> Option<Challenge> {
             _ => {}
         }
     }
-    Some(Challenge::Bearer { realm: realm?, service, scope })
+    Some(Challenge::Bearer {
+        realm: realm?,
+        service,
+        scope,
+    })
 }
 
 /// `key="value"` or `key=value`, separated by commas; a quoted value may hold commas (RFC 9110, section 11.2).
@@ -48,7 +60,9 @@ fn parameters(text: &str) -> Vec<(String, String)> {
         let key = key.trim_matches(|c: char| c == ',' || c.is_whitespace()).to_owned();
         let (value, tail) = match after.strip_prefix('"') {
             Some(quoted) => unquote(quoted),
-            None => after.split_once(',').map_or((after.trim().to_owned(), ""), |(v, t)| (v.trim().to_owned(), t)),
+            None => after
+                .split_once(',')
+                .map_or((after.trim().to_owned(), ""), |(v, t)| (v.trim().to_owned(), t)),
         };
         found.push((key, value));
         rest = tail;
@@ -105,24 +119,48 @@ pub(crate) async fn fetch_token(
     } else {
         refresh_form(http, realm, service, scope, credentials)
     };
-    let answer = request.send().await.map_err(|e| RegistryError::unreachable("GET", realm, &e))?;
+    let answer = request
+        .send()
+        .await
+        .map_err(|e| RegistryError::unreachable("GET", realm, &e))?;
     let status = answer.status();
-    let body = answer.bytes().await.map_err(|e| RegistryError::unreachable("GET", realm, &e))?;
+    let body = answer
+        .bytes()
+        .await
+        .map_err(|e| RegistryError::unreachable("GET", realm, &e))?;
     if status.as_u16() == 401 || status.as_u16() == 403 {
         let detail = crate::session::error_detail(&body);
-        return Err(RegistryError::Unauthorized { host: service.to_owned(), detail });
+        return Err(RegistryError::Unauthorized {
+            host: service.to_owned(),
+            detail,
+        });
     }
     if !status.is_success() {
         let detail = crate::session::error_detail(&body);
-        return Err(RegistryError::Status { method: "GET", url: realm.to_owned(), status: status.as_u16(), detail });
+        return Err(RegistryError::Status {
+            method: "GET",
+            url: realm.to_owned(),
+            status: status.as_u16(),
+            detail,
+        });
     }
-    let malformed = |reason: String| RegistryError::Malformed { url: realm.to_owned(), reason };
+    let malformed = |reason: String| RegistryError::Malformed {
+        url: realm.to_owned(),
+        reason,
+    };
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|e| malformed(e.to_string()))?;
-    let bearer = if answer.token.is_empty() { answer.access_token } else { answer.token };
+    let bearer = if answer.token.is_empty() {
+        answer.access_token
+    } else {
+        answer.token
+    };
     if bearer.is_empty() {
         return Err(malformed("no token in it".to_owned()));
     }
-    Ok(Token { bearer, refresh: answer.refresh_token })
+    Ok(Token {
+        bearer,
+        refresh: answer.refresh_token,
+    })
 }
 
 fn token_query(
@@ -132,7 +170,10 @@ fn token_query(
     scope: Option<&str>,
     credentials: &Credentials,
 ) -> Result<reqwest::RequestBuilder, RegistryError> {
-    let invalid = |e: &dyn std::fmt::Display| RegistryError::Malformed { url: realm.to_owned(), reason: e.to_string() };
+    let invalid = |e: &dyn std::fmt::Display| RegistryError::Malformed {
+        url: realm.to_owned(),
+        reason: e.to_string(),
+    };
     let mut url = reqwest::Url::parse(realm).map_err(|e| invalid(&e))?;
     {
         let mut query = url.query_pairs_mut();
@@ -141,16 +182,28 @@ fn token_query(
             query.append_pair("scope", scope);
         }
         if !credentials.username.is_empty() {
-            query.append_pair("account", &credentials.username).append_pair("offline_token", "true");
+            query
+                .append_pair("account", &credentials.username)
+                .append_pair("offline_token", "true");
             query.append_pair("client_id", "wharf");
         }
     }
     let request = http.get(url);
-    Ok(if credentials.username.is_empty() { request } else { request.header("Authorization", basic(credentials)) })
+    Ok(if credentials.username.is_empty() {
+        request
+    } else {
+        request.header("Authorization", basic(credentials))
+    })
 }
 
 /// OAuth2 with the refresh token that `docker login` keeps.
-fn refresh_form(http: &reqwest::Client, realm: &str, service: &str, scope: Option<&str>, credentials: &Credentials) -> reqwest::RequestBuilder {
+fn refresh_form(
+    http: &reqwest::Client,
+    realm: &str,
+    service: &str,
+    scope: Option<&str>,
+    credentials: &Credentials,
+) -> reqwest::RequestBuilder {
     let mut form = vec![
         ("grant_type", "refresh_token"),
         ("service", service),
@@ -161,7 +214,9 @@ fn refresh_form(http: &reqwest::Client, realm: &str, service: &str, scope: Optio
     let mut url = reqwest::Url::parse("http://form").expect("invariant: a constant address parses");
     url.query_pairs_mut().extend_pairs(form);
     let body = url.query().unwrap_or_default().to_owned();
-    http.post(realm).header("Content-Type", "application/x-www-form-urlencoded").body(body)
+    http.post(realm)
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .body(body)
 }
 
 #[cfg(test)]
@@ -179,7 +234,11 @@ mod tests {
         assert_eq!(parse(header), Some(expected));
         assert_eq!(parse("Basic realm=\"x\""), Some(Challenge::Basic));
         assert_eq!(parse("Negotiate"), None);
-        assert_eq!(parse("Bearer service=x"), None, "a bearer challenge without a realm cannot be met");
+        assert_eq!(
+            parse("Bearer service=x"),
+            None,
+            "a bearer challenge without a realm cannot be met"
+        );
     }
 
     #[test]

@@ -24,10 +24,26 @@ pub(crate) struct Endpoint {
 pub(crate) fn endpoints(domain: &str, options: &Options) -> Vec<Endpoint> {
     if domain == HUB {
         let mirrors = options.mirrors.iter().map(|m| m.trim_end_matches('/').to_owned());
-        return mirrors.chain([HUB_ADDRESS.to_owned()]).map(|base| Endpoint { base, lax: false }).collect();
+        return mirrors
+            .chain([HUB_ADDRESS.to_owned()])
+            .map(|base| Endpoint { base, lax: false })
+            .collect();
     }
-    let secure = Endpoint { base: format!("https://{domain}"), lax: is_insecure(domain, &options.insecure) };
-    if secure.lax { vec![secure, Endpoint { base: format!("http://{domain}"), lax: true }] } else { vec![secure] }
+    let secure = Endpoint {
+        base: format!("https://{domain}"),
+        lax: is_insecure(domain, &options.insecure),
+    };
+    if secure.lax {
+        vec![
+            secure,
+            Endpoint {
+                base: format!("http://{domain}"),
+                lax: true,
+            },
+        ]
+    } else {
+        vec![secure]
+    }
 }
 
 /// Whether plain HTTP is allowed: loopback, or named by the operator. COMPAT: localhost counts, as in Docker.
@@ -71,10 +87,19 @@ impl Transports {
     }
 
     /// The client for an endpoint; hosts with a folder of certificates get one of their own.
-    pub(crate) fn of(&self, endpoint: &Endpoint, domain: &str, options: &Options) -> Result<reqwest::Client, RegistryError> {
+    pub(crate) fn of(
+        &self,
+        endpoint: &Endpoint,
+        domain: &str,
+        options: &Options,
+    ) -> Result<reqwest::Client, RegistryError> {
         let folder = options.certificates.join(domain);
         if !folder.is_dir() {
-            return Ok(if endpoint.lax { self.lax.clone() } else { self.strict.clone() });
+            return Ok(if endpoint.lax {
+                self.lax.clone()
+            } else {
+                self.strict.clone()
+            });
         }
         let mut special = self.special.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(client) = special.get(domain) {
@@ -112,7 +137,10 @@ fn with_certificates(mut builder: reqwest::ClientBuilder, folder: &Path) -> Resu
 }
 
 fn tls_error(what: &str, error: &reqwest::Error) -> RegistryError {
-    RegistryError::Invalid { what: what.to_owned(), reason: error.to_string() }
+    RegistryError::Invalid {
+        what: what.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +149,11 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_loopback_and_the_list_only() {
-        let listed = ["10.1.0.0/16".to_owned(), "lab.example:5000".to_owned(), "bare.example".to_owned()];
+        let listed = [
+            "10.1.0.0/16".to_owned(),
+            "lab.example:5000".to_owned(),
+            "bare.example".to_owned(),
+        ];
         let table = [
             ("127.0.0.1:5000", true),
             ("localhost:5000", true),
@@ -140,10 +172,16 @@ mod tests {
 
     #[test]
     fn the_hub_has_mirrors_and_an_address_of_its_own() {
-        let options = Options { mirrors: vec!["https://mirror.example/".into()], ..Options::default() };
+        let options = Options {
+            mirrors: vec!["https://mirror.example/".into()],
+            ..Options::default()
+        };
         let bases: Vec<_> = endpoints("docker.io", &options).into_iter().map(|e| e.base).collect();
         assert_eq!(bases, ["https://mirror.example", HUB_ADDRESS]);
         assert_eq!(endpoints("ghcr.io", &options).len(), 1);
-        assert_eq!(endpoints("localhost:5000", &options).last().map(|e| e.base.as_str()), Some("http://localhost:5000"));
+        assert_eq!(
+            endpoints("localhost:5000", &options).last().map(|e| e.base.as_str()),
+            Some("http://localhost:5000")
+        );
     }
 }

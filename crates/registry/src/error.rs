@@ -144,8 +144,16 @@ impl RegistryError {
         while let Some(source) = innermost.source() {
             innermost = source;
         }
-        let cause = if error.is_timeout() { "deadline exceeded".to_owned() } else { system_words(&innermost.to_string()) };
-        Self::Unreachable { method, url: url.to_owned(), cause }
+        let cause = if error.is_timeout() {
+            "deadline exceeded".to_owned()
+        } else {
+            system_words(&innermost.to_string())
+        };
+        Self::Unreachable {
+            method,
+            url: url.to_owned(),
+            cause,
+        }
     }
 }
 

@@ -50,6 +50,8 @@ impl Client {
     /// When the TLS set-up of the machine cannot be used.
     pub fn new(options: Options) -> Result<Self, RegistryError> {
         let transports = Transports::new(&options)?;
-        Ok(Self { inner: Arc::new(Inner { options, transports }) })
+        Ok(Self {
+            inner: Arc::new(Inner { options, transports }),
+        })
     }
 }

@@ -78,6 +78,9 @@ pub(crate) struct BlobSink {
 
 impl BlobSink {
     pub(crate) fn tell(&self, state: LayerState) {
-        (self.sink)(Progress::Layer { blob: self.blob.clone(), state });
+        (self.sink)(Progress::Layer {
+            blob: self.blob.clone(),
+            state,
+        });
     }
 }

@@ -1,19 +1,19 @@
 //! Pulling: manifest, configuration, then all layers at once, each in one streaming pass into the store.
 
+use crate::Client;
 use crate::error::RegistryError;
 use crate::options::Credentials;
 use crate::progress::{BlobSink, LayerState, Progress, Sink};
 use crate::session::{Access, Session, read_document};
 use crate::transfer::{BlobSource, Meter};
-use crate::Client;
 use futures_util::StreamExt;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wharf_store::{
-    Descriptor, Digest, Document, Image, ImageConfig, Layer, LayerProgress, Lease, Manifest, MAX_DOCUMENT_BYTES, PendingLayer, Platform, Reference,
-    Store,
+    Descriptor, Digest, Document, Image, ImageConfig, Layer, LayerProgress, Lease, MAX_DOCUMENT_BYTES, Manifest,
+    PendingLayer, Platform, Reference, Store,
 };
 
 /// How long content of an unfinished pull is protected from the collector.
@@ -51,10 +51,21 @@ impl Client {
     /// # Errors
     /// [`RegistryError`], by kind: not found, unauthorized, unavailable, invalid content.
     pub async fn pull(&self, request: PullRequest<'_>) -> Result<Pulled, RegistryError> {
-        let PullRequest { store, reference, platform, credentials, sink } = request;
+        let PullRequest {
+            store,
+            reference,
+            platform,
+            credentials,
+            sink,
+        } = request;
         let session = Arc::new(Session::open(self, reference, Access::Pull, &credentials).await?);
         let lease = Arc::new(blocking(store, |s| s.lease("pull", LEASE)).await?);
-        let fetch = Fetch { session: &session, store, lease: &lease, reference };
+        let fetch = Fetch {
+            session: &session,
+            store,
+            lease: &lease,
+            reference,
+        };
         let before = store.resolve(&reference.canonical()).ok().map(|i| i.id.clone());
 
         let (target, document) = fetch.target().await?;
@@ -68,7 +79,11 @@ impl Client {
         let (name, descriptor) = (reference.clone(), target.clone());
         let held = lease.clone();
         let image = blocking(store, move |s| s.put_image(&held, &descriptor, Some(&name), None)).await?;
-        Ok(Pulled { is_newer: before.as_ref() != Some(&image.id), image, digest: target.digest })
+        Ok(Pulled {
+            is_newer: before.as_ref() != Some(&image.id),
+            image,
+            digest: target.digest,
+        })
     }
 
     /// All tags of a repository.
@@ -88,9 +103,17 @@ impl Client {
             if !answer.status().is_success() {
                 return Err(refused(&session, repository, "GET", &url, answer).await);
             }
-            let next = answer.headers().get("Link").and_then(|l| l.to_str().ok()).and_then(next_page).map(|l| session.absolute(l));
+            let next = answer
+                .headers()
+                .get("Link")
+                .and_then(|l| l.to_str().ok())
+                .and_then(next_page)
+                .map(|l| session.absolute(l));
             let body = read_document(&url, answer).await?;
-            let page: Tags = serde_json::from_slice(&body).map_err(|e| RegistryError::Malformed { url: url.clone(), reason: e.to_string() })?;
+            let page: Tags = serde_json::from_slice(&body).map_err(|e| RegistryError::Malformed {
+                url: url.clone(),
+                reason: e.to_string(),
+            })?;
             all.extend(page.tags.unwrap_or_default());
             match next {
                 Some(next) if next != url => url = next,
@@ -101,7 +124,11 @@ impl Client {
 
     async fn take_layers(&self, fetch: &Fetch<'_>, layers: Vec<Layer>, sink: &Sink) -> Result<(), RegistryError> {
         for layer in &layers {
-            BlobSink { blob: layer.blob.digest.clone(), sink: sink.clone() }.tell(LayerState::PullingFsLayer);
+            BlobSink {
+                blob: layer.blob.digest.clone(),
+                sink: sink.clone(),
+            }
+            .tell(LayerState::PullingFsLayer);
         }
         // An image may hold the same layer twice.
         let mut seen = HashSet::new();
@@ -109,9 +136,15 @@ impl Client {
         let cancelled = Arc::new(AtomicBool::new(false));
         let at_once = self.inner.options.parallel_downloads.max(1);
         for waiting in distinct.iter().skip(at_once) {
-            BlobSink { blob: waiting.blob.digest.clone(), sink: sink.clone() }.tell(LayerState::Waiting);
+            BlobSink {
+                blob: waiting.blob.digest.clone(),
+                sink: sink.clone(),
+            }
+            .tell(LayerState::Waiting);
         }
-        let jobs = distinct.into_iter().map(|layer| self.take_layer(fetch, layer, sink, &cancelled));
+        let jobs = distinct
+            .into_iter()
+            .map(|layer| self.take_layer(fetch, layer, sink, &cancelled));
         let mut done = Vec::new();
         let mut failure = None;
         let mut results = futures_util::stream::iter(jobs).buffered(at_once);
@@ -134,8 +167,17 @@ impl Client {
     }
 
     /// One layer, through all its attempts; `None` when it was here before.
-    async fn take_layer(&self, fetch: &Fetch<'_>, layer: Layer, sink: &Sink, cancelled: &Arc<AtomicBool>) -> Result<Option<(BlobSink, Arc<PendingLayer>)>, RegistryError> {
-        let sink = BlobSink { blob: layer.blob.digest.clone(), sink: sink.clone() };
+    async fn take_layer(
+        &self,
+        fetch: &Fetch<'_>,
+        layer: Layer,
+        sink: &Sink,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<Option<(BlobSink, Arc<PendingLayer>)>, RegistryError> {
+        let sink = BlobSink {
+            blob: layer.blob.digest.clone(),
+            sink: sink.clone(),
+        };
         let (held, wanted) = (fetch.lease.clone(), layer.clone());
         let is_here = blocking(fetch.store, move |s| {
             held.protect(&wanted.blob.digest)?;
@@ -152,9 +194,13 @@ impl Client {
         loop {
             match attempt_layer(fetch, &layer, &sink, cancelled).await {
                 Ok(pending) => return Ok(Some((sink, pending))),
-                Err(error) if attempt < options.attempts && error.is_passing() && !cancelled.load(Ordering::Relaxed) => {
+                Err(error)
+                    if attempt < options.attempts && error.is_passing() && !cancelled.load(Ordering::Relaxed) =>
+                {
                     tracing::info!(blob = %layer.blob.digest, attempt, %error, "download broke off, going on");
-                    sink.tell(LayerState::Retrying { seconds: pause.as_secs().max(1) });
+                    sink.tell(LayerState::Retrying {
+                        seconds: pause.as_secs().max(1),
+                    });
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                     attempt += 1;
@@ -165,7 +211,12 @@ impl Client {
     }
 }
 
-async fn attempt_layer(fetch: &Fetch<'_>, layer: &Layer, sink: &BlobSink, cancelled: &Arc<AtomicBool>) -> Result<Arc<PendingLayer>, RegistryError> {
+async fn attempt_layer(
+    fetch: &Fetch<'_>,
+    layer: &Layer,
+    sink: &BlobSink,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Arc<PendingLayer>, RegistryError> {
     let failure = Arc::new(Mutex::new(None));
     let source = BlobSource {
         session: fetch.session.clone(),
@@ -205,20 +256,35 @@ impl Fetch<'_> {
     /// The document that the name leads to, stored, with its descriptor.
     async fn target(&self) -> Result<(Descriptor, Document), RegistryError> {
         let tag = self.reference.tag().unwrap_or("latest");
-        let wanted = self.reference.digest().map_or_else(|| tag.to_owned(), |d| d.to_string());
+        let wanted = self
+            .reference
+            .digest()
+            .map_or_else(|| tag.to_owned(), |d| d.to_string());
         let (media_type, bytes) = fetch_manifest(self.session, self.reference, &wanted).await?;
         self.keep(&media_type, bytes, self.reference.digest()).await
     }
 
-    async fn keep(&self, media_type: &str, bytes: Vec<u8>, expected: Option<&Digest>) -> Result<(Descriptor, Document), RegistryError> {
+    async fn keep(
+        &self,
+        media_type: &str,
+        bytes: Vec<u8>,
+        expected: Option<&Digest>,
+    ) -> Result<(Descriptor, Document), RegistryError> {
         let actual = Digest::of(&bytes);
         if let Some(expected) = expected
             && *expected != actual
         {
-            return Err(wharf_store::StoreError::DigestMismatch { expected: expected.clone(), actual }.into());
+            return Err(wharf_store::StoreError::DigestMismatch {
+                expected: expected.clone(),
+                actual,
+            }
+            .into());
         }
         let parse = |bytes: &[u8]| Document::parse(bytes, media_type);
-        let document = parse(&bytes).map_err(|source| wharf_store::StoreError::Manifest { digest: actual.clone(), source })?;
+        let document = parse(&bytes).map_err(|source| wharf_store::StoreError::Manifest {
+            digest: actual.clone(),
+            source,
+        })?;
         let descriptor = Descriptor::new(document.media_type(), actual, bytes.len() as u64);
         let lease = self.lease.clone();
         blocking(self.store, move |s| s.write_blob(&lease, &bytes)).await?;
@@ -231,7 +297,13 @@ impl Fetch<'_> {
             Document::Index(index) => index,
         };
         let fits = |d: &&Descriptor| !d.is_attestation() && d.platform.as_ref().is_some_and(|p| platform.accepts(p));
-        let chosen = index.manifests.iter().find(fits).ok_or_else(|| RegistryError::NoPlatform { platform: platform.to_string() })?;
+        let chosen = index
+            .manifests
+            .iter()
+            .find(fits)
+            .ok_or_else(|| RegistryError::NoPlatform {
+                platform: platform.to_string(),
+            })?;
         let (media_type, bytes) = fetch_manifest(self.session, self.reference, chosen.digest.as_str()).await?;
         match self.keep(&media_type, bytes, Some(&chosen.digest)).await?.1 {
             Document::Manifest(manifest) => Ok(manifest),
@@ -245,7 +317,10 @@ impl Fetch<'_> {
     async fn config(&self, manifest: &Manifest) -> Result<ImageConfig, RegistryError> {
         let descriptor = &manifest.config;
         let url = self.session.url(&format!("blobs/{}", descriptor.digest));
-        let malformed = |reason: String| RegistryError::Malformed { url: url.clone(), reason };
+        let malformed = |reason: String| RegistryError::Malformed {
+            url: url.clone(),
+            reason,
+        };
         if descriptor.size > MAX_DOCUMENT_BYTES {
             return Err(malformed(format!("a configuration of {} bytes", descriptor.size)));
         }
@@ -256,7 +331,11 @@ impl Fetch<'_> {
         let bytes = read_document(&url, answer).await?;
         let actual = Digest::of(&bytes);
         if actual != descriptor.digest {
-            return Err(wharf_store::StoreError::DigestMismatch { expected: descriptor.digest.clone(), actual }.into());
+            return Err(wharf_store::StoreError::DigestMismatch {
+                expected: descriptor.digest.clone(),
+                actual,
+            }
+            .into());
         }
         let config = ImageConfig::parse(&bytes).map_err(|e| malformed(e.to_string()))?;
         let lease = self.lease.clone();
@@ -266,30 +345,55 @@ impl Fetch<'_> {
 }
 
 /// The bytes and media type of a manifest or index.
-pub(crate) async fn fetch_manifest(session: &Session, reference: &Reference, wanted: &str) -> Result<(String, Vec<u8>), RegistryError> {
+pub(crate) async fn fetch_manifest(
+    session: &Session,
+    reference: &Reference,
+    wanted: &str,
+) -> Result<(String, Vec<u8>), RegistryError> {
     let url = session.url(&format!("manifests/{wanted}"));
     let answer = session.send("GET", &url, accept_documents).await?;
     if !answer.status().is_success() {
         return Err(refused(session, reference, "GET", &url, answer).await);
     }
-    let kind = answer.headers().get("Content-Type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = answer
+        .headers()
+        .get("Content-Type")
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_owned();
     Ok((kind, read_document(&url, answer).await?))
 }
 
 pub(crate) fn accept_documents(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
     use wharf_store::media;
-    let kinds = [media::OCI_INDEX, media::DOCKER_LIST, media::OCI_MANIFEST, media::DOCKER_MANIFEST];
+    let kinds = [
+        media::OCI_INDEX,
+        media::DOCKER_LIST,
+        media::OCI_MANIFEST,
+        media::DOCKER_MANIFEST,
+    ];
     request.header("Accept", kinds.join(", "))
 }
 
 /// The error for a refused look at a repository.
-pub(crate) async fn refused(session: &Session, reference: &Reference, method: &'static str, url: &str, answer: reqwest::Response) -> RegistryError {
+pub(crate) async fn refused(
+    session: &Session,
+    reference: &Reference,
+    method: &'static str,
+    url: &str,
+    answer: reqwest::Response,
+) -> RegistryError {
     match answer.status().as_u16() {
-        404 => RegistryError::NotFound { reference: reference.canonical() },
-        401 | 403 if session.domain() == "docker.io" => RegistryError::Denied { repository: reference.familiar_name() },
+        404 => RegistryError::NotFound {
+            reference: reference.canonical(),
+        },
+        401 | 403 if session.domain() == "docker.io" => RegistryError::Denied {
+            repository: reference.familiar_name(),
+        },
         401 => session.unauthorized(answer).await,
-        403 => RegistryError::Denied { repository: reference.familiar_name() },
+        403 => RegistryError::Denied {
+            repository: reference.familiar_name(),
+        },
         _ => Session::status(method, url, answer).await,
     }
 }
@@ -303,13 +407,20 @@ fn pair_layers(manifest: &Manifest, config: &ImageConfig, session: &Session) -> 
         });
     }
     let pairs = diff_ids.iter().zip(&manifest.layers);
-    Ok(pairs.map(|(diff_id, blob)| Layer { diff_id: diff_id.clone(), blob: blob.clone() }).collect())
+    Ok(pairs
+        .map(|(diff_id, blob)| Layer {
+            diff_id: diff_id.clone(),
+            blob: blob.clone(),
+        })
+        .collect())
 }
 
 /// The target of `<...>; rel="next"` (RFC 8288).
 fn next_page(link: &str) -> Option<&str> {
     let (target, parameters) = link.split_once(';')?;
-    parameters.contains("next").then(|| target.trim().trim_start_matches('<').trim_end_matches('>'))
+    parameters
+        .contains("next")
+        .then(|| target.trim().trim_start_matches('<').trim_end_matches('>'))
 }
 
 /// Runs store work on a blocking thread.
@@ -318,7 +429,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Store) -> Result<T, wharf_store::StoreError> + Send + 'static,
 ) -> Result<T, RegistryError> {
     let store = store.clone();
-    let done = tokio::task::spawn_blocking(move || work(&store)).await.map_err(RegistryError::Worker)?;
+    let done = tokio::task::spawn_blocking(move || work(&store))
+        .await
+        .map_err(RegistryError::Worker)?;
     Ok(done?)
 }
 
@@ -328,7 +441,10 @@ mod tests {
 
     #[test]
     fn paging_follows_only_next_links() {
-        assert_eq!(next_page("</v2/a/tags/list?n=2&last=b>; rel=\"next\""), Some("/v2/a/tags/list?n=2&last=b"));
+        assert_eq!(
+            next_page("</v2/a/tags/list?n=2&last=b>; rel=\"next\""),
+            Some("/v2/a/tags/list?n=2&last=b")
+        );
         assert_eq!(next_page("</x>; rel=\"prev\""), None);
     }
 }

@@ -1,10 +1,10 @@
 //! A conversation with one repository: the endpoint that answered, and the authorization it accepts.
 
+use crate::Client;
 use crate::auth::{self, Challenge};
 use crate::endpoint::{Endpoint, endpoints};
 use crate::error::RegistryError;
 use crate::options::Credentials;
-use crate::Client;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +33,12 @@ pub(crate) struct Session {
 
 impl Session {
     /// Finds the endpoint that answers and authenticates as it asks.
-    pub(crate) async fn open(client: &Client, name: &Reference, access: Access, credentials: &Credentials) -> Result<Self, RegistryError> {
+    pub(crate) async fn open(
+        client: &Client,
+        name: &Reference,
+        access: Access,
+        credentials: &Credentials,
+    ) -> Result<Self, RegistryError> {
         let mut failure = None;
         for endpoint in endpoints(name.domain(), &client.inner.options) {
             let session = Self::at(client, &endpoint, name, access, credentials)?;
@@ -49,8 +54,17 @@ impl Session {
         Err(failure.expect("invariant: every registry name has an endpoint"))
     }
 
-    fn at(client: &Client, endpoint: &Endpoint, name: &Reference, access: Access, credentials: &Credentials) -> Result<Self, RegistryError> {
-        let http = client.inner.transports.of(endpoint, name.domain(), &client.inner.options)?;
+    fn at(
+        client: &Client,
+        endpoint: &Endpoint,
+        name: &Reference,
+        access: Access,
+        credentials: &Credentials,
+    ) -> Result<Self, RegistryError> {
+        let http = client
+            .inner
+            .transports
+            .of(endpoint, name.domain(), &client.inner.options)?;
         let bearer = (!credentials.registry_token.is_empty()).then(|| format!("Bearer {}", credentials.registry_token));
         Ok(Self {
             http,
@@ -71,7 +85,11 @@ impl Session {
 
     /// An upload location, which may be relative (distribution-spec, pushing blobs).
     pub(crate) fn absolute(&self, location: &str) -> String {
-        if location.starts_with('/') { format!("{}{location}", self.base) } else { location.to_owned() }
+        if location.starts_with('/') {
+            format!("{}{location}", self.base)
+        } else {
+            location.to_owned()
+        }
     }
 
     pub(crate) fn domain(&self) -> &str {
@@ -103,23 +121,39 @@ impl Session {
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let Some(challenge) = auth::challenge(answer.headers()) else { return Ok(answer) };
+        let Some(challenge) = auth::challenge(answer.headers()) else {
+            return Ok(answer);
+        };
         if !self.meet(challenge).await? {
             return Ok(answer);
         }
         self.attempt(method, url, &complete).await
     }
 
-    async fn attempt(&self, method: &'static str, url: &str, complete: &impl Fn(RequestBuilder) -> RequestBuilder) -> Result<Response, RegistryError> {
-        let verb = method.parse::<reqwest::Method>().expect("invariant: methods are constants");
+    async fn attempt(
+        &self,
+        method: &'static str,
+        url: &str,
+        complete: &impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, RegistryError> {
+        let verb = method
+            .parse::<reqwest::Method>()
+            .expect("invariant: methods are constants");
         let mut request = self.http.request(verb, url);
         // SECURITY: an upload location or redirect may name another host; it never gets our authorization.
         if url.starts_with(&self.base)
-            && let Some(value) = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            && let Some(value) = self
+                .authorization
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
         {
             request = request.header("Authorization", value);
         }
-        complete(request).send().await.map_err(|e| RegistryError::unreachable(method, url, &e))
+        complete(request)
+            .send()
+            .await
+            .map_err(|e| RegistryError::unreachable(method, url, &e))
     }
 
     /// Sets the authorization that the challenge asks for; false when we have nothing (new) to offer.
@@ -130,7 +164,8 @@ impl Session {
             Challenge::Basic => auth::basic(&self.credentials),
             Challenge::Bearer { realm, service, scope } => {
                 let scope = scope.or_else(|| self.scope());
-                let token = auth::fetch_token(&self.http, &realm, &service, scope.as_deref(), &self.credentials).await?;
+                let token =
+                    auth::fetch_token(&self.http, &realm, &service, scope.as_deref(), &self.credentials).await?;
                 *self.refresh.lock().unwrap_or_else(PoisonError::into_inner) = token.refresh;
                 format!("Bearer {}", token.bearer)
             }
@@ -157,14 +192,26 @@ impl Session {
         let detail = error_detail(&answer.bytes().await.unwrap_or_default());
         match status {
             429 => RegistryError::TooManyRequests { host, detail },
-            _ => RegistryError::Status { method, url: url.to_owned(), status, detail },
+            _ => RegistryError::Status {
+                method,
+                url: url.to_owned(),
+                status,
+                detail,
+            },
         }
     }
 
     pub(crate) async fn unauthorized(&self, answer: Response) -> RegistryError {
         let detail = error_detail(&answer.bytes().await.unwrap_or_default());
-        let detail = if self.credentials.is_empty() { "authentication required".to_owned() } else { detail };
-        RegistryError::Unauthorized { host: self.domain.clone(), detail }
+        let detail = if self.credentials.is_empty() {
+            "authentication required".to_owned()
+        } else {
+            detail
+        };
+        RegistryError::Unauthorized {
+            host: self.domain.clone(),
+            detail,
+        }
     }
 }
 
@@ -189,17 +236,32 @@ pub(crate) fn error_detail(body: &[u8]) -> String {
         let entry = |e: &ErrorEntry| format!("{}: {}", e.code.to_lowercase().replace('_', " "), e.message);
         return parsed.errors.iter().map(entry).collect::<Vec<_>>().join("; ");
     }
-    let text: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(200).collect();
-    if text.trim().is_empty() { "no reason given".to_owned() } else { text.trim().to_owned() }
+    let text: String = String::from_utf8_lossy(body)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect();
+    if text.trim().is_empty() {
+        "no reason given".to_owned()
+    } else {
+        text.trim().to_owned()
+    }
 }
 
 /// Reads a small document; more than the store would take is refused before it fills memory.
 pub(crate) async fn read_document(url: &str, mut answer: Response) -> Result<Vec<u8>, RegistryError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|e| RegistryError::unreachable("GET", url, &e))? {
+    while let Some(chunk) = answer
+        .chunk()
+        .await
+        .map_err(|e| RegistryError::unreachable("GET", url, &e))?
+    {
         if (bytes.len() + chunk.len()) as u64 > wharf_store::MAX_DOCUMENT_BYTES {
             let reason = format!("more than {} bytes", wharf_store::MAX_DOCUMENT_BYTES);
-            return Err(RegistryError::Malformed { url: url.to_owned(), reason });
+            return Err(RegistryError::Malformed {
+                url: url.to_owned(),
+                reason,
+            });
         }
         bytes.extend_from_slice(&chunk);
     }

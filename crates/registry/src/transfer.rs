@@ -32,23 +32,40 @@ impl BlobSource {
         let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
         let url = answer.url().to_string();
         self.runtime.spawn(pump(answer, url, sender));
-        let mut reader = ChunkReader { receiver, current: Bytes::new(), cancelled: self.cancelled.clone(), failure: self.failure.clone() };
+        let mut reader = ChunkReader {
+            receiver,
+            current: Bytes::new(),
+            cancelled: self.cancelled.clone(),
+            failure: self.failure.clone(),
+        };
         // A registry that does not know ranges sends all of it again.
         let skipped = io::copy(&mut (&mut reader).take(skip), &mut io::sink())?;
         if skipped < skip {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the blob ends at {skipped}, before {skip}")));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("the blob ends at {skipped}, before {skip}"),
+            ));
         }
         Ok(Box::new(reader))
     }
 
     async fn request(&self, offset: u64) -> Result<reqwest::Response, RegistryError> {
         let url = self.session.url(&format!("blobs/{}", self.descriptor.digest));
-        let ranged = |r: reqwest::RequestBuilder| if offset > 0 { r.header("Range", format!("bytes={offset}-")) } else { r };
+        let ranged = |r: reqwest::RequestBuilder| {
+            if offset > 0 {
+                r.header("Range", format!("bytes={offset}-"))
+            } else {
+                r
+            }
+        };
         let answer = self.session.send("GET", &url, ranged).await?;
         match answer.status().as_u16() {
             200 => Ok(answer),
             206 if starts_at(&answer, offset) => Ok(answer),
-            206 => Err(RegistryError::Malformed { url, reason: format!("another range than from {offset}") }),
+            206 => Err(RegistryError::Malformed {
+                url,
+                reason: format!("another range than from {offset}"),
+            }),
             401 | 403 => Err(self.session.unauthorized(answer).await),
             _ => Err(Session::status("GET", &url, answer).await),
         }
@@ -119,7 +136,11 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(sink: BlobSink, total: u64) -> Self {
-        Self { sink, step: (total / 64).max(64 << 10), told: Mutex::new(0) }
+        Self {
+            sink,
+            step: (total / 64).max(64 << 10),
+            told: Mutex::new(0),
+        }
     }
 
     pub(crate) fn at(&self, current: u64, state: impl FnOnce() -> LayerState) {
