@@ -1,26 +1,83 @@
 //! One control group.
 
-#![allow(clippy::todo, unused_variables)]
-
-use std::collections::BTreeMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dir::Dir;
 use crate::error::CgroupError;
-use crate::hierarchy::{Hierarchy, Version};
+use crate::hierarchy::{Controller, Hierarchy, Version};
 use crate::resources::Resources;
 use crate::stats::Stats;
+use crate::{freeze, parse, remove, v1, v2};
+
+/// Controllers that every v1 group takes part in: those with safe defaults, counters, or the
+/// means to stop it. The others cost a directory only where a limit asks for them.
+const EAGER: [Controller; 7] = [
+    Controller::Cpu,
+    Controller::Cpuacct,
+    Controller::Memory,
+    Controller::Devices,
+    Controller::Freezer,
+    Controller::Blkio,
+    Controller::Pids,
+];
 
 /// A control group: one directory on version 2, one per controller in use on version 1.
 ///
 /// Holds the directories open; dropping it leaves the group in place (see [`Cgroup::delete`]).
 #[derive(Debug)]
-pub struct Cgroup {}
+pub struct Cgroup {
+    path: String,
+    hierarchy: Hierarchy,
+    layout: Layout,
+}
+
+#[derive(Debug)]
+enum Layout {
+    V1(Vec<Branch>),
+    V2(Dir),
+}
+
+/// The directory in one v1 hierarchy.
+#[derive(Debug)]
+struct Branch {
+    controllers: Vec<Controller>,
+    dir: Arc<Dir>,
+}
 
 impl Cgroup {
     /// Makes the group's directories (parents too). Succeeds if they exist already.
+    ///
+    /// # Errors
+    /// [`CgroupError::InvalidPath`] for a path that is relative, the root, or climbs;
+    /// [`CgroupError::Create`] with what the kernel refused. Directories made so far stay.
     pub fn create(hierarchy: &Hierarchy, path: &str) -> Result<Self, CgroupError> {
-        todo!()
+        check_path(path)?;
+        let layout = match hierarchy.version() {
+            Version::V2 => Layout::V2(create_v2(unified_root(hierarchy)?, path)?),
+            Version::V1 => {
+                let mut branches = Vec::new();
+                for mount in hierarchy.mounts().iter().filter(|mount| is_eager(&mount.controllers)) {
+                    let (dir, _) = Dir::create(&mount.path, path)?;
+                    if mount.controllers.contains(&Controller::Cpuset) {
+                        fill_cpuset(&mount.path, path)?;
+                    }
+                    branches.push(Branch {
+                        controllers: mount.controllers.clone(),
+                        dir: Arc::new(dir),
+                    });
+                }
+                Layout::V1(branches)
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            hierarchy: hierarchy.clone(),
+            layout,
+        })
     }
 
     /// Opens a group made earlier; on version 1 controllers without its directory are skipped.
@@ -28,107 +85,527 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Open`] if no directory of it exists.
     pub fn open(hierarchy: &Hierarchy, path: &str) -> Result<Self, CgroupError> {
-        todo!()
+        check_path(path)?;
+        Self::open_where(hierarchy, path, |_| Some(path.to_owned()))
     }
 
-    /// The group a process is in.
+    /// The group a process is in. The root group is refused, as nothing may be done to it.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`] if the process is gone, [`CgroupError::InvalidPath`] for the root.
     pub fn of_process(hierarchy: &Hierarchy, pid: u32) -> Result<Self, CgroupError> {
-        todo!()
+        let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        let text = std::fs::read_to_string(&file).map_err(|source| CgroupError::Read { path: file, source })?;
+        let found = parse::parse_proc_cgroup(&text);
+        let path_of = |name: &str| {
+            found
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, path)| (*path).to_owned())
+        };
+        let main = match hierarchy.version() {
+            Version::V2 => path_of(""),
+            Version::V1 => EAGER.iter().rev().find_map(|controller| path_of(controller.name())),
+        };
+        let main = main.ok_or(CgroupError::NoHierarchy)?;
+        check_path(&main)?;
+        Self::open_where(hierarchy, &main, |controller| {
+            path_of(controller.name()).filter(|path| path != "/")
+        })
+    }
+
+    /// Opens the directory below each mount that `path_of` names for its first controller.
+    fn open_where(
+        hierarchy: &Hierarchy,
+        path: &str,
+        path_of: impl Fn(Controller) -> Option<String>,
+    ) -> Result<Self, CgroupError> {
+        let below = |mount: &Path, path: &str| mount.join(path.trim_start_matches('/'));
+        let missing = || CgroupError::Open {
+            path: PathBuf::from(path),
+            source: rustix::io::Errno::NOENT.into(),
+        };
+        let layout = match hierarchy.version() {
+            Version::V2 => Layout::V2(Dir::open(below(unified_root(hierarchy)?, path))?.ok_or_else(missing)?),
+            Version::V1 => {
+                let mut branches = Vec::new();
+                for mount in hierarchy.mounts().iter().filter(|mount| is_eager(&mount.controllers)) {
+                    let path = mount.controllers.first().and_then(|first| path_of(*first));
+                    let dir = path
+                        .map(|path| Dir::open(below(&mount.path, &path)))
+                        .transpose()?
+                        .flatten();
+                    let controllers = mount.controllers.clone();
+                    branches.extend(dir.map(|dir| Branch {
+                        controllers,
+                        dir: Arc::new(dir),
+                    }));
+                }
+                if branches.is_empty() {
+                    return Err(missing());
+                }
+                Layout::V1(branches)
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            hierarchy: hierarchy.clone(),
+            layout,
+        })
     }
 
     /// Path below the hierarchy, beginning with `/`.
     pub fn path(&self) -> &str {
-        todo!()
+        &self.path
     }
 
     /// Interface of the hierarchy.
     pub fn version(&self) -> Version {
-        todo!()
+        self.hierarchy.version()
     }
 
     /// Directory per controller name (v1), or the one directory under the empty name (v2), as the
     /// OCI runtime state and the container's own cgroup mount need them.
-    pub fn directories(&self) -> BTreeMap<String, std::path::PathBuf> {
-        todo!()
+    pub fn directories(&self) -> BTreeMap<String, PathBuf> {
+        match &self.layout {
+            Layout::V2(dir) => BTreeMap::from([(String::new(), dir.path().to_path_buf())]),
+            Layout::V1(branches) => {
+                let each = |branch: &Branch| {
+                    let path = branch.dir.path().to_path_buf();
+                    branch
+                        .controllers
+                        .iter()
+                        .map(move |c| (c.name().to_owned(), path.clone()))
+                        .collect::<Vec<_>>()
+                };
+                branches
+                    .iter()
+                    .flat_map(each)
+                    .chain(self.lazy().into_iter().flat_map(|b| each(&b)))
+                    .collect()
+            }
+        }
     }
 
     /// The directory for CLONE_INTO_CGROUP; `None` on version 1.
     pub fn open_dir(&self) -> Option<BorrowedFd<'_>> {
-        todo!()
+        match &self.layout {
+            Layout::V2(dir) => Some(dir.fd()),
+            Layout::V1(_) => None,
+        }
     }
 
     /// Writes limits to a new, empty group, device rules included.
+    ///
+    /// # Errors
+    /// [`CgroupError::MissingController`] if a limit needs a controller that is not there,
+    /// [`CgroupError::InvalidValue`] for what this version cannot express, and
+    /// [`CgroupError::Write`] for what the kernel refuses. Limits written before stay.
     pub fn apply(&self, resources: &Resources) -> Result<(), CgroupError> {
-        todo!()
+        match &self.layout {
+            Layout::V2(dir) => {
+                v2::apply_limits(dir, resources)?;
+                v2::apply_devices(dir, resources)
+            }
+            Layout::V1(_) => {
+                let branches = |controller: Controller, setting: &str| self.ensure_branch(controller, setting);
+                v1::apply_limits(&branches, resources)?;
+                v1::apply_devices(&branches, resources)
+            }
+        }
     }
 
     /// Changes limits of a group in use; memory and swap are written in the order that keeps each
-    /// step valid. Device rules are only touched when given.
+    /// step valid. Device rules are only touched when given, and then no task sees a state between
+    /// the old rules and the new.
+    ///
+    /// # Errors
+    /// As [`Cgroup::apply`].
     pub fn update(&self, resources: &Resources) -> Result<(), CgroupError> {
-        todo!()
+        let Layout::V1(_) = &self.layout else {
+            return self.apply(resources);
+        };
+        let before = self.lazy().len();
+        let branches = |controller: Controller, setting: &str| self.ensure_branch(controller, setting);
+        v1::apply_limits(&branches, resources)?;
+        if self.lazy().len() != before {
+            for pid in self.pids()? {
+                self.add(pid)?;
+            }
+        }
+        if resources.devices.is_empty() {
+            return Ok(());
+        }
+        let was_frozen = self.is_frozen()?;
+        if !was_frozen {
+            self.freeze()?;
+        }
+        let written = v1::apply_devices(&branches, resources);
+        if !was_frozen {
+            self.thaw()?;
+        }
+        written
     }
 
     /// Moves a process (all its threads) into the group.
+    ///
+    /// # Errors
+    /// [`CgroupError::Write`], with ESRCH if the process is gone.
     pub fn add(&self, pid: u32) -> Result<(), CgroupError> {
-        todo!()
+        let pid = pid.to_string();
+        match &self.layout {
+            Layout::V2(dir) => dir.write("cgroup.procs", &pid),
+            Layout::V1(branches) => {
+                let lazy = self.lazy();
+                branches
+                    .iter()
+                    .chain(&lazy)
+                    .try_for_each(|branch| branch.dir.write("cgroup.procs", &pid))
+            }
+        }
     }
 
     /// Stops every task; returns when the kernel says all are stopped.
+    ///
+    /// # Errors
+    /// [`CgroupError::Deadline`] after ten seconds; the group is thawed again then.
     pub fn freeze(&self) -> Result<(), CgroupError> {
-        todo!()
+        match &self.layout {
+            Layout::V2(dir) => freeze::freeze_v2(dir),
+            Layout::V1(_) => freeze::freeze_v1(&*self.freezer()?),
+        }
     }
 
     /// Lets the tasks go on.
+    ///
+    /// # Errors
+    /// [`CgroupError::Write`] if the kernel refuses.
     pub fn thaw(&self) -> Result<(), CgroupError> {
-        todo!()
+        match &self.layout {
+            Layout::V2(dir) => dir.write("cgroup.freeze", "0"),
+            Layout::V1(_) => self.freezer()?.write("freezer.state", "THAWED"),
+        }
     }
 
-    /// Whether the group is frozen.
+    /// Whether the group is frozen (or being frozen).
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
-        todo!()
+        match &self.layout {
+            Layout::V2(dir) => Ok(dir.read("cgroup.freeze")?.is_some_and(|text| text.trim() == "1")),
+            Layout::V1(_) => match self.branch(Controller::Freezer) {
+                None => Ok(false),
+                Some(dir) => Ok(dir.read("freezer.state")?.is_some_and(|text| text.trim() != "THAWED")),
+            },
+        }
     }
 
-    /// Kills every process in the group and below it, frozen ones too.
+    /// Kills every process in the group and below it, frozen ones too, and those that they fork
+    /// meanwhile. Does not wait for them to be gone.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`] if the processes cannot be listed.
     pub fn kill(&self) -> Result<(), CgroupError> {
-        todo!()
+        const SIGKILL: i32 = 9;
+        if let Layout::V2(dir) = &self.layout {
+            // KERNEL(5.14): before, processes are killed one by one.
+            if dir.try_write("cgroup.kill", "1").is_ok() {
+                return Ok(());
+            }
+        }
+        if self.pids()?.is_empty() {
+            return Ok(());
+        }
+        // ORDER: frozen tasks cannot fork, so the list is complete; the signal takes effect at the thaw.
+        // A group that will not freeze is signalled all the same.
+        let is_frozen = self.freeze().is_ok();
+        let signalled = self.signal(SIGKILL);
+        if is_frozen || self.is_frozen()? {
+            self.thaw()?;
+        }
+        signalled
     }
 
     /// Sends a signal to every process in the group and below it.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`] if the processes cannot be listed. Processes that are gone count as
+    /// signalled.
     pub fn signal(&self, signal: i32) -> Result<(), CgroupError> {
-        todo!()
+        for pid in self.pids()? {
+            let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+                continue;
+            };
+            if let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+                // Only ESRCH is possible for root: the process has ended.
+                let _ = wharf_sys::signal::send(pidfd.as_fd(), signal);
+            }
+        }
+        Ok(())
     }
 
     /// Process ids in the group and below it, sorted.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
     pub fn pids(&self) -> Result<Vec<u32>, CgroupError> {
-        todo!()
+        let mut found = BTreeSet::new();
+        match &self.layout {
+            Layout::V2(dir) => collect_pids(dir, &mut found)?,
+            Layout::V1(branches) => {
+                // Every branch holds the same processes; one that is still there is enough.
+                if let Some(branch) = branches.last() {
+                    collect_pids(&branch.dir, &mut found)?;
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     /// Measures everything the mounted controllers offer.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`]; counters that this kernel does not have are 0 or empty instead.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
-        todo!()
+        match &self.layout {
+            Layout::V2(dir) => v2::read_stats(dir),
+            Layout::V1(_) => v1::read_stats(&|controller| self.branch(controller)),
+        }
     }
 
     /// Tasks killed so far because the group was out of memory.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
-        todo!()
+        match &self.layout {
+            Layout::V2(dir) => v2::read_oom_kills(dir),
+            Layout::V1(_) => self
+                .branch(Controller::Memory)
+                .map_or(Ok(0), |dir| v1::read_oom_kills(&dir)),
+        }
     }
 
-    /// A descriptor that becomes readable when the group runs out of memory.
+    /// A descriptor that becomes readable when the group runs out of memory. It also does when the
+    /// group is removed, so [`Cgroup::oom_kills`] has the last word.
+    ///
+    /// # Errors
+    /// [`CgroupError::MissingController`] without a memory controller, [`CgroupError::Open`] or
+    /// [`CgroupError::Write`] if the kernel refuses the registration.
     pub fn watch_oom(&self) -> Result<OomWatch, CgroupError> {
-        todo!()
+        match &self.layout {
+            Layout::V2(dir) => watch_v2(dir),
+            Layout::V1(_) => watch_v1(
+                &*self
+                    .branch(Controller::Memory)
+                    .ok_or_else(|| missing_for("memory", "watching"))?,
+            ),
+        }
     }
 
     /// Removes the group and its children, retrying while dying processes still hold it.
     /// Succeeds if it is already gone.
+    ///
+    /// # Errors
+    /// [`CgroupError::Remove`] when the deadline has passed.
     pub fn delete(self, deadline: Duration) -> Result<(), CgroupError> {
-        todo!()
+        let end = std::time::Instant::now() + deadline;
+        match &self.layout {
+            Layout::V2(dir) => remove::remove_tree(dir.path(), end),
+            Layout::V1(branches) => {
+                let lazy = self.lazy();
+                let all = branches.iter().chain(&lazy).map(|branch| branch.dir.path());
+                all.map(|path| remove::remove_tree(path, end)).fold(Ok(()), Result::and)
+            }
+        }
     }
 
     /// Kills and removes everything below (and including) a path such as `/NAME`, in every
-    /// mounted hierarchy. Goes on past failures and reports the first.
+    /// mounted hierarchy. Goes on past failures and reports the first. Succeeds if there is nothing.
+    ///
+    /// # Errors
+    /// As [`Cgroup::kill`] and [`Cgroup::delete`].
     pub fn delete_tree(hierarchy: &Hierarchy, path: &str, deadline: Duration) -> Result<(), CgroupError> {
-        todo!()
+        check_path(path)?;
+        let end = std::time::Instant::now() + deadline;
+        let killed = match Self::open(hierarchy, path) {
+            Ok(group) => group.kill_each(),
+            Err(CgroupError::Open { .. }) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let roots = hierarchy
+            .mounts()
+            .iter()
+            .map(|mount| mount.path.as_path())
+            .chain(hierarchy.unified());
+        let below = path.trim_start_matches('/');
+        roots
+            .map(|root| remove::remove_tree(&root.join(below), end))
+            .fold(killed, Result::and)
     }
+
+    /// Kills the processes of every child group and of the group itself: a child may be frozen on
+    /// its own, which only its own thaw undoes.
+    fn kill_each(&self) -> Result<(), CgroupError> {
+        let mut killed = Ok(());
+        let sample = match &self.layout {
+            Layout::V2(dir) => dir,
+            Layout::V1(branches) => match branches.last() {
+                Some(branch) => &*branch.dir,
+                None => return Ok(()),
+            },
+        };
+        for child in crate::dir::child_names(sample.path())? {
+            let path = format!("{}/{}", self.path.trim_end_matches('/'), child.to_string_lossy());
+            killed = killed.and(Self::open(&self.hierarchy, &path).and_then(|group| group.kill_each()));
+        }
+        killed.and(self.kill())
+    }
+
+    fn freezer(&self) -> Result<Arc<Dir>, CgroupError> {
+        self.branch(Controller::Freezer)
+            .ok_or_else(|| missing_for("freezer", "pausing"))
+    }
+
+    /// The open directory of a controller (v1).
+    fn branch(&self, controller: Controller) -> Option<Arc<Dir>> {
+        let Layout::V1(branches) = &self.layout else {
+            return None;
+        };
+        let find = |branches: &[Branch]| {
+            branches
+                .iter()
+                .find(|branch| branch.controllers.contains(&controller))
+                .map(|branch| branch.dir.clone())
+        };
+        find(branches).or_else(|| find(&self.lazy()))
+    }
+
+    /// The directory of a controller (v1), made if this group does not take part in it yet.
+    fn ensure_branch(&self, controller: Controller, setting: &str) -> Result<Arc<Dir>, CgroupError> {
+        // A cpuset that exists may have been made by another, who left it empty.
+        if let Some(dir) = self.branch(controller).filter(|_| controller != Controller::Cpuset) {
+            return Ok(dir);
+        }
+        let mount = self
+            .hierarchy
+            .mount_of(controller)
+            .ok_or_else(|| missing_for(controller.name(), setting))?;
+        let (dir, _) = Dir::create(mount, &self.path)?;
+        if controller == Controller::Cpuset {
+            fill_cpuset(mount, &self.path)?;
+        }
+        Ok(Arc::new(dir))
+    }
+
+    /// The directories of controllers that are not eager, as far as they exist (v1).
+    fn lazy(&self) -> Vec<Branch> {
+        let below = self.path.trim_start_matches('/');
+        let mounts = self
+            .hierarchy
+            .mounts()
+            .iter()
+            .filter(|mount| !is_eager(&mount.controllers));
+        mounts
+            .filter_map(|mount| {
+                let dir = Dir::open(mount.path.join(below)).ok().flatten()?;
+                Some(Branch {
+                    controllers: mount.controllers.clone(),
+                    dir: Arc::new(dir),
+                })
+            })
+            .collect()
+    }
+}
+
+fn is_eager(controllers: &[Controller]) -> bool {
+    controllers.iter().any(|controller| EAGER.contains(controller))
+}
+
+fn missing_for(controller: &str, setting: &str) -> CgroupError {
+    CgroupError::MissingController {
+        controller: controller.to_owned(),
+        setting: setting.to_owned(),
+    }
+}
+
+fn unified_root(hierarchy: &Hierarchy) -> Result<&Path, CgroupError> {
+    hierarchy.unified().ok_or(CgroupError::NoHierarchy)
+}
+
+/// SECURITY: the path comes from a configuration; it must stay below the hierarchy.
+fn check_path(path: &str) -> Result<(), CgroupError> {
+    let reason = if !path.starts_with('/') {
+        "it must begin with a slash"
+    } else if path.split('/').all(str::is_empty) {
+        "it names the root"
+    } else if path.split('/').any(|part| part == ".." || part == ".") {
+        "it climbs"
+    } else if path.contains('\0') {
+        "it holds a zero byte"
+    } else {
+        return Ok(());
+    };
+    Err(CgroupError::InvalidPath {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// Gives every level of a v1 cpuset path its processors and nodes, from the top.
+fn fill_cpuset(mount: &Path, path: &str) -> Result<(), CgroupError> {
+    let missing = |path: &Path| CgroupError::Open {
+        path: path.to_path_buf(),
+        source: rustix::io::Errno::NOENT.into(),
+    };
+    let open = |path: PathBuf| Dir::open(path.clone())?.ok_or_else(|| missing(&path));
+    let mut parent = open(mount.to_path_buf())?;
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        let dir = open(parent.path().join(part))?;
+        v1::ensure_cpuset(&dir, &parent)?;
+        parent = dir;
+    }
+    Ok(())
+}
+
+/// Makes a v2 group and sees to it that its parents hand down every controller of the root.
+fn create_v2(root: &Path, path: &str) -> Result<Dir, CgroupError> {
+    let (dir, has_new_parent) = Dir::create(root, path)?;
+    let listed = |dir: &Dir| -> Result<Vec<String>, CgroupError> {
+        let text = dir.read("cgroup.controllers")?.unwrap_or_default();
+        Ok(text.split_whitespace().map(str::to_owned).collect())
+    };
+    let missing = || CgroupError::Open {
+        path: root.to_path_buf(),
+        source: rustix::io::Errno::NOENT.into(),
+    };
+    let mut parent = Dir::open(root.to_path_buf())?.ok_or_else(missing)?;
+    let wanted = listed(&parent)?;
+    let present = listed(&dir)?;
+    if !has_new_parent && wanted.iter().all(|name| present.contains(name)) {
+        return Ok(dir);
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    for part in &parts {
+        // What a parent refuses to hand down is reported when a limit asks for it.
+        for name in &wanted {
+            let _ = parent.try_write("cgroup.subtree_control", &format!("+{name}"));
+        }
+        parent = match Dir::open(parent.path().join(part))? {
+            Some(child) => child,
+            None => break,
+        };
+    }
+    Ok(dir)
+}
+
+fn collect_pids(dir: &Dir, found: &mut BTreeSet<u32>) -> Result<(), CgroupError> {
+    found.extend(parse::parse_pids(&dir.read("cgroup.procs")?.unwrap_or_default()));
+    for child in dir.children()? {
+        collect_pids(&child, found)?;
+    }
+    Ok(())
 }
 
 /// Out-of-memory notices of one group; poll its descriptor for input.
@@ -140,7 +617,8 @@ pub struct OomWatch {
 impl OomWatch {
     /// Takes pending notices; call when the descriptor is readable.
     pub fn drain(&self) {
-        todo!()
+        let mut buffer = [0u8; 4096];
+        while rustix::io::read(&self.fd, &mut buffer).is_ok_and(|length| length > 0) {}
     }
 }
 
@@ -149,3 +627,36 @@ impl std::os::fd::AsFd for OomWatch {
         self.fd.as_fd()
     }
 }
+
+fn watch_v1(memory: &Dir) -> Result<OomWatch, CgroupError> {
+    use rustix::event::{EventfdFlags, eventfd};
+    use std::os::fd::AsRawFd as _;
+    let control = memory.open_file("memory.oom_control")?;
+    let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|errno| CgroupError::Open {
+        path: PathBuf::from("eventfd"),
+        source: errno.into(),
+    })?;
+    memory.write(
+        "cgroup.event_control",
+        &format!("{} {}", fd.as_raw_fd(), control.as_raw_fd()),
+    )?;
+    Ok(OomWatch { fd })
+}
+
+fn watch_v2(dir: &Dir) -> Result<OomWatch, CgroupError> {
+    use rustix::fs::inotify;
+    let path = dir.path().join("memory.events");
+    if !dir.has("memory.events") {
+        return Err(missing_for("memory", "watching"));
+    }
+    let failed = |errno: rustix::io::Errno| CgroupError::Open {
+        path: path.clone(),
+        source: errno.into(),
+    };
+    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(failed)?;
+    inotify::add_watch(&fd, &path, inotify::WatchFlags::MODIFY).map_err(failed)?;
+    Ok(OomWatch { fd })
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,11 +15,18 @@
 //!
 //! Parsers are pure functions over file texts and tested over recorded trees.
 
+mod devices;
+mod dir;
 mod error;
+mod freeze;
 mod group;
 mod hierarchy;
+mod parse;
+mod remove;
 mod resources;
 mod stats;
+mod v1;
+mod v2;
 
 pub use error::CgroupError;
 pub use group::{Cgroup, OomWatch};
