@@ -16,8 +16,13 @@ pub mod containers;
 pub mod db;
 pub mod error;
 pub mod events;
+mod failures;
 pub mod filters;
+pub mod images;
 pub mod model;
+pub mod networks;
+pub mod system;
+pub mod volumes;
 
 use std::sync::Arc;
 
@@ -29,6 +34,10 @@ pub use containers::Containers;
 pub use error::{Error, ErrorKind, Result};
 pub use events::{EventBus, EventWatch};
 pub use filters::Filters;
+pub use images::Images;
+pub use networks::Networks;
+pub use system::System;
+pub use volumes::VolumeService;
 
 use db::Db;
 
@@ -39,7 +48,6 @@ pub struct Engine {
 }
 
 /// What all services of one engine share.
-#[derive(Debug)]
 pub struct Shared {
     /// What it was started with.
     pub config: Config,
@@ -47,6 +55,22 @@ pub struct Shared {
     pub db: Db,
     /// Its events.
     pub events: EventBus,
+    /// Images on disk.
+    pub store: wharf_store::Store,
+    /// Volumes on disk.
+    pub volumes: wharf_volume::Volumes,
+    /// Networks in the kernel.
+    pub net: Arc<wharf_net::Net>,
+    /// Published network records.
+    pub networks: networks::NetworkTable,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -60,6 +84,26 @@ impl Engine {
     /// Containers and their exec sessions.
     pub fn containers(&self) -> Containers {
         Containers::new(Arc::clone(&self.shared))
+    }
+
+    /// Images.
+    pub fn images(&self) -> Images {
+        Images::new(Arc::clone(&self.shared))
+    }
+
+    /// Networks.
+    pub fn networks(&self) -> Networks {
+        Networks::new(Arc::clone(&self.shared))
+    }
+
+    /// Volumes.
+    pub fn volumes(&self) -> VolumeService {
+        VolumeService::new(Arc::clone(&self.shared))
+    }
+
+    /// The engine itself: facts, disk usage.
+    pub fn system(&self) -> System {
+        System::new(Arc::clone(&self.shared))
     }
 
     /// Events, past and to come.
