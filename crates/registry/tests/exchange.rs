@@ -253,7 +253,7 @@ async fn a_wrong_digest_is_refused_and_leaves_no_image() {
     let error = side.pull(&format!("{}/x:1", server.address())).await.unwrap_err();
     assert_eq!(error.kind(), RegistryErrorKind::Invalid, "{error}");
     assert!(side.store.images().unwrap().is_empty());
-    side.store.gc(GcScope::All).unwrap();
+    side.store.gc(GcScope::Everything).unwrap();
     assert_eq!(side.store.disk_usage().unwrap(), 0);
 }
 
