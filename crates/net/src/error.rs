@@ -37,6 +37,10 @@ pub enum NetError {
     InvalidPort { text: String },
     #[error("invalid IP address: {text:?}")]
     InvalidAddress { text: String },
+    #[error("invalid extra host: {text:?}")]
+    InvalidExtraHost { text: String },
+    #[error("unable to derive the IP value for host-gateway")]
+    NoHostGateway,
     #[error("invalid subnet {text}: {reason}")]
     InvalidSubnet { text: String, reason: String },
     #[error("invalid network config:\n{reason}")]
@@ -67,8 +71,6 @@ pub enum NetError {
     UnsupportedIpam { driver: String },
     #[error("network option {option:?} is not supported by this engine")]
     UnsupportedOption { option: String },
-    #[error("publishing {protocol} ports is not supported by this engine")]
-    UnsupportedProtocol { protocol: Protocol },
     #[error("network {id} not found")]
     NetworkNotFound { id: String },
     #[error("endpoint of container {container} already exists in network {network}")]
@@ -158,6 +160,15 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl NetError {
+    /// Nothing, the one failure, or all of them.
+    pub(crate) fn all(mut failures: Vec<NetError>) -> Result<(), NetError> {
+        match failures.len() {
+            0 => Ok(()),
+            1 => Err(failures.remove(0)),
+            _ => Err(NetError::Several { failures }),
+        }
+    }
+
     /// Which answer this error is.
     pub fn kind(&self) -> NetErrorKind {
         use NetError as E;
@@ -166,6 +177,8 @@ impl NetError {
             | E::InvalidProtocol { .. }
             | E::InvalidPort { .. }
             | E::InvalidAddress { .. }
+            | E::InvalidExtraHost { .. }
+            | E::NoHostGateway
             | E::InvalidSubnet { .. }
             | E::InvalidConfig { .. }
             | E::InvalidOption { .. }
@@ -179,10 +192,9 @@ impl NetError {
             | E::NetworkNotFound { .. }
             | E::NotConnected { .. }
             | E::NamespaceNotFound { .. } => NetErrorKind::NotFound,
-            E::UnsupportedDriver { .. }
-            | E::UnsupportedIpam { .. }
-            | E::UnsupportedOption { .. }
-            | E::UnsupportedProtocol { .. } => NetErrorKind::Unimplemented,
+            E::UnsupportedDriver { .. } | E::UnsupportedIpam { .. } | E::UnsupportedOption { .. } => {
+                NetErrorKind::Unimplemented
+            }
             E::PoolsExhausted
             | E::AddressesExhausted { .. }
             | E::PortAllocated { .. }

@@ -98,6 +98,9 @@ pub struct Pool {
     pub ip_range: Option<IpNet>,
     /// Address of the bridge.
     pub gateway: IpAddr,
+    /// Chosen by the user, so that fixed addresses are allowed.
+    #[serde(default)]
+    pub user_defined: bool,
     /// Addresses never handed out, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub auxiliary: BTreeMap<String, IpAddr>,

@@ -1,0 +1,235 @@
+//! From whatever the kernel has to what the records want: after a restart of
+//! the engine, and at its end.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::bridge;
+use crate::error::NetError;
+use crate::firewall::Firewall;
+use crate::instance::{Inner, Net, firewall_error};
+use crate::keeper::{self, Home};
+use crate::model::{Desired, DesiredContainer, EndpointRecord, PublishedPort, Reconciled};
+use crate::namespace;
+use crate::netlink::Socket;
+use crate::netlink::route::{self, Link};
+use crate::plan;
+use crate::ports;
+use crate::state::{Container, Network};
+
+fn list_links(socket: &mut Socket) -> Result<Vec<Link>, NetError> {
+    route::links(socket).map_err(|source| NetError::Netlink {
+        action: "listing the host's links".to_owned(),
+        source,
+    })
+}
+
+impl Net {
+    /// Brings the kernel to `desired` after a restart of the engine: rebuilds
+    /// missing bridges, replaces the ruleset in one transaction, removes what
+    /// nobody wants, adopts or starts the keeper and takes the ports again.
+    /// Also how the very first start is made (with an empty or default `desired`).
+    pub fn reconcile(&self, desired: &Desired) -> Result<Reconciled, NetError> {
+        let mut inner = self.lock();
+        let mut found = Reconciled::default();
+        inner.adopt_networks(desired)?;
+        let links = list_links(&mut inner.host)?;
+        for container in &desired.containers {
+            let path = self.namespace_path(&container.namespace.container_id);
+            if !inner.adopt_container(container, &path, &links)? {
+                found.lost.push(container.namespace.container_id.clone());
+            }
+        }
+        inner.remove_strays(&links, &mut found)?;
+        remove_stray_namespaces(&self.namespace_path(""), &inner, &mut found)?;
+        let elements = inner.state.elements();
+        inner
+            .firewall
+            .replace(&elements)
+            .map_err(firewall_error("replacing the ruleset"))?;
+        inner.settle_keeper(&mut found)?;
+        Ok(found)
+    }
+}
+
+impl Inner {
+    fn adopt_networks(&mut self, desired: &Desired) -> Result<(), NetError> {
+        for record in &desired.networks {
+            let bridge = bridge::ensure_bridge(&mut self.host, &self.config.instance, record)?;
+            self.state
+                .networks
+                .insert(record.id.clone(), Network::new(record.clone(), bridge));
+        }
+        Ok(())
+    }
+
+    /// Takes a container over if its namespace and endpoints still stand.
+    fn adopt_container(&mut self, wanted: &DesiredContainer, path: &Path, links: &[Link]) -> Result<bool, NetError> {
+        let standing = |endpoint: &&EndpointRecord| links.iter().any(|link| link.name == endpoint.host_interface);
+        if !namespace::is_pinned(path) || !wanted.endpoints.iter().all(|endpoint| standing(&endpoint)) {
+            return Ok(false);
+        }
+        let mut container = Container {
+            namespace: wanted.namespace.clone(),
+            ..Container::default()
+        };
+        for endpoint in &wanted.endpoints {
+            let Some(network) = self.state.networks.get_mut(&endpoint.network_id) else {
+                return Ok(false);
+            };
+            network.adopt(endpoint);
+            let link = links.iter().find(|link| link.name == endpoint.host_interface);
+            if link.is_some_and(|link| link.master != network.bridge) {
+                let instance = &self.config.instance;
+                bridge::plug_again(&mut self.host, instance, &network.record, network.bridge, endpoint)?;
+            }
+            container.resolver |= !network.record.default_bridge;
+            container
+                .endpoints
+                .insert(endpoint.network_id.clone(), endpoint.clone());
+        }
+        wanted.ports.iter().for_each(|port| self.state.ports.note(port));
+        container.ports.clone_from(&wanted.ports);
+        self.state
+            .containers
+            .insert(wanted.namespace.container_id.clone(), container);
+        Ok(true)
+    }
+
+    /// Removes links that bear the instance's mark and are in no record.
+    fn remove_strays(&mut self, links: &[Link], found: &mut Reconciled) -> Result<(), NetError> {
+        let mark = bridge::alias(&self.config.instance);
+        let bridges = self
+            .state
+            .networks
+            .values()
+            .map(|network| network.record.bridge.as_str());
+        let ports = self
+            .state
+            .containers
+            .values()
+            .flat_map(|container| container.endpoints.values());
+        let wanted: BTreeSet<&str> = bridges
+            .chain(ports.map(|endpoint| endpoint.host_interface.as_str()))
+            .collect();
+        for link in links
+            .iter()
+            .filter(|link| link.alias == mark && !wanted.contains(link.name.as_str()))
+        {
+            bridge::remove_link(&mut self.host, &link.name)?;
+            found.removed.push(link.name.clone());
+        }
+        Ok(())
+    }
+
+    /// Adopts a running keeper, or starts one if there is work for it; ports
+    /// that somebody else has taken meanwhile are lost.
+    fn settle_keeper(&mut self, found: &mut Reconciled) -> Result<(), NetError> {
+        if !self.needs_keeper() {
+            self.keeper = None;
+            return keeper::remove(&self.home);
+        }
+        self.ensure_keeper()?;
+        let ids: Vec<String> = self.state.containers.keys().cloned().collect();
+        for id in ids {
+            if let Some(error) = self.lost_port(&id) {
+                found.ports_lost.push((id, error));
+            }
+        }
+        Ok(())
+    }
+
+    /// A port of the container that the keeper could not be given.
+    fn lost_port(&self, container_id: &str) -> Option<NetError> {
+        let container = self.state.containers.get(container_id)?;
+        let target = self.state.port_target(container)?;
+        let held = &self.keeper.as_ref()?.ports_refused;
+        let refused = |port: &&PublishedPort| crate::state::port_key(port).is_some_and(|key| held.contains(&key));
+        let port = container.ports.iter().find(refused)?;
+        Some(ports::busy(port, &target))
+    }
+}
+
+/// Unpins namespaces of containers that nobody knows.
+fn remove_stray_namespaces(directory: &Path, inner: &Inner, found: &mut Reconciled) -> Result<(), NetError> {
+    for name in names_in(directory)? {
+        if !inner.state.containers.contains_key(&name) {
+            namespace::remove(&directory.join(&name))?;
+            found.removed.push(format!("netns/{name}"));
+        }
+    }
+    Ok(())
+}
+
+fn names_in(directory: &Path) -> Result<Vec<String>, NetError> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => Ok(entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(NetError::File {
+            action: "listing",
+            path: directory.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Removes every kernel object and process of an instance by name, with or
+/// without records: bridges, veths, nft table, pinned namespaces, keeper.
+/// Goes on past failures and reports them all.
+pub fn reset(instance: &str, run: &Path) -> Result<(), NetError> {
+    let home = Home::new(instance, run, Path::new(""));
+    let mut failures = Vec::new();
+    failures.extend(keeper::remove(&home).err());
+    failures.extend(remove_table(instance).err());
+    failures.extend(remove_links(instance).err());
+    failures.extend(remove_namespaces(&run.join("netns")).err());
+    NetError::all(failures)
+}
+
+fn remove_table(instance: &str) -> Result<(), NetError> {
+    let mut firewall = Firewall::open(instance).map_err(|source| NetError::Netlink {
+        action: "opening a netlink socket".to_owned(),
+        source,
+    })?;
+    firewall.remove().map_err(firewall_error("removing the table"))
+}
+
+fn remove_links(instance: &str) -> Result<(), NetError> {
+    let mut socket = namespace::open_route_socket()?;
+    let mark = bridge::alias(instance);
+    let default = plan::default_bridge_name(instance);
+    // A bridge whose maker was killed before marking it still has its name.
+    let user_bridges = plan::bridge_name(instance, "");
+    let is_ours = |link: &&Link| {
+        let unmarked = link.alias.is_empty() && link.is_bridge;
+        link.alias == mark || (unmarked && (link.name == default || link.name.starts_with(&user_bridges)))
+    };
+    let links = list_links(&mut socket)?;
+    let failures = links
+        .iter()
+        .filter(is_ours)
+        .filter_map(|link| bridge::remove_link(&mut socket, &link.name).err());
+    NetError::all(failures.collect())
+}
+
+fn remove_namespaces(directory: &Path) -> Result<(), NetError> {
+    let names = names_in(directory)?;
+    let mut failures: Vec<NetError> = names
+        .iter()
+        .filter_map(|name| namespace::remove(&directory.join(name)).err())
+        .collect();
+    match std::fs::remove_dir(directory) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound && failures.is_empty() => {
+            failures.push(NetError::File {
+                action: "removing",
+                path: directory.to_owned(),
+                source,
+            });
+        }
+        _ => {}
+    }
+    NetError::all(failures)
+}

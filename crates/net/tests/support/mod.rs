@@ -1,0 +1,156 @@
+//! A private "host" for each test: its own network and mount namespace on a
+//! thread of its own, so that the machine's network is never touched and
+//! everything is gone when the thread ends.
+#![allow(dead_code, unreachable_pub, missing_docs)] // not every test file uses every part
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::mount::{MountPropagationFlags, mount_change};
+use wharf_net::{
+    EndpointRecord, EndpointRequest, NamespaceRequest, Net, NetConfig, NetworkRecord, NetworkRequest, PoolRequest,
+};
+use wharf_sys::namespace::{CLONE_NEWNET, CLONE_NEWNS, unshare};
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// One instance on one private host.
+pub struct Host {
+    pub net: Net,
+    pub config: NetConfig,
+    _run: tempfile::TempDir,
+}
+
+/// Runs a test on a fresh host with an open, reconciled instance.
+pub fn on_host(test: impl FnOnce(&mut Host) + Send) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            unshare(CLONE_NEWNET | CLONE_NEWNS).expect("these tests need root");
+            mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+            sh("ip link set lo up");
+            let run = tempfile::tempdir().unwrap();
+            let instance = format!("t{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+            let config = NetConfig {
+                instance,
+                run: run.path().to_owned(),
+                shim_binary: shim_binary(),
+            };
+            let net = Net::open(config.clone()).unwrap();
+            net.reconcile(&wharf_net::Desired::default()).unwrap();
+            let mut host = Host { net, config, _run: run };
+            test(&mut host);
+            wharf_net::reset(&host.config.instance, &host.config.run).unwrap();
+        });
+    });
+}
+
+/// The shim built beside this test; `WHARF_SHIM` names another one.
+pub fn shim_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("WHARF_SHIM") {
+        return path.into();
+    }
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().join("wharf-shim")
+}
+
+/// Runs a shell command on this host; its output must be a success.
+pub fn sh(command: &str) -> String {
+    let output = try_sh(command);
+    assert!(
+        output.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The same, whatever comes of it.
+pub fn try_sh(command: &str) -> Output {
+    Command::new("sh").args(["-c", command]).output().unwrap()
+}
+
+impl Host {
+    pub fn network(&self, request: NetworkRequest) -> NetworkRecord {
+        let record = self.net.plan_network(&request).unwrap();
+        self.net.create_network(&record).unwrap();
+        record
+    }
+
+    pub fn default_network(&self) -> NetworkRecord {
+        self.network(self.net.default_network_request(&id(0)))
+    }
+
+    pub fn user_network(&self, number: u32, name: &str) -> NetworkRecord {
+        self.network(NetworkRequest {
+            id: id(number),
+            name: name.to_owned(),
+            ..NetworkRequest::default()
+        })
+    }
+
+    pub fn container(&self, name: &str) -> PathBuf {
+        let request = NamespaceRequest {
+            container_id: name.to_owned(),
+            ..NamespaceRequest::default()
+        };
+        self.net.create_namespace(&request).unwrap()
+    }
+
+    pub fn connect(&self, network: &NetworkRecord, container: &str) -> EndpointRecord {
+        let request = EndpointRequest {
+            container_id: container.to_owned(),
+            dns_names: vec![container.to_owned()],
+            ..EndpointRequest::default()
+        };
+        self.net.connect(&network.id, &request).unwrap()
+    }
+
+    /// Makes a container with one endpoint.
+    pub fn run(&self, network: &NetworkRecord, container: &str) -> EndpointRecord {
+        self.container(container);
+        self.connect(network, container)
+    }
+
+    /// Runs a command inside a container's namespace.
+    pub fn try_inside(&self, container: &str, command: &str) -> Output {
+        let path = self.net.namespace_path(container);
+        Command::new("nsenter")
+            .arg(format!("--net={}", path.display()))
+            .args(["sh", "-c", command])
+            .output()
+            .unwrap()
+    }
+
+    pub fn inside(&self, container: &str, command: &str) -> String {
+        let output = self.try_inside(container, command);
+        assert!(
+            output.status.success(),
+            "{container}: {command}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub fn reaches(&self, container: &str, address: impl std::fmt::Display) -> bool {
+        self.try_inside(container, &format!("busybox ping -c1 -W1 {address}"))
+            .status
+            .success()
+    }
+}
+
+pub fn address(endpoint: &EndpointRecord) -> std::net::IpAddr {
+    endpoint.ipv4.expect("an IPv4 address").addr()
+}
+
+pub fn id(number: u32) -> String {
+    format!("{number:08x}").repeat(8)
+}
+
+pub fn pool(subnet: &str) -> Vec<PoolRequest> {
+    vec![PoolRequest {
+        subnet: Some(subnet.to_owned()),
+        ..PoolRequest::default()
+    }]
+}
