@@ -112,7 +112,10 @@ pub struct RootFs {
 
 impl Default for RootFs {
     fn default() -> RootFs {
-        RootFs { kind: layers_type(), diff_ids: Vec::new() }
+        RootFs {
+            kind: layers_type(),
+            diff_ids: Vec::new(),
+        }
     }
 }
 

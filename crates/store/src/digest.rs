@@ -59,7 +59,9 @@ pub struct Digest {
 impl Digest {
     /// Parses `sha256:<64 hex>` or `sha512:<128 hex>`; upper-case digits are refused, as the specification asks.
     pub fn parse(text: &str) -> Result<Digest, DigestError> {
-        let (name, hex) = text.split_once(':').ok_or_else(|| DigestError::Format(text.to_owned()))?;
+        let (name, hex) = text
+            .split_once(':')
+            .ok_or_else(|| DigestError::Format(text.to_owned()))?;
         let algorithm = match name {
             "sha256" => Algorithm::Sha256,
             "sha512" => Algorithm::Sha512,
@@ -71,7 +73,10 @@ impl Digest {
         if hex.len() != algorithm.hex_len() {
             return Err(DigestError::Length(text.to_owned()));
         }
-        Ok(Digest { text: text.into(), algorithm })
+        Ok(Digest {
+            text: text.into(),
+            algorithm,
+        })
     }
 
     /// The sha256 digest whose hexadecimal part is `hex`.
@@ -158,7 +163,10 @@ impl Digester {
             Algorithm::Sha256 => &digest::SHA256,
             Algorithm::Sha512 => &digest::SHA512,
         };
-        Digester { context: digest::Context::new(function), algorithm }
+        Digester {
+            context: digest::Context::new(function),
+            algorithm,
+        }
     }
 
     /// Adds bytes.
@@ -169,7 +177,10 @@ impl Digester {
     /// The digest of everything added.
     pub fn finish(self) -> Digest {
         let text = format!("{}:{}", self.algorithm.name(), hex::encode(self.context.finish()));
-        Digest { text: text.into(), algorithm: self.algorithm }
+        Digest {
+            text: text.into(),
+            algorithm: self.algorithm,
+        }
     }
 }
 
@@ -183,7 +194,11 @@ pub struct Hashing<T> {
 impl<T> Hashing<T> {
     /// Wraps `inner`.
     pub fn new(inner: T, algorithm: Algorithm) -> Hashing<T> {
-        Hashing { inner, digester: Digester::new(algorithm), count: 0 }
+        Hashing {
+            inner,
+            digester: Digester::new(algorithm),
+            count: 0,
+        }
     }
 
     /// Bytes that have passed so far.

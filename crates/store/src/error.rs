@@ -167,7 +167,10 @@ impl StoreError {
     }
 
     pub(crate) fn malformed(what: impl Into<String>, reason: impl Into<String>) -> StoreError {
-        StoreError::Malformed { what: what.into(), reason: reason.into() }
+        StoreError::Malformed {
+            what: what.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -179,7 +182,11 @@ pub(crate) trait FileContext<T> {
 
 impl<T, E: Into<io::Error>> FileContext<T> for Result<T, E> {
     fn at(self, action: &'static str, path: &Path) -> Result<T, StoreError> {
-        self.map_err(|e| StoreError::File { action, path: path.to_owned(), source: e.into() })
+        self.map_err(|e| StoreError::File {
+            action,
+            path: path.to_owned(),
+            source: e.into(),
+        })
     }
 }
 

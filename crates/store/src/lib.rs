@@ -17,21 +17,57 @@
 //! Two rules keep it consistent through any crash. Things become visible by rename after their data is durable, and
 //! the record that names them is committed last. And whoever writes holds a [`Lease`] and protects a digest with it
 //! *before* asking whether the content exists; the collector looks at leases and records under one lock.
-#![allow(clippy::todo, missing_docs)]
 
-mod archive;
 mod config;
 mod digest;
 mod error;
-pub mod extract;
-mod facade;
 mod manifest;
 mod reference;
 
-pub use archive::*;
-pub use config::*;
-pub use digest::*;
-pub use error::*;
-pub use facade::*;
-pub use manifest::*;
-pub use reference::*;
+mod attributes;
+mod compression;
+pub mod extract;
+mod inroot;
+mod overlay;
+mod pack;
+
+mod changes;
+mod collect;
+mod commit;
+mod content;
+mod database;
+mod fsck;
+mod image;
+mod images;
+mod layers;
+mod lease;
+mod load;
+mod removal;
+mod save;
+mod store;
+mod take;
+
+pub use changes::{Change, ChangeKind, changes};
+pub use collect::{Collected, GcScope};
+pub use commit::{LayerSource, NewImage};
+pub use compression::{Compression, decompress};
+pub use config::{History, ImageConfig, RootFs, RunConfig};
+pub use digest::{Algorithm, Digest, DigestError, Digester, Hashing};
+pub use error::{StoreError, StoreErrorKind};
+pub use fsck::{Finding, Mend};
+pub use image::{HistoryRow, Image, Layer, PlatformImage};
+pub use images::pair_layers;
+pub use lease::{Lease, Pin};
+pub use load::Loaded;
+pub use manifest::{
+    Descriptor, Document, Index, MAX_DOCUMENT_BYTES, MAX_LAYERS, Manifest, ManifestError, Platform, PlatformError,
+    media,
+};
+pub use pack::{PackError, export_tree, pack_path};
+pub use reference::{DEFAULT_DOMAIN, DEFAULT_TAG, Reference, ReferenceError, is_tag};
+pub use removal::{Removal, RemoveMode, Removed};
+pub use save::SaveItem;
+pub use store::Store;
+pub use take::{LayerProgress, OpenSource, PendingLayer};
+
+type Result<T, E = StoreError> = std::result::Result<T, E>;

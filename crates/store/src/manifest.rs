@@ -87,7 +87,9 @@ impl Descriptor {
 
     /// Whether this is a build attestation beside a real image (BuildKit's convention).
     pub fn is_attestation(&self) -> bool {
-        self.annotations.get("vnd.docker.reference.type").is_some_and(|t| t == "attestation-manifest")
+        self.annotations
+            .get("vnd.docker.reference.type")
+            .is_some_and(|t| t == "attestation-manifest")
     }
 }
 
@@ -144,7 +146,10 @@ impl Platform {
         let lower: Vec<String> = parts.iter().map(|p| p.to_ascii_lowercase()).collect();
         let host = Platform::host();
         let mut platform = match lower.as_slice() {
-            [one] if is_known_os(one) => Platform { os: one.clone(), ..host },
+            [one] if is_known_os(one) => Platform {
+                os: one.clone(),
+                ..host
+            },
             [one] if is_known_architecture(one) => Platform::new(&host.os, one, None),
             [os, architecture] => Platform::new(os, architecture, None),
             [os, architecture, variant] => Platform::new(os, architecture, Some(variant)),
@@ -191,8 +196,22 @@ fn is_known_os(text: &str) -> bool {
 fn is_known_architecture(text: &str) -> bool {
     matches!(
         text,
-        "amd64" | "x86_64" | "x86-64" | "arm64" | "aarch64" | "arm" | "armhf" | "armel" | "386" | "i386" | "i686"
-            | "ppc64le" | "s390x" | "riscv64" | "loong64" | "mips64le"
+        "amd64"
+            | "x86_64"
+            | "x86-64"
+            | "arm64"
+            | "aarch64"
+            | "arm"
+            | "armhf"
+            | "armel"
+            | "386"
+            | "i386"
+            | "i686"
+            | "ppc64le"
+            | "s390x"
+            | "riscv64"
+            | "loong64"
+            | "mips64le"
     )
 }
 
@@ -310,7 +329,9 @@ impl Document {
             None => return Err(ManifestError::MediaType(media_type.to_owned())),
         };
         if index {
-            return serde_json::from_slice(bytes).map(Document::Index).map_err(ManifestError::Json);
+            return serde_json::from_slice(bytes)
+                .map(Document::Index)
+                .map_err(ManifestError::Json);
         }
         let manifest: Manifest = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
         if manifest.layers.len() > MAX_LAYERS {

@@ -82,7 +82,12 @@ impl Reference {
         if domain.len() + 1 + path.len() > MAX_NAME_BYTES {
             return Err(ReferenceError::TooLong);
         }
-        Ok(Reference { domain: domain.to_owned(), path, tag: tag.map(str::to_owned), digest })
+        Ok(Reference {
+            domain: domain.to_owned(),
+            path,
+            tag: tag.map(str::to_owned),
+            digest,
+        })
     }
 
     /// The registry, `docker.io` or `host[:port]`.
@@ -123,17 +128,29 @@ impl Reference {
         if !is_tag(tag) {
             return Err(ReferenceError::Tag);
         }
-        Ok(Reference { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+        Ok(Reference {
+            tag: Some(tag.to_owned()),
+            digest: None,
+            ..self.clone()
+        })
     }
 
     /// The repository alone with this digest.
     pub fn with_digest(&self, digest: Digest) -> Reference {
-        Reference { tag: None, digest: Some(digest), ..self.clone() }
+        Reference {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
     }
 
     /// The repository without tag and digest.
     pub fn repository(&self) -> Reference {
-        Reference { tag: None, digest: None, ..self.clone() }
+        Reference {
+            tag: None,
+            digest: None,
+            ..self.clone()
+        }
     }
 
     /// Whether both name the same repository.
@@ -226,12 +243,18 @@ fn is_hex_id(text: &str) -> bool {
 /// Docker's rule: the part before the first slash is a registry if it has a dot, a colon or an upper-case letter,
 /// or is `localhost`.
 fn split_domain(text: &str) -> (&str, &str) {
-    let Some((first, rest)) = text.split_once('/') else { return (DEFAULT_DOMAIN, text) };
+    let Some((first, rest)) = text.split_once('/') else {
+        return (DEFAULT_DOMAIN, text);
+    };
     let has_upper = first.bytes().any(|b| b.is_ascii_uppercase());
     if !(first.contains(['.', ':']) || first == "localhost" || has_upper) {
         return (DEFAULT_DOMAIN, text);
     }
-    if first == LEGACY_DOMAIN { (DEFAULT_DOMAIN, rest) } else { (first, rest) }
+    if first == LEGACY_DOMAIN {
+        (DEFAULT_DOMAIN, rest)
+    } else {
+        (first, rest)
+    }
 }
 
 fn is_domain(text: &str) -> bool {
@@ -284,7 +307,8 @@ fn is_component(text: &str) -> bool {
             return true;
         }
         let separator = bytes.iter().take_while(|b| !alnum(b)).count();
-        let allowed = matches!(&bytes[..separator], b"." | b"_" | b"__") || bytes[..separator].iter().all(|&b| b == b'-');
+        let allowed =
+            matches!(&bytes[..separator], b"." | b"_" | b"__") || bytes[..separator].iter().all(|&b| b == b'-');
         if !allowed {
             return false;
         }
@@ -312,10 +336,18 @@ mod tests {
         check("busybox:1.36", "docker.io/library/busybox:1.36", "busybox:1.36");
         check("a/b", "docker.io/a/b", "a/b");
         check("docker.io/busybox", "docker.io/library/busybox", "busybox");
-        check("index.docker.io/library/busybox", "docker.io/library/busybox", "busybox");
+        check(
+            "index.docker.io/library/busybox",
+            "docker.io/library/busybox",
+            "busybox",
+        );
         check("localhost/x", "localhost/x", "localhost/x");
         check("localhost:5000/x:y", "localhost:5000/x:y", "localhost:5000/x:y");
-        check("127.0.0.1:5000/a/b/c:t", "127.0.0.1:5000/a/b/c:t", "127.0.0.1:5000/a/b/c:t");
+        check(
+            "127.0.0.1:5000/a/b/c:t",
+            "127.0.0.1:5000/a/b/c:t",
+            "127.0.0.1:5000/a/b/c:t",
+        );
         check("[::1]:5000/x", "[::1]:5000/x", "[::1]:5000/x");
         check("Host/x", "Host/x", "Host/x");
         check("docker.io/library/a/b", "docker.io/library/a/b", "library/a/b");
@@ -327,12 +359,37 @@ mod tests {
     #[test]
     fn names_outside_the_grammar_are_refused() {
         for bad in [
-            "", ":", "/", "x:", "x@", "a//b", "/x", "x/", "-x", "x-", "a___b", "a..b", "x:-t", "x:a/b", "a b", "x:é",
-            "x@sha256:12", "localhost:port/x", "x:t:u", "..", "a/../b", "http://x", "x\n", "a._b",
+            "",
+            ":",
+            "/",
+            "x:",
+            "x@",
+            "a//b",
+            "/x",
+            "x/",
+            "-x",
+            "x-",
+            "a___b",
+            "a..b",
+            "x:-t",
+            "x:a/b",
+            "a b",
+            "x:é",
+            "x@sha256:12",
+            "localhost:port/x",
+            "x:t:u",
+            "..",
+            "a/../b",
+            "http://x",
+            "x\n",
+            "a._b",
         ] {
             assert!(Reference::parse(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(Reference::parse("UPPER"), Err(ReferenceError::UpperCase("library/UPPER".to_owned())));
+        assert_eq!(
+            Reference::parse("UPPER"),
+            Err(ReferenceError::UpperCase("library/UPPER".to_owned()))
+        );
         assert_eq!(Reference::parse(HEX), Err(ReferenceError::LooksLikeId(HEX.to_owned())));
         assert_eq!(Reference::parse(&"a".repeat(300)), Err(ReferenceError::TooLong));
         assert!(Reference::parse(&format!("x:{}", "t".repeat(129))).is_err());
