@@ -66,7 +66,7 @@ impl Image {
 #[derive(Debug)]
 pub struct PlatformImage {
     /// Points to the manifest.
-    pub descriptor: Descriptor,
+    pub manifest_descriptor: Descriptor,
     /// The manifest.
     pub manifest: Manifest,
     /// The configuration.

@@ -119,8 +119,16 @@ impl Store {
     }
 
     /// The rows of `docker history`, newest first.
-    pub fn history(&self, image: &Image, platform: &PlatformImage) -> Vec<HistoryRow> {
-        history(image, platform, |diff_id| self.layer_size(diff_id).unwrap_or(0))
+    pub fn history(&self, image: &Image, platform: &PlatformImage) -> Result<Vec<HistoryRow>> {
+        let mut sizes = std::collections::BTreeMap::new();
+        for layer in &platform.layers {
+            let size = match self.layer_size(&layer.diff_id) {
+                Err(StoreError::NoSuchLayer(_)) => 0,
+                other => other?,
+            };
+            sizes.insert(layer.diff_id.clone(), size);
+        }
+        Ok(history(image, platform, |diff_id| sizes.get(diff_id).copied().unwrap_or(0)))
     }
 
     pub(crate) fn records(&self) -> Result<Vec<Record>> {
@@ -223,7 +231,7 @@ impl Store {
         let mut blobs = BTreeSet::new();
         let mut trees = BTreeSet::new();
         for platform in &platforms {
-            blobs.insert((platform.descriptor.digest.clone(), platform.descriptor.size));
+            blobs.insert((platform.manifest_descriptor.digest.clone(), platform.manifest_descriptor.size));
             blobs.insert((platform.manifest.config.digest.clone(), platform.manifest.config.size));
             blobs.extend(platform.layers.iter().map(|l| (l.blob.digest.clone(), l.blob.size)));
             trees.extend(platform.layers.iter().map(|l| l.diff_id.clone()));
@@ -285,7 +293,7 @@ impl Store {
         let image = Arc::new(PlatformImage {
             content_size: descriptor.size + manifest.config.size + layers.iter().map(|l| l.blob.size).sum::<u64>(),
             platform: descriptor.platform.clone().unwrap_or_else(|| config.platform()),
-            descriptor: descriptor.clone(),
+            manifest_descriptor: descriptor.clone(),
             manifest: manifest.clone(),
             config,
             layers,

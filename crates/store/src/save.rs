@@ -42,13 +42,13 @@ impl Store {
         for item in items {
             let shown = item.image.platform(platform)?;
             let target = match platform {
-                Some(_) => shown.descriptor.clone(),
+                Some(_) => shown.manifest_descriptor.clone(),
                 None => item.image.target.clone(),
             };
             self.collect_blobs(&target, &mut blobs)?;
             targets.extend(annotated(&target, &item.names));
             let line = legacy
-                .entry(shown.descriptor.digest.clone())
+                .entry(shown.manifest_descriptor.digest.clone())
                 .or_insert_with(|| legacy_image(shown));
             line.repo_tags
                 .extend(item.names.iter().filter(|n| n.tag().is_some()).map(Reference::familiar));
