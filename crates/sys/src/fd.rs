@@ -98,3 +98,33 @@ pub fn place(fd: impl AsFd, target: RawFd) -> Result<()> {
 pub fn proc_path(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
+
+/// Closes all descriptors from `first` on, except those kept.
+///
+/// For a process about to execute a program: whatever owned them must not be
+/// used, nor dropped in a way that matters, afterwards.
+///
+/// # Errors
+/// When neither close_range(2) nor a walk of /proc/self/fd works.
+pub fn close_from(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    let mut start = first;
+    for number in kept.into_iter().filter(|number| *number >= first) {
+        if number > start {
+            close_range(start, number - 1)?;
+        }
+        start = number + 1;
+    }
+    close_range(start, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: by the contract of `close_from` nobody uses these any more.
+    match unsafe { syscall(__NR_close_range, [first as usize, last as usize, 0, 0, 0, 0]) } {
+        Ok(_) => Ok(()),
+        // KERNEL(5.9): at least nothing survives execve.
+        Err(Errno::NOSYS) => walk_cloexec_from(first),
+        Err(error) => Err(error),
+    }
+}

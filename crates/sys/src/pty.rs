@@ -23,7 +23,14 @@ pub struct Pty {
 /// As open(2) and the ioctls of ptmx.
 pub fn open(ptmx: &std::ffi::CStr) -> Result<Pty> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::open(ptmx, flags, Mode::empty())?;
+    from_master(rustix::fs::open(ptmx, flags, Mode::empty())?)
+}
+
+/// Unlocks the pseudo terminal of an opened `ptmx` and opens its other side.
+///
+/// # Errors
+/// As the ioctls of ptmx.
+pub fn from_master(master: OwnedFd) -> Result<Pty> {
     unlockpt(&master)?;
     // KERNEL(4.13): by descriptor, so that no path of the container is trusted.
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;

@@ -1,0 +1,122 @@
+//! What the runtime and a process it is setting up say to each other, over
+//! a pair of SEQPACKET sockets.
+//!
+//! ```text
+//! runtime                          init
+//!    | -- Ready-made (maps, cgroup) ->|   Prepared
+//!    | -- filter ------------------->|   Filter(instructions)
+//!    |<- warnings, console ---------- |   Warning, Console
+//!    |<- hooks, please -------------- |   RunHooks   (answered by HooksDone)
+//!    |<- everything stands ---------- |   Standing
+//!    | -- go ----------------------->|   Go
+//!    |<- error, or the end ---------- |   Failed, or closed by execve
+//! ```
+
+use crate::{ErrorKind, RuntimeError};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use wharf_sys::fdpass;
+
+/// More than the longest filter (4,096 instructions of 8 bytes).
+const MAX_MESSAGE: usize = 40 * 1024;
+
+/// One message.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Id maps are written and the cgroup is joined.
+    Prepared,
+    /// The compiled system call filter.
+    Filter(Vec<u8>),
+    /// Something failed without harm.
+    Warning(String),
+    /// The master side of the terminal.
+    Console(OwnedFd),
+    /// Mounts stand; run the hooks of this stage.
+    RunHooks,
+    /// They ran.
+    HooksDone,
+    /// Everything is set up.
+    Standing,
+    /// Execute the program.
+    Go,
+    /// The step failed; the process ends.
+    Failed(RuntimeError),
+}
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+/// Both ends: the runtime's and the child's.
+pub(crate) fn pair() -> Result<(Channel, Channel), RuntimeError> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map(|(a, b)| (Channel(a), Channel(b)))
+        .map_err(|errno| RuntimeError::system("channel", "make a socket pair", errno))
+}
+
+impl Channel {
+    /// An end inherited or accepted from elsewhere.
+    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Sends one message.
+    pub(crate) fn send(&self, message: &Message) -> Result<(), Errno> {
+        let (tag, body): (u8, std::borrow::Cow<'_, [u8]>) = match message {
+            Message::Prepared => (b'P', (&[][..]).into()),
+            Message::Filter(bytes) => (b'F', bytes.as_slice().into()),
+            Message::Warning(text) => (b'W', text.as_bytes().into()),
+            Message::Console(_) => (b'C', (&[][..]).into()),
+            Message::RunHooks => (b'H', (&[][..]).into()),
+            Message::HooksDone => (b'D', (&[][..]).into()),
+            Message::Standing => (b'S', (&[][..]).into()),
+            Message::Go => (b'G', (&[][..]).into()),
+            Message::Failed(error) => (b'E', serde_json::to_vec(error).map_err(|_| Errno::INVAL)?.into()),
+        };
+        let bytes = [&[tag], body.as_ref()].concat();
+        let fds: Vec<BorrowedFd<'_>> = match message {
+            Message::Console(fd) => vec![fd.as_fd()],
+            _ => Vec::new(),
+        };
+        fdpass::send(&self.0, &bytes, &fds).map(drop)
+    }
+
+    /// Receives one message; none when the other end is closed.
+    pub(crate) fn receive(&self) -> Result<Option<Message>, RuntimeError> {
+        let mut bytes = vec![0u8; MAX_MESSAGE];
+        let (length, mut fds) = match fdpass::receive(&self.0, &mut bytes) {
+            Ok(received) => received,
+            Err(Errno::CONNRESET) => return Ok(None),
+            Err(errno) => return Err(RuntimeError::system("channel", "receive a message", errno)),
+        };
+        bytes.truncate(length);
+        let Some((tag, body)) = bytes.split_first() else { return Ok(None) };
+        let message = match tag {
+            b'P' => Message::Prepared,
+            b'F' => Message::Filter(body.to_vec()),
+            b'W' => Message::Warning(String::from_utf8_lossy(body).into_owned()),
+            b'C' => Message::Console(fds.pop().ok_or_else(|| unexpected("a console without descriptor"))?),
+            b'H' => Message::RunHooks,
+            b'D' => Message::HooksDone,
+            b'S' => Message::Standing,
+            b'G' => Message::Go,
+            b'E' => Message::Failed(
+                serde_json::from_slice(body).map_err(|_| unexpected("an error that cannot be read"))?,
+            ),
+            _ => return Err(unexpected("an unknown message")),
+        };
+        Ok(Some(message))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The other end said what it must not say here.
+pub(crate) fn unexpected(what: &str) -> RuntimeError {
+    RuntimeError::new(ErrorKind::System, "channel", format!("the other end sent {what}"))
+}

@@ -1,0 +1,265 @@
+//! Making one planned mount inside the root.
+//!
+//! SECURITY: targets are resolved in the root and held as descriptors; a
+//! link that the image brings along cannot lead a mount out of it.
+
+use crate::plan::mounts::{Attributes, Kind, MountPlan, Propagation};
+use crate::{Fallbacks, RuntimeError};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount,
+};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use wharf_sys::fd::proc_path;
+use wharf_sys::mount::{self as mounts, AttrChange, Depth, Parameter};
+use wharf_sys::path::{RootDir, is_procfs};
+
+/// Files of /proc that a bind may cover, as LXCFS does.
+const PROC_FILES: [&str; 14] = [
+    "cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled", "net/dev", "net/route", "sys/kernel/random/boot_id", "cmdline",
+];
+
+/// Makes one mount; `source` is the opened tree of a bind.
+pub(crate) fn attach_mount(
+    root: &RootDir,
+    plan: &MountPlan,
+    source: Option<&OwnedFd>,
+    fallbacks: Fallbacks,
+) -> Result<(), RuntimeError> {
+    let made = match (&plan.kind, source) {
+        (Kind::Bind { .. }, Some(tree)) => attach_tree(root, plan, tree),
+        (Kind::Bind { recursive }, None) => bind_classic(root, plan, *recursive),
+        (Kind::Filesystem(name), _) if fallbacks.classic_mounts => filesystem_classic(root, plan, name),
+        (Kind::Filesystem(name), _) => match attach_filesystem(root, plan, name) {
+            Err(Errno::NOSYS) => filesystem_classic(root, plan, name),
+            other => other,
+        },
+        // Done by its own step, which knows the cgroup's directories.
+        (Kind::Cgroup, _) => Ok(()),
+    };
+    made.map_err(|errno| RuntimeError::system("mounts", describe(plan), errno))
+}
+
+/// How a mount is called in errors.
+pub(crate) fn describe(plan: &MountPlan) -> String {
+    let destination = plan.destination.display();
+    match (&plan.kind, &plan.source) {
+        (Kind::Bind { .. }, Some(source)) => format!("bind {} at {destination}", source.display()),
+        (Kind::Filesystem(name), _) => format!("mount {name} at {destination}"),
+        _ => format!("mount {destination}"),
+    }
+}
+
+fn attach_tree(root: &RootDir, plan: &MountPlan, tree: &OwnedFd) -> Result<(), Errno> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode);
+    let target = ensure_target(root, &plan.destination, kind == FileType::Directory)?;
+    refuse_proc(root, &target)?;
+    if !plan.top.is_empty() {
+        change(tree, Depth::Top, plan.top)?;
+    }
+    mounts::attach(tree, &target)?;
+    finish(tree, plan)
+}
+
+fn attach_filesystem(root: &RootDir, plan: &MountPlan, name: &str) -> Result<(), Errno> {
+    let target = filesystem_target(root, plan, name)?;
+    let source = plan.source.as_deref().unwrap_or(Path::new(name));
+    let source = CString::new(source.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
+    let texts = plan
+        .data
+        .iter()
+        .map(|item| match item.split_once('=') {
+            Some((key, value)) => CString::new(value).map(|value| (key, Some(value))),
+            None => Ok((item.as_str(), None)),
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| Errno::INVAL)?;
+    let mut parameters = vec![Parameter::Text("source", &source)];
+    parameters.extend(texts.iter().map(|(key, value)| match value {
+        Some(value) => Parameter::Text(key, value),
+        None => Parameter::Flag(key),
+    }));
+    let made = mounts::new_filesystem(name, &parameters, plan.top.set)?;
+    if plan.copy_up {
+        super::copy_up::copy_tree(&target, &made)?;
+    }
+    mounts::attach(&made, &target)?;
+    finish(&made, plan)
+}
+
+/// What can only be changed on, or below, the attached mount.
+fn finish(made: &OwnedFd, plan: &MountPlan) -> Result<(), Errno> {
+    if !plan.tree.is_empty() {
+        change(made, Depth::Recursive, plan.tree)?;
+    }
+    for Propagation { flag, recursive } in &plan.propagation {
+        let depth = if *recursive { Depth::Recursive } else { Depth::Top };
+        let change = AttrChange { propagation: u64::from(*flag), ..AttrChange::default() };
+        mounts::set_attr(made, depth, change)?;
+    }
+    Ok(())
+}
+
+fn change(mount: &OwnedFd, depth: Depth, attributes: Attributes) -> Result<(), Errno> {
+    let Attributes { set, clear } = attributes;
+    let attributes = AttrChange { set: u64::from(set), clear: u64::from(clear), ..AttrChange::default() };
+    mounts::set_attr(mount, depth, attributes)
+}
+
+fn ensure_target(root: &RootDir, destination: &Path, directory: bool) -> Result<OwnedFd, Errno> {
+    if directory {
+        root.ensure_dir(destination, Mode::from_raw_mode(0o755))
+    } else {
+        root.ensure_file(destination, Mode::from_raw_mode(0o644))
+    }
+}
+
+/// SECURITY: proc and sysfs go on real directories only: a link in the
+/// image's place for them would let it choose what they cover.
+fn filesystem_target(root: &RootDir, plan: &MountPlan, name: &str) -> Result<OwnedFd, Errno> {
+    let target = if name == "proc" || name == "sysfs" {
+        match root.open_at(&plan.destination, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(Errno::NOENT) => root.ensure_dir(&plan.destination, Mode::from_raw_mode(0o755))?,
+            Err(errno) => return Err(errno),
+            Ok(fd) if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) == FileType::Directory => fd,
+            Ok(_) => return Err(Errno::NOTDIR),
+        }
+    } else {
+        root.ensure_dir(&plan.destination, Mode::from_raw_mode(0o755))?
+    };
+    if name != "proc" {
+        refuse_proc(root, &target)?;
+    }
+    Ok(target)
+}
+
+/// SECURITY: a mount over files of /proc could redirect what the runtime
+/// writes there (attr/exec, sysctls); only known harmless files may be
+/// covered, and /proc itself only by proc.
+fn refuse_proc(root: &RootDir, target: &OwnedFd) -> Result<(), Errno> {
+    if !is_procfs(target) {
+        return Ok(());
+    }
+    let at = rustix::fs::readlink(proc_path(target), Vec::new())?;
+    let top = rustix::fs::readlink(proc_path(root.as_fd()), Vec::new())?;
+    let at = at.to_string_lossy();
+    let inside = at.strip_prefix(top.to_string_lossy().trim_end_matches('/')).unwrap_or(&at);
+    let allowed = inside.strip_prefix("/proc/").is_some_and(|file| PROC_FILES.contains(&file));
+    if allowed { Ok(()) } else { Err(Errno::PERM) }
+}
+
+/// KERNEL(before 5.2): mount(2).
+fn filesystem_classic(root: &RootDir, plan: &MountPlan, name: &str) -> Result<(), Errno> {
+    let target = filesystem_target(root, plan, name)?;
+    let source = plan.source.as_deref().unwrap_or(Path::new(name));
+    let (flags, data) = classic_parameters(plan);
+    let data = CString::new(data.join(",")).map_err(|_| Errno::INVAL)?;
+    mount(source, proc_path(&target), name, flags, Some(data.as_c_str()))?;
+    finish_classic(root, plan)
+}
+
+/// Superblock flags are among the words of the new interface's data.
+fn classic_parameters(plan: &MountPlan) -> (MountFlags, Vec<&str>) {
+    let mut flags = classic_flags(plan.top);
+    let mut data = Vec::new();
+    for item in &plan.data {
+        match item.as_str() {
+            "sync" => flags |= MountFlags::SYNCHRONOUS,
+            "dirsync" => flags |= MountFlags::DIRSYNC,
+            "lazytime" => flags |= MountFlags::LAZYTIME,
+            "mand" => flags |= MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
+            "silent" => flags |= MountFlags::SILENT,
+            other => data.push(other),
+        }
+    }
+    (flags, data)
+}
+
+fn bind_classic(root: &RootDir, plan: &MountPlan, recursive: bool) -> Result<(), Errno> {
+    let source = plan.source.as_deref().ok_or(Errno::INVAL)?;
+    let kind = FileType::from_raw_mode(rustix::fs::stat(source)?.st_mode);
+    let target = ensure_target(root, &plan.destination, kind == FileType::Directory)?;
+    refuse_proc(root, &target)?;
+    let place = proc_path(&target);
+    if recursive { mount_bind_recursive(source, &place)? } else { mount_bind(source, &place)? }
+    let made = root.locate(&plan.destination)?;
+    if !plan.top.is_empty() {
+        remount_bind(&proc_path(&made), classic_flags(plan.top))?;
+    }
+    finish_classic(root, plan)
+}
+
+/// What the classic interface changes afterwards; recursive attributes it
+/// has none of.
+fn finish_classic(root: &RootDir, plan: &MountPlan) -> Result<(), Errno> {
+    let made = root.locate(&plan.destination)?;
+    if !plan.tree.is_empty() {
+        change(&made, Depth::Recursive, plan.tree)?;
+    }
+    for Propagation { flag, recursive } in &plan.propagation {
+        let mut flags = MountPropagationFlags::from_bits_retain(*flag);
+        if *recursive {
+            flags |= MountPropagationFlags::REC;
+        }
+        mount_change(proc_path(&made), flags)?;
+    }
+    Ok(())
+}
+
+/// Changes the flags of a bind mount, keeping those that are locked.
+pub(crate) fn remount_bind(path: &str, flags: MountFlags) -> Result<(), Errno> {
+    let now = rustix::fs::statvfs(path)?.f_flag.bits();
+    let mut keep = MountFlags::empty();
+    // ST_RDONLY, ST_NOSUID, ST_NODEV and ST_NOEXEC have the numbers of MS_.
+    for flag in [MountFlags::RDONLY, MountFlags::NOSUID, MountFlags::NODEV, MountFlags::NOEXEC] {
+        if now & u64::from(flag.bits()) != 0 {
+            keep |= flag;
+        }
+    }
+    match mount_remount(path, MountFlags::BIND | flags, c"") {
+        Err(Errno::PERM) => mount_remount(path, MountFlags::BIND | flags | keep, c""),
+        other => other,
+    }
+}
+
+fn classic_flags(attributes: Attributes) -> MountFlags {
+    use mounts::{
+        MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
+        MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME,
+    };
+    const MS_NOSYMFOLLOW: u32 = 256;
+    let pairs = [
+        (MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
+        (MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
+        (MOUNT_ATTR_NODEV, MountFlags::NODEV),
+        (MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
+        (MOUNT_ATTR_NOATIME, MountFlags::NOATIME),
+        (MOUNT_ATTR_STRICTATIME, MountFlags::STRICTATIME),
+        (MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME),
+        (MOUNT_ATTR_NOSYMFOLLOW, MountFlags::from_bits_retain(MS_NOSYMFOLLOW)),
+    ];
+    pairs.iter().filter(|(attribute, _)| attributes.set & attribute != 0).fold(MountFlags::empty(), |all, (_, f)| all | *f)
+}
+
+/// Covers `target` with a copy of the mount that `from` refers to, made
+/// read-only if asked by `set`.
+pub(crate) fn cover(from: BorrowedFd<'_>, target: BorrowedFd<'_>, depth: Depth, set: u32) -> Result<(), Errno> {
+    match mounts::clone_tree(from, c"", depth) {
+        Ok(copy) => {
+            if set != 0 {
+                change(&copy, depth, Attributes { set, clear: 0 })?;
+            }
+            mounts::attach(&copy, target)
+        }
+        Err(Errno::NOSYS) => {
+            let (from, to) = (proc_path(from), proc_path(target));
+            let bind = if depth == Depth::Recursive { mount_bind_recursive } else { mount_bind::<&str, &str> };
+            bind(from.as_str(), to.as_str())
+        }
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,243 @@
+//! The container's first process, from the clone to the program: a list of
+//! steps in the child, in order. Nothing here returns to the caller's code.
+
+pub(crate) mod attach;
+pub(crate) mod cgroup_tree;
+pub(crate) mod copy_up;
+pub(crate) mod devices;
+pub(crate) mod identity;
+pub(crate) mod masks;
+pub(crate) mod program;
+pub(crate) mod rootfs;
+pub(crate) mod settle;
+pub(crate) mod settings;
+pub(crate) mod user;
+
+use crate::channel::{Channel, Message, unexpected};
+use crate::plan::mounts::{Kind, MountPlan};
+use crate::plan::namespaces::NamespacePlan;
+use crate::spec::Spec;
+use crate::trace;
+use crate::{Fallbacks, Gate, Rootfs, RuntimeError};
+use settle::ProcessPlan;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWTIME, CLONE_NEWUSER};
+use wharf_sys::path::RootDir;
+
+/// Everything init needs, decided and opened before the clone.
+#[derive(Debug)]
+pub(crate) struct InitPlan {
+    pub(crate) id: String,
+    pub(crate) spec: Spec,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: Rootfs,
+    /// The root as a detached mount; none with the classic interface.
+    pub(crate) rootfs_mount: Option<OwnedFd>,
+    /// A directory that the root is attached to before it is pivoted to.
+    pub(crate) place: PathBuf,
+    pub(crate) mounts: Vec<MountPlan>,
+    /// The opened trees of binds, by index of the mount.
+    pub(crate) sources: Vec<Option<OwnedFd>>,
+    /// Directories of the cgroup as detached mounts.
+    pub(crate) cgroup_tree: cgroup_tree::CgroupTree,
+    pub(crate) namespaces: NamespacePlan,
+    /// Kinds already joined around the clone.
+    pub(crate) joined: u32,
+    pub(crate) process: ProcessPlan,
+    pub(crate) gate: Gate,
+    pub(crate) fallbacks: Fallbacks,
+    pub(crate) no_new_keyring: bool,
+    pub(crate) no_pivot: bool,
+}
+
+/// Runs init; returns the exit code of a failed one.
+pub(crate) fn run(mut plan: InitPlan, channel: Channel) -> i32 {
+    let mut channel = channel;
+    match set_up_and_execute(&mut plan, &mut channel) {
+        Ok(never) => match never {},
+        Err(error) => {
+            let code = error.exit_code();
+            let _ = channel.send(&Message::Failed(error));
+            if code == 125 { 1 } else { code }
+        }
+    }
+}
+
+fn set_up_and_execute(
+    plan: &mut InitPlan,
+    channel: &mut Channel,
+) -> Result<std::convert::Infallible, RuntimeError> {
+    settings::reset_signals()?;
+    join_namespaces(plan)?;
+    wait_prepared(channel)?;
+    enter_new_namespaces(plan)?;
+    settings::new_session(plan)?;
+    settings::set_host_names(plan)?;
+    let lsm = settings::open_lsm(&plan.process.process)?;
+    settings::set_oom_score(&plan.process.process, channel)?;
+    let root = build_root(plan, channel)?;
+    let console = open_console(plan, &root, channel)?;
+    finish_root(plan, &root)?;
+    rootfs::pivot(&root, plan.no_pivot)?;
+    if let Some(word) = &plan.spec.linux().rootfs_propagation {
+        rootfs::propagate_root(word)?;
+    }
+    trace::point("init: pivoted");
+    let keep: Vec<_> = lsm.iter().map(AsFd::as_fd).chain([channel.as_fd()]).chain(gate_fd(&plan.gate)).collect();
+    let settled = settle::settle(&plan.process, console, &keep, channel)?;
+    let filter = receive_filter(&plan.process, channel)?;
+    tell(channel, &Message::Standing)?;
+    wait_go(&plan.gate, channel)?;
+    crate::hooks::run_start_container(&plan.spec, &plan.id, &plan.bundle)?;
+    Err(settle::finish(&plan.process, settled, filter.as_deref(), lsm))
+}
+
+fn gate_fd(gate: &Gate) -> Option<std::os::fd::BorrowedFd<'_>> {
+    match gate {
+        Gate::Socket(listener) => Some(listener.as_fd()),
+        Gate::Channel => None,
+    }
+}
+
+/// Says something to the runtime; one that is gone ends init.
+fn tell(channel: &Channel, message: &Message) -> Result<(), RuntimeError> {
+    channel.send(message).map_err(|errno| RuntimeError::system("channel", "answer the runtime", errno))
+}
+
+fn join_namespaces(plan: &InitPlan) -> Result<(), RuntimeError> {
+    for (kind, fd) in &plan.namespaces.join {
+        if plan.joined & kind != 0 {
+            continue;
+        }
+        namespace::enter(fd, *kind).map_err(|errno| {
+            let name = crate::plan::namespaces::file_name(*kind);
+            RuntimeError::system("join namespaces", format!("join the {name} namespace"), errno)
+        })?;
+    }
+    Ok(())
+}
+
+fn wait_prepared(channel: &Channel) -> Result<(), RuntimeError> {
+    match channel.receive()? {
+        Some(Message::Prepared) => Ok(()),
+        None => Err(unexpected("nothing before the container was prepared")),
+        Some(_) => Err(unexpected("something else than that the container is prepared")),
+    }
+}
+
+/// ORDER: after the cgroup was joined, so that its directory is the root of
+/// the cgroup namespace; after the id maps were written.
+fn enter_new_namespaces(plan: &InitPlan) -> Result<(), RuntimeError> {
+    if plan.namespaces.makes(CLONE_NEWUSER) {
+        settings::become_root_of_user_namespace()?;
+    }
+    if plan.namespaces.makes(CLONE_NEWCGROUP) {
+        namespace::unshare(CLONE_NEWCGROUP)
+            .map_err(|errno| RuntimeError::system("namespaces", "make a cgroup namespace", errno))?;
+    }
+    if plan.namespaces.makes(CLONE_NEWTIME) {
+        settings::enter_time_namespace(&plan.spec.linux().time_offsets)?;
+    }
+    Ok(())
+}
+
+/// Attaches the root and everything planned below it.
+fn build_root(plan: &mut InitPlan, channel: &Channel) -> Result<RootDir, RuntimeError> {
+    rootfs::isolate_mounts()?;
+    let root = rootfs::attach_rootfs(plan.rootfs_mount.take(), &plan.rootfs, &plan.place, plan.fallbacks)?;
+    trace::point("init: root attached");
+    for (mount, source) in plan.mounts.iter().zip(&plan.sources) {
+        if mount.kind == Kind::Cgroup {
+            cgroup_tree::attach_cgroups(&root, mount, &plan.cgroup_tree)?;
+        } else {
+            attach::attach_mount(&root, mount, source.as_ref(), plan.fallbacks)?;
+        }
+    }
+    trace::point("init: mounts");
+    if !has_host_dev(&plan.mounts) {
+        devices::populate_dev(&root)?;
+    }
+    devices::make_devices(&root, &plan.spec.linux().devices)?;
+    run_outer_hooks(plan, channel)?;
+    Ok(root)
+}
+
+/// A /dev bound from the host is used as it is.
+fn has_host_dev(mounts: &[MountPlan]) -> bool {
+    mounts.iter().any(|mount| {
+        matches!(mount.kind, Kind::Bind { .. }) && mount.destination.components().as_path() == std::path::Path::new("/dev")
+    })
+}
+
+/// prestart and createRuntime run in the runtime, createContainer here.
+fn run_outer_hooks(plan: &InitPlan, channel: &Channel) -> Result<(), RuntimeError> {
+    let Some(hooks) = &plan.spec.hooks else { return Ok(()) };
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        tell(channel, &Message::RunHooks)?;
+        match channel.receive()? {
+            Some(Message::HooksDone) => {}
+            _ => return Err(unexpected("something else than that the hooks are done")),
+        }
+    }
+    crate::hooks::run_create_container(&plan.spec, &plan.id, &plan.bundle)
+}
+
+fn open_console(
+    plan: &InitPlan,
+    root: &RootDir,
+    channel: &Channel,
+) -> Result<Option<wharf_sys::pty::Pty>, RuntimeError> {
+    if !plan.process.wants_terminal() {
+        return Ok(None);
+    }
+    let pty = devices::open_console(root)?;
+    devices::attach_console(root, &pty)?;
+    settle::hand_over_console(&plan.process, &pty, channel)?;
+    Ok(Some(pty))
+}
+
+/// What must come last: nothing may be written below afterwards.
+fn finish_root(plan: &InitPlan, root: &RootDir) -> Result<(), RuntimeError> {
+    let linux = plan.spec.linux();
+    // ORDER: while /proc/sys of the host, which shows our namespaces, is there.
+    settings::apply_sysctls(&linux.sysctl, &plan.namespaces)?;
+    masks::make_paths_read_only(root, &linux.readonly_paths)?;
+    masks::mask_paths(root, &linux.masked_paths)?;
+    settings::ensure_directory(root, &plan.process.process.cwd)?;
+    if plan.spec.root.as_ref().is_some_and(|root| root.readonly) {
+        rootfs::make_root_read_only(root)?;
+    }
+    trace::point("init: masks");
+    Ok(())
+}
+
+fn receive_filter(process: &ProcessPlan, channel: &Channel) -> Result<Option<Vec<u8>>, RuntimeError> {
+    if !process.has_filter {
+        return Ok(None);
+    }
+    match channel.receive()? {
+        Some(Message::Filter(bytes)) => Ok(Some(bytes)),
+        _ => Err(unexpected("something else than the filter")),
+    }
+}
+
+/// Waits until the program may run. A runtime that died before ends init.
+fn wait_go(gate: &Gate, channel: &mut Channel) -> Result<(), RuntimeError> {
+    if let Gate::Socket(listener) = gate {
+        let failed = |errno| RuntimeError::system("start", "wait for the start of the container", errno);
+        let flags = rustix::net::SocketFlags::CLOEXEC;
+        *channel = Channel::from_fd(rustix::net::accept_with(listener, flags).map_err(failed)?);
+    }
+    match channel.receive()? {
+        Some(Message::Go) => Ok(()),
+        _ => Err(unexpected("the end before the container was started")),
+    }
+}
+
+/// A C string of a short text without NUL.
+pub(crate) fn c_text(text: &str) -> CString {
+    CString::new(text.replace('\0', "")).unwrap_or_default()
+}
+

@@ -1,0 +1,173 @@
+//! The root file system: opened by the runtime, attached by init, pivoted to.
+
+use crate::{Fallbacks, Rootfs, RuntimeError};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_move, unmount,
+};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use wharf_sys::mount::{self as mounts, AttrChange, Depth, Parameter};
+use wharf_sys::path::{Resolver, RootDir};
+
+/// Makes the root file system as a mount that is attached nowhere.
+///
+/// None where only the classic interface works: init then mounts it itself.
+pub(crate) fn open_rootfs(rootfs: &Rootfs, fallbacks: Fallbacks) -> Result<Option<OwnedFd>, RuntimeError> {
+    if let Rootfs::Directory(path) = rootfs {
+        let stat = rustix::fs::stat(path)
+            .map_err(|errno| RuntimeError::system("root.path", format!("open {}", path.display()), errno))?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
+            return Err(RuntimeError::invalid("root.path", format!("root.path: {} is not a directory", path.display())));
+        }
+    }
+    if fallbacks.classic_mounts {
+        return Ok(None);
+    }
+    let opened = match rootfs {
+        Rootfs::Directory(path) => open_directory(path),
+        Rootfs::Overlay { lower, upper, work } => open_overlay(lower, upper, work),
+    };
+    match opened {
+        Ok(fd) => Ok(Some(fd)),
+        // KERNEL(5.2, 6.8): no fsopen, or no `lowerdir+`.
+        Err(Errno::NOSYS | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(RuntimeError::system("rootfs", format!("mount {}", describe(rootfs)), errno)),
+    }
+}
+
+fn describe(rootfs: &Rootfs) -> String {
+    match rootfs {
+        Rootfs::Directory(path) => path.display().to_string(),
+        Rootfs::Overlay { lower, upper, .. } => format!("overlay of {} layers under {}", lower.len(), upper.display()),
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+    let tree = mounts::clone_tree(rustix::fs::CWD, &path, Depth::Recursive)?;
+    // What is mounted below must not travel to where the directory came from.
+    let change = AttrChange { propagation: u64::from(crate::plan::mounts::MS_SLAVE), ..AttrChange::default() };
+    match mounts::set_attr(&tree, Depth::Recursive, change) {
+        Ok(()) | Err(Errno::NOSYS) => Ok(tree),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn open_overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Errno> {
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL);
+    let lower = lower.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>()?;
+    let (upper, work) = (text(upper)?, text(work)?);
+    let mut parameters = vec![Parameter::Text("source", c"overlay")];
+    parameters.extend(lower.iter().map(|path| Parameter::Text("lowerdir+", path)));
+    parameters.push(Parameter::Text("upperdir", &upper));
+    parameters.push(Parameter::Text("workdir", &work));
+    mounts::new_filesystem("overlay", &parameters, 0)
+}
+
+/// Makes what init mounts invisible to the host.
+pub(crate) fn isolate_mounts() -> Result<(), RuntimeError> {
+    mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(|errno| RuntimeError::system("mounts", "make the mounts of the host slaves", errno))
+}
+
+/// Puts the root file system on `place` and returns it as a root.
+pub(crate) fn attach_rootfs(
+    opened: Option<OwnedFd>,
+    rootfs: &Rootfs,
+    place: &Path,
+    fallbacks: Fallbacks,
+) -> Result<RootDir, RuntimeError> {
+    let failed = |errno| RuntimeError::system("rootfs", format!("attach it at {}", place.display()), errno);
+    let resolver = if fallbacks.no_openat2 { Resolver::Steps } else { Resolver::Kernel };
+    let fd = match opened {
+        Some(fd) => {
+            let target = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(failed)?;
+            mounts::attach(&fd, &target).map_err(failed)?;
+            fd
+        }
+        None => {
+            mount_classic(rootfs, place)?;
+            rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(failed)?
+        }
+    };
+    Ok(RootDir::from_fd(fd).with_resolver(resolver))
+}
+
+fn mount_classic(rootfs: &Rootfs, place: &Path) -> Result<(), RuntimeError> {
+    let failed = |errno| RuntimeError::system("rootfs", format!("mount {}", describe(rootfs)), errno);
+    match rootfs {
+        Rootfs::Directory(path) => {
+            mount_bind_recursive(path, place).map_err(failed)?;
+            mount_change(place, MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(failed)
+        }
+        Rootfs::Overlay { lower, upper, work } => overlay_classic(lower, upper, work, place).map_err(failed),
+    }
+}
+
+/// KERNEL(before 6.8): all options share one page, which long paths of many
+/// layers do not fit. Short links on a scratch tmpfs stand for them: the
+/// kernel resolves them once, at the mount.
+fn overlay_classic(lower: &[PathBuf], upper: &Path, work: &Path, place: &Path) -> Result<(), Errno> {
+    mount(c"scratch", place, c"tmpfs", MountFlags::empty(), Some(c"mode=700,size=1m"))?;
+    let scratch = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut names = Vec::new();
+    for (index, layer) in lower.iter().enumerate() {
+        let name = index.to_string();
+        rustix::fs::symlinkat(layer, &scratch, &name)?;
+        names.push(name);
+    }
+    rustix::fs::symlinkat(upper, &scratch, "u")?;
+    rustix::fs::symlinkat(work, &scratch, "w")?;
+    rustix::process::fchdir(&scratch)?;
+    let data = CString::new(format!("lowerdir={},upperdir=u,workdir=w", names.join(":"))).map_err(|_| Errno::INVAL)?;
+    let made = mount(c"overlay", place, c"overlay", MountFlags::empty(), Some(data.as_c_str()));
+    rustix::process::chdir(c"/")?;
+    made
+}
+
+/// Makes `root` the root of the process and lets go of the host's mounts.
+pub(crate) fn pivot(root: &RootDir, no_pivot: bool) -> Result<(), RuntimeError> {
+    let failed = |what: &'static str| move |errno| RuntimeError::system("pivot_root", what, errno);
+    rustix::process::fchdir(root.as_fd()).map_err(failed("enter the root"))?;
+    if no_pivot {
+        mount_move(c".", c"/").map_err(failed("move the root"))?;
+        rustix::process::chroot(c".").map_err(failed("change the root"))?;
+        return rustix::process::chdir(c"/").map_err(failed("enter the new root"));
+    }
+    rustix::process::pivot_root(c".", c".").map_err(failed("exchange the roots"))?;
+    // The old root now lies over the new one, at the current directory.
+    unmount(c".", UnmountFlags::DETACH).map_err(failed("let go of the old root"))?;
+    rustix::process::chdir(c"/").map_err(failed("enter the new root"))
+}
+
+/// Sets the propagation of the new root, as `linux.rootfsPropagation` says.
+pub(crate) fn propagate_root(word: &str) -> Result<(), RuntimeError> {
+    let propagation = crate::plan::mounts::parse_propagation(word).ok_or_else(|| {
+        RuntimeError::invalid("linux.rootfsPropagation", format!("linux.rootfsPropagation: unknown value {word:?}"))
+    })?;
+    let mut flags = MountPropagationFlags::from_bits_retain(propagation.flag);
+    if propagation.recursive {
+        flags |= MountPropagationFlags::REC;
+    }
+    mount_change(c"/", flags)
+        .map_err(|errno| RuntimeError::system("linux.rootfsPropagation", format!("make the root {word}"), errno))
+}
+
+/// Makes the root mount read-only.
+pub(crate) fn make_root_read_only(root: &RootDir) -> Result<(), RuntimeError> {
+    let change = AttrChange { set: u64::from(mounts::MOUNT_ATTR_RDONLY), ..AttrChange::default() };
+    let failed = |errno| RuntimeError::system("root.readonly", "make the root read-only", errno);
+    match mounts::set_attr(root.as_fd(), Depth::Top, change) {
+        Err(Errno::NOSYS) => {
+            let path = wharf_sys::fd::proc_path(root.as_fd());
+            super::attach::remount_bind(&path, MountFlags::RDONLY).map_err(failed)
+        }
+        other => other.map_err(failed),
+    }
+}

@@ -1,0 +1,175 @@
+//! Single settings of the process and its namespaces.
+
+use crate::channel::{Channel, Message};
+use crate::init::InitPlan;
+use crate::plan::namespaces::NamespacePlan;
+use crate::plan::rights::{sysctl_namespace, sysctl_path};
+use crate::spec::{Process, TimeOffset};
+use crate::{ErrorKind, RuntimeError};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::DumpableBehavior;
+use rustix::thread::{Gid, Uid};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use wharf_sys::namespace::{self, CLONE_NEWTIME};
+use wharf_sys::path::RootDir;
+use wharf_sys::signal::{self, SignalSet};
+
+fn failed(step: &'static str, what: impl Into<String>) -> impl FnOnce(Errno) -> RuntimeError {
+    let what = what.into();
+    move |errno| RuntimeError::system(step, what, errno)
+}
+
+/// An engine started under nohup, or Rust's own start-up, leaves signals
+/// ignored; execve would pass that on.
+pub(crate) fn reset_signals() -> Result<(), RuntimeError> {
+    signal::reset_all();
+    signal::set_mask(SignalSet::empty()).map(drop).map_err(failed("signals", "reset the signal mask"))
+}
+
+/// Becomes id 0 of the new user namespace, whose maps are written.
+pub(crate) fn become_root_of_user_namespace() -> Result<(), RuntimeError> {
+    let failed = || failed("user namespace", "become its root");
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    // Where setgroups is denied there is nothing to drop.
+    match rustix::thread::set_thread_groups(&[]) {
+        Ok(()) | Err(Errno::PERM) => {}
+        Err(errno) => return Err(failed()(errno)),
+    }
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed())?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed())?;
+    // Otherwise /proc/self belongs to the host's root, who we are not.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(failed())
+}
+
+/// Makes a time namespace, sets its clocks, and enters it.
+pub(crate) fn enter_time_namespace(offsets: &BTreeMap<String, TimeOffset>) -> Result<(), RuntimeError> {
+    namespace::unshare(CLONE_NEWTIME).map_err(failed("time namespace", "make a time namespace"))?;
+    let mut text = String::new();
+    for (clock, offset) in offsets {
+        let _ = writeln!(text, "{clock} {} {}", offset.secs, offset.nanosecs);
+    }
+    if !text.is_empty() {
+        wharf_sys::path::write_proc("/proc/self/timens_offsets", text.as_bytes())
+            .map_err(failed("linux.timeOffsets", format!("set {}", text.trim_end().replace('\n', ", "))))?;
+    }
+    let enter = failed("time namespace", "enter it");
+    let own = namespace::open(Path::new("/proc/self/ns/time_for_children"));
+    own.and_then(|own| namespace::enter(own, CLONE_NEWTIME)).map_err(enter)
+}
+
+/// A session and a session keyring of its own.
+pub(crate) fn new_session(plan: &InitPlan) -> Result<(), RuntimeError> {
+    rustix::process::setsid().map_err(failed("session", "make a session"))?;
+    if plan.no_new_keyring {
+        return Ok(());
+    }
+    match wharf_sys::keyring::join_new_session(&super::c_text(&format!("_ses.{}", plan.id))) {
+        // No keyrings in the kernel, or no quota left: then none is shared either.
+        Ok(()) | Err(Errno::NOSYS | Errno::DQUOT | Errno::ACCESS | Errno::PERM) => Ok(()),
+        Err(errno) => Err(failed("keyring", "make a session keyring")(errno)),
+    }
+}
+
+/// Host and domain name of the UTS namespace.
+pub(crate) fn set_host_names(plan: &InitPlan) -> Result<(), RuntimeError> {
+    if let Some(name) = plan.spec.hostname.as_deref().filter(|name| !name.is_empty()) {
+        rustix::system::sethostname(name.as_bytes()).map_err(failed("hostname", format!("set it to {name:?}")))?;
+    }
+    if let Some(name) = plan.spec.domainname.as_deref().filter(|name| !name.is_empty()) {
+        rustix::system::setdomainname(name.as_bytes()).map_err(failed("domainname", format!("set it to {name:?}")))?;
+    }
+    Ok(())
+}
+
+/// The file that takes the label for the next execve, and that label.
+#[derive(Debug)]
+pub(crate) struct LsmLabel {
+    file: OwnedFd,
+    text: String,
+    field: &'static str,
+}
+
+impl std::os::fd::AsFd for LsmLabel {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl LsmLabel {
+    /// Asks for the label at the next execve.
+    pub(crate) fn apply(&self) -> Result<(), RuntimeError> {
+        rustix::io::write(&self.file, self.text.as_bytes())
+            .map(drop)
+            .map_err(failed(self.field, format!("ask for {:?}", self.text)))
+    }
+}
+
+/// Opens the attribute file for the AppArmor profile or SELinux label.
+pub(crate) fn open_lsm(process: &Process) -> Result<Option<LsmLabel>, RuntimeError> {
+    let wanted = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (field, paths, text) = if let Some(profile) = wanted(&process.apparmor_profile) {
+        let paths = ["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"];
+        ("process.apparmorProfile", paths, format!("exec {profile}"))
+    } else if let Some(label) = wanted(&process.selinux_label) {
+        ("process.selinuxLabel", ["/proc/self/attr/selinux/exec", "/proc/self/attr/exec"], label)
+    } else {
+        return Ok(None);
+    };
+    let is_apparmor = field == "process.apparmorProfile";
+    let marker = if is_apparmor { "/sys/module/apparmor/parameters/enabled" } else { "/sys/fs/selinux/enforce" };
+    if rustix::fs::access(marker, rustix::fs::Access::EXISTS).is_err() {
+        return Err(RuntimeError::new(ErrorKind::Invalid, field, format!("{field}: this kernel has it not enabled")));
+    }
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let open = |path: &str| rustix::fs::open(path, flags, Mode::empty());
+    let file = open(paths[0]).or_else(|_| open(paths[1])).map_err(failed(field, format!("open {}", paths[1])))?;
+    // SECURITY: a container's /proc could be anything (CVE-2019-16884).
+    if !wharf_sys::path::is_procfs(&file) {
+        return Err(RuntimeError::invalid(field, format!("{field}: /proc is not procfs")));
+    }
+    Ok(Some(LsmLabel { file, text, field }))
+}
+
+/// Sets `oom_score_adj`; where that is not permitted it warns.
+pub(crate) fn set_oom_score(process: &Process, channel: &Channel) -> Result<(), RuntimeError> {
+    let Some(score) = process.oom_score_adj else { return Ok(()) };
+    match wharf_sys::path::write_proc("/proc/self/oom_score_adj", score.to_string().as_bytes()) {
+        Ok(()) => Ok(()),
+        Err(Errno::ACCESS | Errno::PERM) => {
+            let text = format!("process.oomScoreAdj: not permitted to set {score}");
+            let _ = channel.send(&Message::Warning(text));
+            Ok(())
+        }
+        Err(errno) => Err(failed("process.oomScoreAdj", format!("set {score}"))(errno)),
+    }
+}
+
+/// Sets kernel parameters that belong to namespaces of the container.
+pub(crate) fn apply_sysctls(
+    parameters: &BTreeMap<String, String>,
+    namespaces: &NamespacePlan,
+) -> Result<(), RuntimeError> {
+    for (key, value) in parameters {
+        let invalid = |why: &str| RuntimeError::invalid("linux.sysctl", format!("linux.sysctl[{key:?}]: {why}"));
+        let kind = sysctl_namespace(key).ok_or_else(|| invalid("is not in a separate kernel namespace"))?;
+        if !namespaces.has(kind) {
+            return Err(invalid("needs a namespace of the container's own"));
+        }
+        let path = sysctl_path(key).ok_or_else(|| invalid("is not a name of a parameter"))?;
+        wharf_sys::path::write_proc(format!("/proc/sys/{path}"), value.as_bytes())
+            .map_err(failed("linux.sysctl", format!("set {key} to {value:?}")))?;
+    }
+    Ok(())
+}
+
+/// Makes the working directory if the image lacks it.
+pub(crate) fn ensure_directory(root: &RootDir, cwd: &Path) -> Result<(), RuntimeError> {
+    match root.ensure_dir(cwd, Mode::from_raw_mode(0o755)) {
+        // Whatever else is wrong shows when it is entered.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}

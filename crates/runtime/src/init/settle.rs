@@ -1,0 +1,258 @@
+//! From a set-up place (a new container, or one that was entered) to the
+//! program: limits, streams, identity, directory, filter, execve. Shared by
+//! init and exec.
+
+use crate::channel::{Channel, Message};
+use crate::init::program::{self, Program};
+use crate::init::settings::LsmLabel;
+use crate::init::{identity, user::Identity};
+use crate::plan::rights::{CapabilityBits, RlimitPlan, rlimit_name};
+use crate::spec::{Linux, Process};
+use crate::{RuntimeError, Stdio};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
+use std::os::fd::{AsFd, BorrowedFd};
+use wharf_sys::path::RootDir;
+use wharf_sys::pty::Pty;
+use wharf_sys::seccomp::Instruction;
+
+/// A process to become.
+#[derive(Debug)]
+pub(crate) struct ProcessPlan {
+    pub(crate) process: Process,
+    pub(crate) user: Option<String>,
+    pub(crate) group_add: Vec<String>,
+    pub(crate) stdio: Stdio,
+    pub(crate) preserve_fds: u32,
+    pub(crate) capabilities: CapabilityBits,
+    pub(crate) rlimits: Vec<RlimitPlan>,
+    pub(crate) scheduling: crate::plan::scheduling::SchedulingPlan,
+    /// A filter will be sent before the start.
+    pub(crate) has_filter: bool,
+    /// `SECCOMP_FILTER_FLAG_...`.
+    pub(crate) filter_flags: u32,
+}
+
+impl ProcessPlan {
+    /// Whether it gets a pseudo terminal.
+    pub(crate) fn wants_terminal(&self) -> bool {
+        self.process.terminal || matches!(self.stdio, Stdio::Terminal)
+    }
+}
+
+/// All but the last steps are done.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    program: Program,
+}
+
+/// Sends the master side to the runtime and sets the size.
+pub(crate) fn hand_over_console(plan: &ProcessPlan, pty: &Pty, channel: &Channel) -> Result<(), RuntimeError> {
+    let failed = |errno| RuntimeError::system("process.terminal", "hand over the terminal", errno);
+    if let Some(size) = plan.process.console_size {
+        wharf_sys::pty::resize(&pty.master, size.height, size.width).map_err(failed)?;
+    }
+    let master = rustix::io::fcntl_dupfd_cloexec(&pty.master, 3).map_err(failed)?;
+    channel.send(&Message::Console(master)).map_err(failed)
+}
+
+/// Everything up to the moment when only filter, capabilities and execve are
+/// left. Descriptors beyond the streams, the preserved and the kept are closed.
+pub(crate) fn settle(
+    plan: &ProcessPlan,
+    console: Option<Pty>,
+    keep: &[BorrowedFd<'_>],
+    channel: &Channel,
+) -> Result<Settled, RuntimeError> {
+    apply_rlimits(&plan.rlimits, channel)?;
+    plan.scheduling.apply()?;
+    let root = RootDir::open(std::path::Path::new("/"))
+        .map_err(|errno| RuntimeError::system("pivot_root", "open the new root", errno))?;
+    let identity = identity::resolve(plan, &root)?;
+    let console = place_streams(plan, console)?;
+    if console {
+        wharf_sys::pty::make_controlling(rustix::stdio::stdin())
+            .map_err(|errno| RuntimeError::system("process.terminal", "make it the controlling terminal", errno))?;
+    }
+    own_streams(&identity)?;
+    // SECURITY: from here on no descriptor of the host is open that a path
+    // such as /proc/self/fd/7 could lead through (CVE-2024-21626).
+    enter_directory(plan, &root)?;
+    close_others(plan, keep)?;
+    identity::adopt(&identity, plan.capabilities)?;
+    check_directory(plan)?;
+    rustix::process::umask(Mode::from_raw_mode(plan.process.user.umask.unwrap_or(0o022)));
+    let program = program::find(&plan.process.args, &environment(plan, &identity))?;
+    Ok(Settled { program })
+}
+
+/// The last steps; returns only the error that stopped them.
+pub(crate) fn finish(
+    plan: &ProcessPlan,
+    settled: Settled,
+    filter: Option<&[u8]>,
+    lsm: Option<LsmLabel>,
+) -> RuntimeError {
+    match last_steps(plan, filter, lsm) {
+        Ok(()) => settled.program.execute(),
+        Err(error) => error,
+    }
+}
+
+fn last_steps(plan: &ProcessPlan, filter: Option<&[u8]>, lsm: Option<LsmLabel>) -> Result<(), RuntimeError> {
+    if let Some(label) = lsm {
+        label.apply()?;
+    }
+    let filter: Option<Vec<Instruction>> = filter.map(decode_filter);
+    if plan.process.no_new_privileges {
+        rustix::thread::set_no_new_privs(true)
+            .map_err(|errno| RuntimeError::system("process.noNewPrivileges", "set no_new_privs", errno))?;
+        identity::limit_capabilities(plan.capabilities)?;
+        // ORDER: last, so that the filter sees the program's calls only.
+        load_filter(plan, filter.as_deref())
+    } else {
+        // ORDER: loading needs CAP_SYS_ADMIN, which the next line gives up.
+        load_filter(plan, filter.as_deref())?;
+        identity::limit_capabilities(plan.capabilities)
+    }
+}
+
+fn load_filter(plan: &ProcessPlan, filter: Option<&[Instruction]>) -> Result<(), RuntimeError> {
+    let Some(filter) = filter else { return Ok(()) };
+    wharf_sys::seccomp::load(filter, plan.filter_flags)
+        .map(drop)
+        .map_err(|errno| RuntimeError::system("linux.seccomp", "load the filter", errno))
+}
+
+fn decode_filter(bytes: &[u8]) -> Vec<Instruction> {
+    bytes.as_chunks::<8>().0.iter().map(|chunk| Instruction::from_bytes(*chunk)).collect()
+}
+
+/// Raising a limit may be forbidden to the engine itself: that is a warning.
+fn apply_rlimits(limits: &[RlimitPlan], channel: &Channel) -> Result<(), RuntimeError> {
+    for plan in limits {
+        let name = rlimit_name(plan.resource);
+        let finite = |value: u64| (value != u64::MAX).then_some(value);
+        let limit = Rlimit { current: finite(plan.soft), maximum: finite(plan.hard) };
+        let Some(resource) = resource(plan.resource) else { continue };
+        match rustix::process::setrlimit(resource, limit) {
+            Ok(()) => {}
+            Err(Errno::PERM) => {
+                let text = format!("process.rlimits: not permitted to set RLIMIT_{name} to {}:{}", plan.soft, plan.hard);
+                let _ = channel.send(&Message::Warning(text));
+            }
+            Err(errno) => {
+                return Err(RuntimeError::system("process.rlimits", format!("set RLIMIT_{name}"), errno));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn resource(number: u32) -> Option<Resource> {
+    const ALL: [Resource; 16] = [
+        Resource::Cpu,
+        Resource::Fsize,
+        Resource::Data,
+        Resource::Stack,
+        Resource::Core,
+        Resource::Rss,
+        Resource::Nproc,
+        Resource::Nofile,
+        Resource::Memlock,
+        Resource::As,
+        Resource::Locks,
+        Resource::Sigpending,
+        Resource::Msgqueue,
+        Resource::Nice,
+        Resource::Rtprio,
+        Resource::Rttime,
+    ];
+    ALL.get(number as usize).copied()
+}
+
+/// Puts the streams at 0, 1 and 2; whether they are a terminal of ours.
+fn place_streams(plan: &ProcessPlan, console: Option<Pty>) -> Result<bool, RuntimeError> {
+    let failed = |errno| RuntimeError::system("stdio", "place the standard streams", errno);
+    let place = |fds: [BorrowedFd<'_>; 3]| -> Result<(), Errno> {
+        // Above the numbers they go to, lest one overwrite another.
+        let copies = fds
+            .iter()
+            .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3))
+            .collect::<Result<Vec<_>, _>>()?;
+        copies.iter().zip(0..).try_for_each(|(fd, number)| wharf_sys::fd::place(fd, number))
+    };
+    match (&plan.stdio, console) {
+        (_, Some(pty)) => {
+            let slave = pty.slave.as_fd();
+            place([slave, slave, slave]).map_err(failed)?;
+            Ok(true)
+        }
+        (Stdio::Fds { stdin, stdout, stderr }, None) => {
+            place([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]).map_err(failed)?;
+            Ok(false)
+        }
+        (Stdio::Inherit | Stdio::Terminal, None) => Ok(false),
+    }
+}
+
+/// The user may open /dev/stdout again, which for a pipe or terminal asks
+/// who owns it. /dev/null and files that cannot be given away stay.
+fn own_streams(identity: &Identity) -> Result<(), RuntimeError> {
+    let uid = rustix::fs::Uid::from_raw(identity.uid);
+    for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let Ok(stat) = rustix::fs::fstat(fd) else { continue };
+        let is_null = stat.st_rdev == rustix::fs::makedev(1, 3);
+        if stat.st_uid == identity.uid || is_null {
+            continue;
+        }
+        match rustix::fs::fchown(fd, Some(uid), None) {
+            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::ROFS) => {}
+            Err(errno) => return Err(RuntimeError::system("stdio", "give the streams to the user", errno)),
+        }
+    }
+    Ok(())
+}
+
+fn directory_error(plan: &ProcessPlan, errno: Errno) -> RuntimeError {
+    let text = format!("chdir to cwd ({:?}) set in config.json failed", plan.process.cwd);
+    let mut error = RuntimeError::system("process.cwd", text, errno);
+    error.kind = crate::ErrorKind::CommandNotExecutable;
+    error
+}
+
+fn enter_directory(plan: &ProcessPlan, root: &RootDir) -> Result<(), RuntimeError> {
+    let cwd = if plan.process.cwd.as_os_str().is_empty() { std::path::Path::new("/") } else { &plan.process.cwd };
+    root.open_at(cwd, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+        .and_then(rustix::process::fchdir)
+        .map_err(|errno| directory_error(plan, errno))
+}
+
+/// SECURITY: a directory outside the root shows as unreachable (CVE-2024-21626).
+fn check_directory(plan: &ProcessPlan) -> Result<(), RuntimeError> {
+    match rustix::process::getcwd(Vec::new()) {
+        Ok(path) if path.as_bytes().first() == Some(&b'/') => Ok(()),
+        Ok(_) => Err(directory_error(plan, Errno::XDEV)),
+        Err(errno) => Err(directory_error(plan, errno)),
+    }
+}
+
+fn close_others(plan: &ProcessPlan, keep: &[BorrowedFd<'_>]) -> Result<(), RuntimeError> {
+    wharf_sys::fd::close_from(3 + plan.preserve_fds, keep)
+        .map_err(|errno| RuntimeError::system("descriptors", "close those of the host", errno))
+}
+
+/// The environment, with HOME if it was left out.
+fn environment(plan: &ProcessPlan, identity: &Identity) -> Vec<String> {
+    let mut env = plan.process.env.clone();
+    if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+        env.push(format!("HOME={}", identity.home));
+    }
+    env
+}
+
+/// Whether the configuration has a filter for this process.
+pub(crate) fn has_filter(linux: &Linux) -> bool {
+    linux.seccomp.is_some()
+}
