@@ -91,7 +91,9 @@ impl Channel {
             Err(errno) => return Err(RuntimeError::system("channel", "receive a message", errno)),
         };
         bytes.truncate(length);
-        let Some((tag, body)) = bytes.split_first() else { return Ok(None) };
+        let Some((tag, body)) = bytes.split_first() else {
+            return Ok(None);
+        };
         let message = match tag {
             b'P' => Message::Prepared,
             b'F' => Message::Filter(body.to_vec()),
@@ -101,9 +103,9 @@ impl Channel {
             b'D' => Message::HooksDone,
             b'S' => Message::Standing,
             b'G' => Message::Go,
-            b'E' => Message::Failed(
-                serde_json::from_slice(body).map_err(|_| unexpected("an error that cannot be read"))?,
-            ),
+            b'E' => {
+                Message::Failed(serde_json::from_slice(body).map_err(|_| unexpected("an error that cannot be read"))?)
+            }
             _ => return Err(unexpected("an unknown message")),
         };
         Ok(Some(message))

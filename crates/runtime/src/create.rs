@@ -1,8 +1,21 @@
-//! Creating and starting a container.
+//! Creating and starting a container: the runtime's side.
 
-use crate::{CreateRequest, RuntimeError};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use crate::cgroups::{CgroupGuard, create_group, open_entries};
+use crate::channel::{self, Channel, Message, unexpected};
+use crate::init::{self, InitPlan, cgroup_tree, rootfs, settle};
+use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_mounts};
+use crate::plan::namespaces::plan_namespaces;
+use crate::spec::{Spec, validate};
+use crate::user_namespace;
+use crate::{CreateRequest, ErrorKind, Rootfs, RuntimeError, seccomp, trace};
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use wharf_cgroup::Cgroup;
+use wharf_sys::clone::{Child, CloneOptions, clone3};
+use wharf_sys::mount::{AttrChange, Depth, clone_tree, set_attr};
+use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER};
 
 /// A container whose init has set everything up and waits for [`Created::start`].
 ///
@@ -10,7 +23,45 @@ use wharf_cgroup::Cgroup;
 /// the cgroup.
 #[derive(Debug)]
 pub struct Created {
+    init: Option<InitGuard>,
+    channel: Channel,
+    cgroup: Option<CgroupGuard>,
+    console: Option<OwnedFd>,
+    warnings: Vec<String>,
+}
+
+/// Init, killed and reaped unless it is kept.
+#[derive(Debug)]
+struct InitGuard {
     pid: i32,
+    pidfd: Option<OwnedFd>,
+}
+
+impl InitGuard {
+    fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd
+            .as_ref()
+            .expect("invariant: taken only when the guard is consumed")
+            .as_fd()
+    }
+
+    fn keep(mut self) -> (i32, OwnedFd) {
+        (
+            self.pid,
+            self.pidfd
+                .take()
+                .expect("invariant: taken only when the guard is consumed"),
+        )
+    }
+}
+
+impl Drop for InitGuard {
+    fn drop(&mut self) {
+        if let Some(pidfd) = self.pidfd.take() {
+            let _ = wharf_sys::signal::send(&pidfd, 9);
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
+    }
 }
 
 /// Creates the container: cgroup, namespaces, mounts, rights.
@@ -20,59 +71,382 @@ pub struct Created {
 /// # Errors
 /// [`RuntimeError`] with the failed step.
 pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
-    let _ = request;
-    todo!()
+    trace::point("create");
+    validate::validate(&request.spec)?;
+    let seccomp = request.spec.linux().seccomp.clone();
+    let mut plan = plan_init(request)?;
+    trace::point("plan");
+    // ORDER: limits stand before the first process is in the group.
+    let cgroup = create_group(&plan.spec)?;
+    open_cgroup_tree(&mut plan, cgroup.group())?;
+    plan.cgroup_entries = open_entries(cgroup.group())?;
+    trace::point("cgroup");
+    let warnings = std::mem::take(&mut plan.process.warnings);
+    let hooks = HookContext {
+        spec: plan.spec.clone(),
+        id: plan.id.clone(),
+        bundle: plan.bundle.clone(),
+    };
+    let (ours, theirs) = channel::pair()?;
+    let init = clone_init(plan, theirs, &ours, cgroup.group(), &hooks.spec)?;
+    trace::point("clone");
+    // ORDER: compiled while init mounts.
+    if let Some(seccomp) = &seccomp {
+        let filter = seccomp::compile(seccomp)?;
+        // An init that failed has closed its end; its error is read below.
+        let _ = ours.send(&Message::Filter(filter.bytes()));
+        trace::point("filter");
+    }
+    let mut created = Created {
+        init: Some(init),
+        channel: ours,
+        cgroup: Some(cgroup),
+        console: None,
+        warnings,
+    };
+    created.await_standing(&hooks)?;
+    trace::point("standing");
+    Ok(created)
+}
+
+struct HookContext {
+    spec: Spec,
+    id: String,
+    bundle: PathBuf,
+}
+
+/// Decides everything and opens what lies outside the container.
+fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
+    let CreateRequest {
+        id,
+        bundle,
+        spec,
+        rootfs,
+        fallbacks,
+        ..
+    } = request;
+    let bundle = std::path::absolute(&bundle).unwrap_or(bundle);
+    let rootfs = match rootfs {
+        Rootfs::Directory(path) => Rootfs::Directory(bundle.join(path)),
+        overlay @ Rootfs::Overlay { .. } => overlay,
+    };
+    let process = spec.process.clone().unwrap_or_default();
+    let process = settle::plan_process(settle::ProcessRequest {
+        process,
+        user: request.user,
+        group_add: request.group_add,
+        stdio: request.stdio,
+        preserve_fds: request.preserve_fds,
+        linux: spec.linux(),
+        seccomp: spec.linux().seccomp.as_ref(),
+    })?;
+    let mut mounts = plan_mounts(&bundle, &spec.mounts)?;
+    add_default_propagation(&mut mounts, spec.linux().rootfs_propagation.as_deref());
+    let namespaces = plan_namespaces(spec.linux())?;
+    let rootfs_mount = rootfs::open_rootfs(&rootfs, fallbacks)?;
+    let sources = match fallbacks.classic_mounts {
+        true => mounts.iter().map(|_| None).collect(),
+        false => open_sources(&mounts)?,
+    };
+    let place = attach_place(&bundle, &spec, &rootfs);
+    Ok(InitPlan {
+        id,
+        bundle,
+        rootfs,
+        rootfs_mount,
+        place,
+        mounts,
+        sources,
+        cgroup_tree: cgroup_tree::CgroupTree::default(),
+        cgroup_entries: Vec::new(),
+        joined: 0,
+        namespaces,
+        process,
+        gate: request.gate,
+        fallbacks,
+        no_new_keyring: request.no_new_keyring,
+        no_pivot: request.no_pivot,
+        spec,
+    })
+}
+
+/// A bind that says nothing of propagation takes that of the root: slave
+/// unless the configuration says otherwise.
+fn add_default_propagation(mounts: &mut [MountPlan], root: Option<&str>) {
+    let default = root
+        .and_then(parse_propagation)
+        .map_or(crate::plan::mounts::MS_SLAVE, |wanted| wanted.flag);
+    for mount in mounts {
+        if matches!(mount.kind, Kind::Bind { .. }) && mount.propagation.is_empty() {
+            mount.propagation.push(Propagation {
+                flag: default,
+                recursive: true,
+            });
+        }
+    }
+}
+
+/// Where the root is attached in init's mount namespace: the place the
+/// configuration names, or the bundle.
+fn attach_place(bundle: &Path, spec: &Spec, rootfs: &Rootfs) -> PathBuf {
+    if let Rootfs::Directory(path) = rootfs {
+        return path.clone();
+    }
+    let named = spec
+        .root
+        .as_ref()
+        .map(|root| bundle.join(&root.path))
+        .filter(|path| path.is_dir());
+    named.unwrap_or_else(|| bundle.to_owned())
+}
+
+/// Opens the source of every bind as a detached tree, before init has mounts
+/// of its own: a missing source fails here, and `rshared` ones stay peers of
+/// the host's mount.
+fn open_sources(mounts: &[MountPlan]) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
+    mounts
+        .iter()
+        .map(|plan| {
+            let (Kind::Bind { recursive }, Some(source)) = (&plan.kind, &plan.source) else {
+                return Ok(None);
+            };
+            let depth = if *recursive { Depth::Recursive } else { Depth::Top };
+            let path = init::c_text(&source.to_string_lossy());
+            match clone_tree(rustix::fs::CWD, &path, depth) {
+                Ok(tree) => map_ids(plan, tree).map(Some),
+                // KERNEL(5.2): init binds it by path.
+                Err(Errno::NOSYS) => Ok(None),
+                Err(errno) => Err(RuntimeError::system("mounts", init::attach::describe(plan), errno)),
+            }
+        })
+        .collect()
+}
+
+fn map_ids(plan: &MountPlan, tree: OwnedFd) -> Result<OwnedFd, RuntimeError> {
+    let Some(map) = &plan.id_map else { return Ok(tree) };
+    if map.uids.is_empty() {
+        let text = format!(
+            "mounts: {}: idmap needs uidMappings and gidMappings",
+            plan.destination.display()
+        );
+        return Err(RuntimeError::invalid("mounts", text));
+    }
+    let userns = user_namespace::with_maps(&map.uids, &map.gids)?;
+    let depth = if map.recursive { Depth::Recursive } else { Depth::Top };
+    set_attr(
+        &tree,
+        depth,
+        AttrChange {
+            id_map: Some(userns.as_fd()),
+            ..AttrChange::default()
+        },
+    )
+    .map_err(|errno| {
+        RuntimeError::system(
+            "mounts",
+            format!("map the ids of {}", plan.destination.display()),
+            errno,
+        )
+    })?;
+    Ok(tree)
+}
+
+fn open_cgroup_tree(plan: &mut InitPlan, group: Option<&Cgroup>) -> Result<(), RuntimeError> {
+    if let (Some(group), true) = (group, plan.mounts.iter().any(|mount| mount.kind == Kind::Cgroup)) {
+        plan.cgroup_tree = cgroup_tree::open_tree(group)?;
+    }
+    Ok(())
+}
+
+/// Clones init and prepares it: cgroup, id maps.
+fn clone_init(
+    mut plan: InitPlan,
+    theirs: Channel,
+    ours: &Channel,
+    group: Option<&Cgroup>,
+    spec: &Spec,
+) -> Result<InitGuard, RuntimeError> {
+    let classic = plan.fallbacks.classic_clone;
+    let into = group.filter(|_| !classic).and_then(Cgroup::open_dir);
+    let options = CloneOptions {
+        // These two are made by init itself, when it is in the cgroup and
+        // before the clocks tick.
+        flags: plan.namespaces.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME),
+        cgroup: into,
+        classic,
+    };
+    let own = namespaces_to_restore(&mut plan)?;
+    let cloned = clone3(options, || init::run(plan, theirs));
+    restore_namespaces(&own)?;
+    trace::point("cloned");
+    let Child { pid, pidfd } = cloned.map_err(|errno| RuntimeError::system("clone", "make the namespaces", errno))?;
+    let guard = InitGuard {
+        pid: pid.as_raw_nonzero().get(),
+        pidfd: Some(pidfd),
+    };
+    if let (Some(group), true) = (group, classic) {
+        let pid = u32::try_from(guard.pid).unwrap_or_default();
+        group
+            .add(pid)
+            .map_err(|error| crate::cgroups::failed("cgroup", &error))?;
+    }
+    let linux = spec.linux();
+    if !linux.uid_mappings.is_empty() {
+        user_namespace::write_maps(guard.pid, &linux.uid_mappings, &linux.gid_mappings)?;
+    }
+    let _ = ours.send(&Message::Prepared);
+    Ok(guard)
+}
+
+/// Joins those namespaces that init must be born in: a pid namespace, and
+/// with a new user namespace all others, which init could no longer join.
+fn namespaces_to_restore(plan: &mut InitPlan) -> Result<Vec<(u32, OwnedFd)>, RuntimeError> {
+    let all = plan.namespaces.makes(CLONE_NEWUSER);
+    let mut own = Vec::new();
+    for (kind, fd) in &plan.namespaces.join {
+        if !all && *kind != CLONE_NEWPID {
+            continue;
+        }
+        let name = crate::plan::namespaces::file_name(*kind);
+        let failed = |errno| RuntimeError::system("join namespaces", format!("join the {name} namespace"), errno);
+        own.push((
+            *kind,
+            namespace::open(Path::new(&format!("/proc/self/ns/{name}"))).map_err(failed)?,
+        ));
+        if let Err(errno) = namespace::enter(fd, *kind) {
+            own.pop();
+            restore_namespaces(&own)?;
+            return Err(failed(errno));
+        }
+        plan.joined |= kind;
+    }
+    Ok(own)
+}
+
+fn restore_namespaces(own: &[(u32, OwnedFd)]) -> Result<(), RuntimeError> {
+    for (kind, fd) in own {
+        namespace::enter(fd, *kind)
+            .map_err(|errno| RuntimeError::system("join namespaces", "go back to the runtime's own", errno))?;
+    }
+    Ok(())
 }
 
 impl Created {
+    /// Reads what init says until everything stands.
+    fn await_standing(&mut self, hooks: &HookContext) -> Result<(), RuntimeError> {
+        loop {
+            match self.channel.receive()? {
+                Some(Message::Standing) => return Ok(()),
+                Some(Message::Warning(text)) => self.warnings.push(text),
+                Some(Message::Console(master)) => self.console = Some(master),
+                Some(Message::RunHooks) => {
+                    crate::hooks::run_create_runtime(&hooks.spec, &hooks.id, self.pid(), &hooks.bundle)?;
+                    let _ = self.channel.send(&Message::HooksDone);
+                }
+                Some(Message::Failed(error)) => return Err(error),
+                Some(_) => return Err(unexpected("a message out of turn")),
+                None => return Err(RuntimeError::new(ErrorKind::System, "init", self.how_init_ended())),
+            }
+        }
+    }
+
+    /// For an init that ended without a word, such as one killed for memory.
+    fn how_init_ended(&self) -> String {
+        let Some(init) = &self.init else {
+            return "init is gone".to_owned();
+        };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::PidFd(init.pidfd()), options).ok().flatten();
+        match status
+            .as_ref()
+            .map(|status| (status.terminating_signal(), status.exit_status()))
+        {
+            Some((Some(9), _)) => {
+                "container init was killed (out of memory? the memory limit may be too low)".to_owned()
+            }
+            Some((Some(signal), _)) => format!("container init was ended by signal {signal}"),
+            Some((None, Some(code))) => format!("container init exited with code {code}"),
+            _ => "container init ended".to_owned(),
+        }
+    }
+
     /// Init's process id, as the caller sees it.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.init.as_ref().map_or(0, |init| init.pid)
     }
 
     /// A descriptor of init.
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        todo!()
+        self.init
+            .as_ref()
+            .expect("invariant: init is taken only when self is consumed")
+            .pidfd()
     }
 
     /// Init's cgroup; none without `linux.cgroupsPath`.
     #[must_use]
     pub fn cgroup(&self) -> Option<&Cgroup> {
-        todo!()
+        self.cgroup.as_ref().and_then(CgroupGuard::group)
     }
 
     /// The master side of the terminal, once.
     pub fn take_console(&mut self) -> Option<OwnedFd> {
-        todo!()
+        self.console.take()
     }
 
     /// What went wrong without harm, such as a limit that may not be raised.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
-        todo!()
+        &self.warnings
     }
 
     /// Lets init execute the program and waits until execve succeeded or
-    /// failed. After a failure init has ended with code 126 or 127 (to be
-    /// reaped by the caller through [`Created::pid`]) or 1.
+    /// failed. After a failure init ends with code 126, 127 or 1, to be
+    /// reaped by the caller through [`Created::pid`] or by dropping this.
     ///
     /// # Errors
     /// The error of execve or of the last steps before it.
     pub fn start(&mut self) -> Result<(), RuntimeError> {
-        todo!()
+        let failed = |errno| RuntimeError::system("start", "release the container", errno);
+        self.channel.send(&Message::Go).map_err(failed)?;
+        let result = await_execution(&self.channel);
+        trace::point("started");
+        result
     }
 
     /// Kills init, reaps it and removes the cgroup.
     pub fn abort(self) {
-        todo!()
+        drop(self);
     }
 
     /// Takes the parts out and lets the container go on by itself: the
     /// process id, its descriptor, and the cgroup.
     #[must_use]
-    pub fn leave(self) -> (i32, OwnedFd, Option<Cgroup>) {
-        todo!()
+    pub fn leave(mut self) -> (i32, OwnedFd, Option<Cgroup>) {
+        let init = self
+            .init
+            .take()
+            .expect("invariant: init is taken only when self is consumed");
+        let (pid, pidfd) = init.keep();
+        (pid, pidfd, self.cgroup.take().and_then(CgroupGuard::keep))
+    }
+}
+
+/// Waits until execve closed the channel, or the error came.
+pub(crate) fn await_execution(channel: &Channel) -> Result<(), RuntimeError> {
+    match channel.receive()? {
+        None => Ok(()),
+        Some(Message::Failed(error)) => Err(error),
+        Some(_) => Err(unexpected("a message out of turn")),
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        // ORDER: the group can be removed only when init is gone.
+        self.init.take();
+        self.cgroup.take();
     }
 }

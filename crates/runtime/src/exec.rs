@@ -1,7 +1,24 @@
 //! Starting a further process in a running container.
+//!
+//! The child is born in the container's pid namespace and cgroup, enters the
+//! other namespaces through init's pidfd, and then goes the same way as init.
 
-use crate::{ExecRequest, ExecTarget, RuntimeError};
-use std::os::fd::OwnedFd;
+use crate::cgroups::open_entries;
+use crate::channel::{self, Channel, Message, unexpected};
+use crate::init::settle::{self, ProcessPlan, ProcessRequest};
+use crate::init::{devices, settings};
+use crate::plan::namespaces::flag;
+use crate::spec::{Capabilities, NamespaceKind, Spec};
+use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, seccomp, trace};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions, waitid};
+use rustix::thread::CpuSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use wharf_cgroup::Cgroup;
+use wharf_sys::clone::{Child, CloneOptions, clone3};
+use wharf_sys::namespace::{self, CLONE_NEWPID, CLONE_NEWUSER};
+use wharf_sys::path::RootDir;
 
 /// A running exec, child of the caller (which reaps it).
 #[derive(Debug)]
@@ -16,11 +33,223 @@ pub struct ExecProcess {
     pub warnings: Vec<String>,
 }
 
+/// What the child needs.
+struct ExecPlan<'a> {
+    target: BorrowedFd<'a>,
+    target_pid: i32,
+    /// `CLONE_NEW...` to enter, the pid namespace apart.
+    namespaces: u32,
+    /// Files through which it joins the cgroup (version 1).
+    cgroup_entries: Vec<OwnedFd>,
+    process: ProcessPlan,
+}
+
 /// Starts a process in the container and returns once execve succeeded.
 ///
 /// # Errors
 /// [`RuntimeError`] with the failed step; then the process is gone and reaped.
-pub fn exec(target: &ExecTarget<'_>, request: ExecRequest) -> Result<ExecProcess, RuntimeError> {
-    let _ = (target, request);
-    todo!()
+pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecProcess, RuntimeError> {
+    trace::point("exec");
+    let linux = target.spec.linux();
+    let filter = linux.seccomp.as_ref().filter(|_| !request.privileged);
+    complete_rights(&mut request, target.spec);
+    let process = settle::plan_process(ProcessRequest {
+        process: request.process,
+        user: request.user,
+        group_add: request.group_add,
+        stdio: request.stdio,
+        preserve_fds: request.preserve_fds,
+        linux,
+        seccomp: filter,
+    })?;
+    let all = linux
+        .namespaces
+        .iter()
+        .fold(0, |flags, wanted| flags | flag(wanted.kind));
+    let mut plan = ExecPlan {
+        target: target.pidfd,
+        target_pid: target.pid,
+        namespaces: all & !CLONE_NEWPID,
+        cgroup_entries: open_entries(target.cgroup)?,
+        process,
+    };
+    let mut warnings = std::mem::take(&mut plan.process.warnings);
+    let (ours, theirs) = channel::pair()?;
+    let child = clone_into(target, all & CLONE_NEWPID != 0, || run(plan, theirs))?;
+    let pid = child.pid.as_raw_nonzero().get();
+    let outcome = send_filter(&ours, filter).and_then(|()| await_running(&ours, &mut warnings));
+    trace::point("exec started");
+    match outcome {
+        Ok(console) => Ok(ExecProcess {
+            pid,
+            pidfd: child.pidfd,
+            console,
+            warnings,
+        }),
+        Err(error) => {
+            let _ = wharf_sys::signal::send(&child.pidfd, 9);
+            let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+            Err(error)
+        }
+    }
+}
+
+/// Rights that the request leaves open are the container's own.
+fn complete_rights(request: &mut ExecRequest, spec: &Spec) {
+    if request.privileged {
+        let all: Vec<String> = wharf_sys::caps::NAMES
+            .iter()
+            .map(|name| format!("CAP_{name}"))
+            .collect();
+        request.process.capabilities = Some(Capabilities {
+            bounding: all.clone(),
+            effective: all.clone(),
+            permitted: all,
+            ..Capabilities::default()
+        });
+        return;
+    }
+    let Some(own) = &spec.process else { return };
+    if request.process.capabilities.is_none() {
+        request.process.capabilities.clone_from(&own.capabilities);
+    }
+    if request.process.rlimits.is_empty() {
+        request.process.rlimits.clone_from(&own.rlimits);
+    }
+    request.process.no_new_privileges |= own.no_new_privileges;
+    if request.process.apparmor_profile.is_none() {
+        request.process.apparmor_profile.clone_from(&own.apparmor_profile);
+    }
+    if request.process.selinux_label.is_none() {
+        request.process.selinux_label.clone_from(&own.selinux_label);
+    }
+}
+
+/// Clones a child into the pid namespace and, on version 2, the cgroup.
+fn clone_into(target: &ExecTarget<'_>, own_pids: bool, child: impl FnOnce() -> i32) -> Result<Child, RuntimeError> {
+    let failed = |what: &'static str| move |errno| RuntimeError::system("exec", what, errno);
+    let own = match own_pids {
+        true => {
+            let own = namespace::open(Path::new("/proc/self/ns/pid")).map_err(failed("open the pid namespace"))?;
+            namespace::enter(target.pidfd, CLONE_NEWPID).map_err(|errno| not_running(errno, "pid"))?;
+            Some(own)
+        }
+        false => None,
+    };
+    let cgroup = target.cgroup.and_then(Cgroup::open_dir);
+    let cloned = clone3(
+        CloneOptions {
+            flags: 0,
+            cgroup,
+            classic: false,
+        },
+        child,
+    );
+    if let Some(own) = own {
+        namespace::enter(own, CLONE_NEWPID).map_err(failed("go back to the runtime's pid namespace"))?;
+    }
+    // KERNEL(5.3): a pid namespace whose init is gone takes no more processes.
+    cloned.map_err(|errno| match errno {
+        Errno::NOMEM | Errno::INVAL if own_pids => not_running(errno, "pid"),
+        errno => failed("clone")(errno),
+    })
+}
+
+fn not_running(errno: Errno, name: &str) -> RuntimeError {
+    let text = format!("join the {name} namespace of the container");
+    match errno {
+        Errno::SRCH => RuntimeError {
+            kind: ErrorKind::Conflict,
+            ..RuntimeError::system("exec", "container is not running".to_owned(), errno)
+        },
+        errno => RuntimeError::system("exec", text, errno),
+    }
+}
+
+/// Joins the cgroup (version 1) with the CPUs set before and after.
+fn join_cgroup(plan: &ExecPlan<'_>) -> Result<(), RuntimeError> {
+    let affinity = plan.process.process.exec_cpu_affinity.clone().unwrap_or_default();
+    pin("initial", affinity.initial.as_deref())?;
+    crate::cgroups::enter(&plan.cgroup_entries)?;
+    pin("final", affinity.last.as_deref())
+}
+
+fn pin(which: &str, list: Option<&str>) -> Result<(), RuntimeError> {
+    let Some(list) = list.filter(|list| !list.is_empty()) else {
+        return Ok(());
+    };
+    let field = format!("process.execCPUAffinity.{which}");
+    let words = crate::plan::scheduling::parse_list(list)
+        .ok_or_else(|| RuntimeError::invalid(&field, format!("{field}: {list:?} is no CPU list")))?;
+    let mut set = CpuSet::new();
+    for cpu in (0..CpuSet::MAX_CPU).filter(|cpu| words.get(cpu / 64).is_some_and(|word| word >> (cpu % 64) & 1 == 1)) {
+        set.set(cpu);
+    }
+    rustix::thread::sched_setaffinity(None, &set)
+        .map_err(|errno| RuntimeError::system(&field, format!("{field}: set {list}"), errno))
+}
+
+fn send_filter(channel: &Channel, filter: Option<&crate::spec::Seccomp>) -> Result<(), RuntimeError> {
+    if let Some(filter) = filter {
+        let _ = channel.send(&Message::Filter(seccomp::compile(filter)?.bytes()));
+    }
+    Ok(())
+}
+
+/// Reads until execve closes the channel; the console comes before.
+fn await_running(channel: &Channel, warnings: &mut Vec<String>) -> Result<Option<OwnedFd>, RuntimeError> {
+    let mut console = None;
+    loop {
+        match channel.receive()? {
+            None => return Ok(console),
+            Some(Message::Console(master)) => console = Some(master),
+            Some(Message::Warning(text)) => warnings.push(text),
+            Some(Message::Standing) => {}
+            Some(Message::Failed(error)) => return Err(error),
+            Some(_) => return Err(unexpected("a message out of turn")),
+        }
+    }
+}
+
+/// The child's side.
+fn run(plan: ExecPlan<'_>, channel: Channel) -> ! {
+    match enter_and_execute(&plan, &channel) {
+        Ok(never) => match never {},
+        Err(error) => crate::init::end(&channel, error),
+    }
+}
+
+fn enter_and_execute(plan: &ExecPlan<'_>, channel: &Channel) -> Result<std::convert::Infallible, RuntimeError> {
+    let failed = |what: &'static str| move |errno| RuntimeError::system("exec", what, errno);
+    settings::reset_signals()?;
+    // SECURITY: the container's processes see this one from its first
+    // instruction; they must not reach its descriptors or its binary
+    // through /proc (CVE-2016-9962, CVE-2019-5736).
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("become undumpable"))?;
+    let process = &plan.process.process;
+    join_cgroup(plan)?;
+    let lsm = settings::open_lsm(process)?;
+    settings::set_oom_score(process, channel)?;
+    rustix::process::setsid().map_err(failed("make a session"))?;
+    settings::join_keyring(&format!("_ses.{}.{}", plan.target_pid, rustix::process::getpid()))?;
+    namespace::enter(plan.target, plan.namespaces).map_err(|errno| not_running(errno, "mount and other"))?;
+    if plan.namespaces & flag(NamespaceKind::User) == CLONE_NEWUSER {
+        settings::become_root_of_user_namespace()?;
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("become undumpable"))?;
+    }
+    let console = open_console(plan, channel)?;
+    let keep: Vec<_> = lsm.iter().map(AsFd::as_fd).chain([channel.as_fd()]).collect();
+    let settled = settle::settle(&plan.process, console, &keep, channel)?;
+    let filter = crate::init::receive_filter(&plan.process, channel)?;
+    Err(settle::finish(&plan.process, settled, filter.as_deref(), lsm))
+}
+
+fn open_console(plan: &ExecPlan<'_>, channel: &Channel) -> Result<Option<wharf_sys::pty::Pty>, RuntimeError> {
+    if !plan.process.wants_terminal() {
+        return Ok(None);
+    }
+    let root = RootDir::open(Path::new("/")).map_err(|errno| RuntimeError::system("exec", "open the root", errno))?;
+    let pty = devices::open_console(&root)?;
+    settle::hand_over_console(&plan.process, &pty, channel)?;
+    Ok(Some(pty))
 }

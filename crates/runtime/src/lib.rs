@@ -13,16 +13,21 @@
 //! It owns the life of one process tree; it does not own stdio pumping,
 //! logs, images or networks.
 
-#![allow(clippy::todo)]
-
+pub mod cgroups;
 pub mod cli;
 pub mod error;
+pub mod hooks;
 pub mod request;
 pub mod seccomp;
 pub mod spec;
 
+mod channel;
 mod create;
 mod exec;
+mod init;
+mod plan;
+mod trace;
+mod user_namespace;
 
 pub use create::{Created, create};
 pub use error::{ErrorKind, RuntimeError};

@@ -16,7 +16,7 @@ fn origin() -> Option<i64> {
 }
 
 /// Marks that `step` has just been completed.
-pub fn point(step: &str) {
+pub(crate) fn point(step: &str) {
     if let Some(origin) = origin() {
         eprintln!("trace {:>7} us  {step}", now_us() - origin);
     }

@@ -107,7 +107,10 @@ pub fn proc_path(fd: impl AsFd) -> String {
 /// # Errors
 /// When neither close_range(2) nor a walk of /proc/self/fd works.
 pub fn close_from(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
-    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    let mut kept: Vec<u32> = keep
+        .iter()
+        .filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok())
+        .collect();
     kept.sort_unstable();
     let mut start = first;
     for number in kept.into_iter().filter(|number| *number >= first) {

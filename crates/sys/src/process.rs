@@ -76,7 +76,8 @@ pub fn set_io_priority(class: u32, level: u32) -> Result<()> {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scheduling {
-    size: u32,
+    /// Filled in by [`set_scheduling`].
+    pub size: u32,
     /// `SCHED_...`.
     pub policy: u32,
     /// `SCHED_FLAG_...`.

@@ -4,5 +4,5 @@
 #[must_use]
 pub fn main_cli(args: Vec<std::ffi::OsString>) -> i32 {
     let _ = args;
-    todo!()
+    1
 }

@@ -19,8 +19,20 @@ use wharf_sys::path::{RootDir, is_procfs};
 
 /// Files of /proc that a bind may cover, as LXCFS does.
 const PROC_FILES: [&str; 14] = [
-    "cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "sys/kernel/ns_last_pid",
-    "sys/crypto/fips_enabled", "net/dev", "net/route", "sys/kernel/random/boot_id", "cmdline",
+    "cpuinfo",
+    "diskstats",
+    "meminfo",
+    "stat",
+    "swaps",
+    "uptime",
+    "loadavg",
+    "slabinfo",
+    "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled",
+    "net/dev",
+    "net/route",
+    "sys/kernel/random/boot_id",
+    "cmdline",
 ];
 
 /// Makes one mount; `source` is the opened tree of a bind.
@@ -98,7 +110,10 @@ fn finish(made: &OwnedFd, plan: &MountPlan) -> Result<(), Errno> {
     }
     for Propagation { flag, recursive } in &plan.propagation {
         let depth = if *recursive { Depth::Recursive } else { Depth::Top };
-        let change = AttrChange { propagation: u64::from(*flag), ..AttrChange::default() };
+        let change = AttrChange {
+            propagation: u64::from(*flag),
+            ..AttrChange::default()
+        };
         mounts::set_attr(made, depth, change)?;
     }
     Ok(())
@@ -106,7 +121,11 @@ fn finish(made: &OwnedFd, plan: &MountPlan) -> Result<(), Errno> {
 
 fn change(mount: &OwnedFd, depth: Depth, attributes: Attributes) -> Result<(), Errno> {
     let Attributes { set, clear } = attributes;
-    let attributes = AttrChange { set: u64::from(set), clear: u64::from(clear), ..AttrChange::default() };
+    let attributes = AttrChange {
+        set: u64::from(set),
+        clear: u64::from(clear),
+        ..AttrChange::default()
+    };
     mounts::set_attr(mount, depth, attributes)
 }
 
@@ -147,8 +166,12 @@ fn refuse_proc(root: &RootDir, target: &OwnedFd) -> Result<(), Errno> {
     let at = rustix::fs::readlink(proc_path(target), Vec::new())?;
     let top = rustix::fs::readlink(proc_path(root.as_fd()), Vec::new())?;
     let at = at.to_string_lossy();
-    let inside = at.strip_prefix(top.to_string_lossy().trim_end_matches('/')).unwrap_or(&at);
-    let allowed = inside.strip_prefix("/proc/").is_some_and(|file| PROC_FILES.contains(&file));
+    let inside = at
+        .strip_prefix(top.to_string_lossy().trim_end_matches('/'))
+        .unwrap_or(&at);
+    let allowed = inside
+        .strip_prefix("/proc/")
+        .is_some_and(|file| PROC_FILES.contains(&file));
     if allowed { Ok(()) } else { Err(Errno::PERM) }
 }
 
@@ -185,7 +208,11 @@ fn bind_classic(root: &RootDir, plan: &MountPlan, recursive: bool) -> Result<(),
     let target = ensure_target(root, &plan.destination, kind == FileType::Directory)?;
     refuse_proc(root, &target)?;
     let place = proc_path(&target);
-    if recursive { mount_bind_recursive(source, &place)? } else { mount_bind(source, &place)? }
+    if recursive {
+        mount_bind_recursive(source, &place)?
+    } else {
+        mount_bind(source, &place)?
+    }
     let made = root.locate(&plan.destination)?;
     if !plan.top.is_empty() {
         remount_bind(&proc_path(&made), classic_flags(plan.top))?;
@@ -215,7 +242,12 @@ pub(crate) fn remount_bind(path: &str, flags: MountFlags) -> Result<(), Errno> {
     let now = rustix::fs::statvfs(path)?.f_flag.bits();
     let mut keep = MountFlags::empty();
     // ST_RDONLY, ST_NOSUID, ST_NODEV and ST_NOEXEC have the numbers of MS_.
-    for flag in [MountFlags::RDONLY, MountFlags::NOSUID, MountFlags::NODEV, MountFlags::NOEXEC] {
+    for flag in [
+        MountFlags::RDONLY,
+        MountFlags::NOSUID,
+        MountFlags::NODEV,
+        MountFlags::NOEXEC,
+    ] {
         if now & u64::from(flag.bits()) != 0 {
             keep |= flag;
         }
@@ -242,7 +274,10 @@ fn classic_flags(attributes: Attributes) -> MountFlags {
         (MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME),
         (MOUNT_ATTR_NOSYMFOLLOW, MountFlags::from_bits_retain(MS_NOSYMFOLLOW)),
     ];
-    pairs.iter().filter(|(attribute, _)| attributes.set & attribute != 0).fold(MountFlags::empty(), |all, (_, f)| all | *f)
+    pairs
+        .iter()
+        .filter(|(attribute, _)| attributes.set & attribute != 0)
+        .fold(MountFlags::empty(), |all, (_, f)| all | *f)
 }
 
 /// Covers `target` with a copy of the mount that `from` refers to, made
@@ -257,7 +292,11 @@ pub(crate) fn cover(from: BorrowedFd<'_>, target: BorrowedFd<'_>, depth: Depth, 
         }
         Err(Errno::NOSYS) => {
             let (from, to) = (proc_path(from), proc_path(target));
-            let bind = if depth == Depth::Recursive { mount_bind_recursive } else { mount_bind::<&str, &str> };
+            let bind = if depth == Depth::Recursive {
+                mount_bind_recursive
+            } else {
+                mount_bind::<&str, &str>
+            };
             bind(from.as_str(), to.as_str())
         }
         Err(errno) => Err(errno),

@@ -27,16 +27,21 @@ pub(crate) fn open_tree(cgroup: &Cgroup) -> Result<CgroupTree, RuntimeError> {
     let mut tree = CgroupTree::default();
     let own = cgroup.path().trim_start_matches('/');
     for (controller, directory) in cgroup.directories() {
-        let failed =
-            |errno| RuntimeError::system("cgroup mount", format!("open {}", directory.display()), errno);
+        let failed = |errno| RuntimeError::system("cgroup mount", format!("open {}", directory.display()), errno);
         if cgroup.version() == Version::V2 {
             tree.unified = Some(clone_directory(&directory).map_err(failed)?);
             continue;
         }
-        let mount = directory.to_str().and_then(|path| path.strip_suffix(own)).unwrap_or_default();
-        let Some(name) = Path::new(mount).file_name().and_then(|name| name.to_str()) else { continue };
+        let mount = directory
+            .to_str()
+            .and_then(|path| path.strip_suffix(own))
+            .unwrap_or_default();
+        let Some(name) = Path::new(mount).file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
         if !tree.hierarchies.iter().any(|(known, _)| known == name) {
-            tree.hierarchies.push((name.to_owned(), clone_directory(&directory).map_err(failed)?));
+            tree.hierarchies
+                .push((name.to_owned(), clone_directory(&directory).map_err(failed)?));
         }
         // `cpu,cpuacct` is reached as `cpu` and as `cpuacct` too.
         if name != controller && name.split(',').any(|part| part == controller) {
@@ -58,7 +63,11 @@ pub(crate) fn attach_cgroups(root: &RootDir, plan: &MountPlan, tree: &CgroupTree
         None => attach_hierarchies(root, plan, tree),
     };
     made.map_err(|errno| {
-        RuntimeError::system("cgroup mount", format!("mount the cgroups at {}", plan.destination.display()), errno)
+        RuntimeError::system(
+            "cgroup mount",
+            format!("mount the cgroups at {}", plan.destination.display()),
+            errno,
+        )
     })
 }
 
@@ -88,5 +97,13 @@ fn attach_hierarchies(root: &RootDir, plan: &MountPlan, tree: &CgroupTree) -> Re
 
 fn change(mount: &OwnedFd, set: u32) -> Result<(), Errno> {
     let propagation = u64::from(crate::plan::mounts::MS_SLAVE);
-    set_attr(mount, Depth::Top, AttrChange { set: u64::from(set), propagation, ..AttrChange::default() })
+    set_attr(
+        mount,
+        Depth::Top,
+        AttrChange {
+            set: u64::from(set),
+            propagation,
+            ..AttrChange::default()
+        },
+    )
 }

@@ -10,7 +10,14 @@ const MAX_DEPTH: u32 = 256;
 
 /// Copies the entries of `from` into `to`, with owners and modes.
 pub(crate) fn copy_tree(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
-    let open = |fd: &OwnedFd| openat(fd, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let open = |fd: &OwnedFd| {
+        openat(
+            fd,
+            c".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    };
     let (from, to) = (open(from)?, open(to)?);
     let stat = fstat(&from)?;
     fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
@@ -45,7 +52,12 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32)
         }
         FileType::RegularFile => {
             let source = openat(from, name, OFlags::RDONLY | nofollow, Mode::empty())?;
-            let copy = openat(to, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | nofollow, mode)?;
+            let copy = openat(
+                to,
+                name,
+                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | nofollow,
+                mode,
+            )?;
             copy_bytes(&source, &copy)?;
         }
         FileType::Symlink => rustix::fs::symlinkat(rustix::fs::readlinkat(from, name, Vec::new())?, to, name)?,

@@ -12,8 +12,14 @@ use wharf_sys::path::RootDir;
 use wharf_sys::pty::Pty;
 
 /// The nodes every container has (config-linux.md#default-devices).
-const DEFAULT_NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEFAULT_NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 const LINKS: [(&str, &str); 4] = [
     ("fd", "/proc/self/fd"),
@@ -28,10 +34,23 @@ fn failed(what: String) -> impl FnOnce(Errno) -> RuntimeError {
 
 /// Makes the default nodes and links in the container's /dev.
 pub(crate) fn populate_dev(root: &RootDir) -> Result<(), RuntimeError> {
-    let dev = root.ensure_dir("/dev", Mode::from_raw_mode(0o755)).map_err(failed("make /dev".into()))?;
+    let dev = root
+        .ensure_dir("/dev", Mode::from_raw_mode(0o755))
+        .map_err(failed("make /dev".into()))?;
     for (name, major, minor) in DEFAULT_NODES {
-        let node = Node { kind: FileType::CharacterDevice, major, minor, mode: 0o666, owner: None };
-        make_node(dev.as_fd(), OsStr::new(name), &node, Path::new("/dev").join(name).as_path())?;
+        let node = Node {
+            kind: FileType::CharacterDevice,
+            major,
+            minor,
+            mode: 0o666,
+            owner: None,
+        };
+        make_node(
+            dev.as_fd(),
+            OsStr::new(name),
+            &node,
+            Path::new("/dev").join(name).as_path(),
+        )?;
     }
     for (name, target) in LINKS {
         link(&dev, target, name)?;
@@ -70,7 +89,9 @@ pub(crate) fn make_devices(root: &RootDir, devices: &[Device]) -> Result<(), Run
             root.ensure_dir(parent, Mode::from_raw_mode(0o755))
                 .map_err(failed(format!("make {}", parent.display())))?;
         }
-        let (parent, name) = root.parent_of(path).map_err(failed(format!("open the directory of {}", path.display())))?;
+        let (parent, name) = root
+            .parent_of(path)
+            .map_err(failed(format!("open the directory of {}", path.display())))?;
         make_node(parent.as_fd(), &name, &node, path)?;
     }
     Ok(())
@@ -102,7 +123,11 @@ fn plan_node(index: usize, device: &Device) -> Result<Node, RuntimeError> {
 
 fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &Node, path: &Path) -> Result<(), RuntimeError> {
     let failed = || failed(format!("make {}", path.display()));
-    let number = if node.kind == FileType::Fifo { 0 } else { makedev(node.major, node.minor) };
+    let number = if node.kind == FileType::Fifo {
+        0
+    } else {
+        makedev(node.major, node.minor)
+    };
     match mknodat(parent, name, node.kind, Mode::from_raw_mode(node.mode), number) {
         Ok(()) => {}
         Err(Errno::EXIST) => return check_existing(parent, name, node, path),
@@ -121,7 +146,8 @@ fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &Node, path: &Path) -> 
 
 /// What is there already must be the same device.
 fn check_existing(parent: BorrowedFd<'_>, name: &OsStr, node: &Node, path: &Path) -> Result<(), RuntimeError> {
-    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed(format!("look at {}", path.display())))?;
+    let stat =
+        statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed(format!("look at {}", path.display())))?;
     let same_kind = FileType::from_raw_mode(stat.st_mode) == node.kind;
     let same_number = node.kind == FileType::Fifo || stat.st_rdev == makedev(node.major, node.minor);
     if same_kind && same_number {
@@ -148,11 +174,16 @@ pub(crate) fn open_console(root: &RootDir) -> Result<Pty, RuntimeError> {
     const DEVPTS_SUPER_MAGIC: i128 = 0x1cd1;
     let failed = |what: &str| failed(what.to_owned());
     let flags = OFlags::RDWR | OFlags::NOCTTY;
-    let master = root.open_at("/dev/pts/ptmx", flags, Mode::empty()).map_err(failed("open /dev/pts/ptmx"))?;
+    let master = root
+        .open_at("/dev/pts/ptmx", flags, Mode::empty())
+        .map_err(failed("open /dev/pts/ptmx"))?;
     let stat = rustix::fs::fstatfs(&master).map_err(failed("look at /dev/pts/ptmx"))?;
     // SECURITY: a file of the image in that place is no terminal.
     if i128::from(stat.f_type) != DEVPTS_SUPER_MAGIC {
-        return Err(RuntimeError::invalid("process.terminal", "process.terminal: /dev/pts is not a devpts mount"));
+        return Err(RuntimeError::invalid(
+            "process.terminal",
+            "process.terminal: /dev/pts is not a devpts mount",
+        ));
     }
     wharf_sys::pty::from_master(master).map_err(failed("open the terminal"))
 }
@@ -160,6 +191,8 @@ pub(crate) fn open_console(root: &RootDir) -> Result<Pty, RuntimeError> {
 /// Puts the terminal on /dev/console.
 pub(crate) fn attach_console(root: &RootDir, pty: &Pty) -> Result<(), RuntimeError> {
     let failed = || failed("put the terminal on /dev/console".to_owned());
-    let target = root.ensure_file("/dev/console", Mode::from_raw_mode(0o666)).map_err(failed())?;
+    let target = root
+        .ensure_file("/dev/console", Mode::from_raw_mode(0o666))
+        .map_err(failed())?;
     super::attach::cover(pty.slave.as_fd(), target.as_fd(), Depth::Top, 0).map_err(failed())
 }

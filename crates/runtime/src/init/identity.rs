@@ -14,7 +14,11 @@ pub(crate) fn resolve(plan: &ProcessPlan, root: &RootDir) -> Result<Identity, Ru
     let user = &plan.process.user;
     let needs_home = !plan.process.env.iter().any(|entry| entry.starts_with("HOME="));
     let needs_names = plan.user.is_some() || plan.group_add.iter().any(|group| group.parse::<u32>().is_err());
-    let accounts = if needs_home || needs_names { Accounts::read(root)? } else { Accounts::default() };
+    let accounts = if needs_home || needs_names {
+        Accounts::read(root)?
+    } else {
+        Accounts::default()
+    };
     let mut identity = match &plan.user {
         Some(text) => {
             let mut identity = accounts.resolve(text)?;
@@ -26,7 +30,11 @@ pub(crate) fn resolve(plan: &ProcessPlan, root: &RootDir) -> Result<Identity, Ru
             uid: user.uid,
             gid: user.gid,
             groups: user.additional_gids.clone(),
-            home: if needs_home { accounts.home_of(user.uid) } else { "/".to_owned() },
+            home: if needs_home {
+                accounts.home_of(user.uid)
+            } else {
+                "/".to_owned()
+            },
         },
     };
     for group in &plan.group_add {
@@ -53,7 +61,11 @@ pub(crate) fn adopt(identity: &Identity, capabilities: CapabilityBits) -> Result
 }
 
 fn unmapped(kind: &str, id: u32, errno: Errno) -> RuntimeError {
-    let why = if errno == Errno::INVAL { " (not mapped in the user namespace)" } else { "" };
+    let why = if errno == Errno::INVAL {
+        " (not mapped in the user namespace)"
+    } else {
+        ""
+    };
     RuntimeError::system("process.user", format!("become {kind} {id}{why}"), errno)
 }
 

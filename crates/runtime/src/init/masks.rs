@@ -37,7 +37,11 @@ impl Covers {
         }
         // SECURITY: the host's own /dev/null, not what the image calls so.
         if self.null.is_none() {
-            self.null = Some(rustix::fs::open(c"/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+            self.null = Some(rustix::fs::open(
+                c"/dev/null",
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?);
         }
         let null = self.null.as_ref().ok_or(Errno::NOENT)?;
         super::attach::cover(null.as_fd(), target.as_fd(), Depth::Top, 0)
@@ -47,7 +51,11 @@ impl Covers {
         if let Some(empty) = &self.empty {
             return super::attach::cover(empty.as_fd(), target.as_fd(), Depth::Top, MOUNT_ATTR_RDONLY);
         }
-        let parameters = [Parameter::Text("source", c"tmpfs"), Parameter::Text("nr_blocks", c"1"), Parameter::Flag("ro")];
+        let parameters = [
+            Parameter::Text("source", c"tmpfs"),
+            Parameter::Text("nr_blocks", c"1"),
+            Parameter::Flag("ro"),
+        ];
         match new_filesystem("tmpfs", &parameters, MOUNT_ATTR_RDONLY) {
             Ok(empty) => {
                 attach(&empty, target)?;

@@ -9,8 +9,8 @@ pub(crate) mod identity;
 pub(crate) mod masks;
 pub(crate) mod program;
 pub(crate) mod rootfs;
-pub(crate) mod settle;
 pub(crate) mod settings;
+pub(crate) mod settle;
 pub(crate) mod user;
 
 use crate::channel::{Channel, Message, unexpected};
@@ -42,6 +42,8 @@ pub(crate) struct InitPlan {
     pub(crate) sources: Vec<Option<OwnedFd>>,
     /// Directories of the cgroup as detached mounts.
     pub(crate) cgroup_tree: cgroup_tree::CgroupTree,
+    /// Files through which it joins its cgroup (version 1).
+    pub(crate) cgroup_entries: Vec<OwnedFd>,
     pub(crate) namespaces: NamespacePlan,
     /// Kinds already joined around the clone.
     pub(crate) joined: u32,
@@ -52,26 +54,31 @@ pub(crate) struct InitPlan {
     pub(crate) no_pivot: bool,
 }
 
-/// Runs init; returns the exit code of a failed one.
-pub(crate) fn run(mut plan: InitPlan, channel: Channel) -> i32 {
-    let mut channel = channel;
+/// Runs init, which ends with the exit code of its failure if there is one.
+pub(crate) fn run(mut plan: InitPlan, mut channel: Channel) -> ! {
     match set_up_and_execute(&mut plan, &mut channel) {
         Ok(never) => match never {},
-        Err(error) => {
-            let code = error.exit_code();
-            let _ = channel.send(&Message::Failed(error));
-            if code == 125 { 1 } else { code }
-        }
+        Err(error) => end(&channel, error),
     }
 }
 
-fn set_up_and_execute(
-    plan: &mut InitPlan,
-    channel: &mut Channel,
-) -> Result<std::convert::Infallible, RuntimeError> {
+/// Reports the failure and ends the process, whose descriptors may already
+/// be closed: nothing that owns one is dropped.
+pub(crate) fn end(channel: &Channel, error: RuntimeError) -> ! {
+    let code = error.exit_code();
+    let _ = channel.send(&Message::Failed(error));
+    wharf_sys::clone::exit(if code == 125 { 1 } else { code })
+}
+
+fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std::convert::Infallible, RuntimeError> {
     settings::reset_signals()?;
+    settings::open_umask();
+    // ORDER: before anything that the limits are about.
+    crate::cgroups::enter(&plan.cgroup_entries)?;
     join_namespaces(plan)?;
+    trace::point("init: cloned");
     wait_prepared(channel)?;
+    trace::point("init: prepared");
     enter_new_namespaces(plan)?;
     settings::new_session(plan)?;
     settings::set_host_names(plan)?;
@@ -81,11 +88,17 @@ fn set_up_and_execute(
     let console = open_console(plan, &root, channel)?;
     finish_root(plan, &root)?;
     rootfs::pivot(&root, plan.no_pivot)?;
+    drop(root);
     if let Some(word) = &plan.spec.linux().rootfs_propagation {
         rootfs::propagate_root(word)?;
     }
     trace::point("init: pivoted");
-    let keep: Vec<_> = lsm.iter().map(AsFd::as_fd).chain([channel.as_fd()]).chain(gate_fd(&plan.gate)).collect();
+    let keep: Vec<_> = lsm
+        .iter()
+        .map(AsFd::as_fd)
+        .chain([channel.as_fd()])
+        .chain(gate_fd(&plan.gate))
+        .collect();
     let settled = settle::settle(&plan.process, console, &keep, channel)?;
     let filter = receive_filter(&plan.process, channel)?;
     tell(channel, &Message::Standing)?;
@@ -103,7 +116,9 @@ fn gate_fd(gate: &Gate) -> Option<std::os::fd::BorrowedFd<'_>> {
 
 /// Says something to the runtime; one that is gone ends init.
 fn tell(channel: &Channel, message: &Message) -> Result<(), RuntimeError> {
-    channel.send(message).map_err(|errno| RuntimeError::system("channel", "answer the runtime", errno))
+    channel
+        .send(message)
+        .map_err(|errno| RuntimeError::system("channel", "answer the runtime", errno))
 }
 
 fn join_namespaces(plan: &InitPlan) -> Result<(), RuntimeError> {
@@ -167,7 +182,8 @@ fn build_root(plan: &mut InitPlan, channel: &Channel) -> Result<RootDir, Runtime
 /// A /dev bound from the host is used as it is.
 fn has_host_dev(mounts: &[MountPlan]) -> bool {
     mounts.iter().any(|mount| {
-        matches!(mount.kind, Kind::Bind { .. }) && mount.destination.components().as_path() == std::path::Path::new("/dev")
+        matches!(mount.kind, Kind::Bind { .. })
+            && mount.destination.components().as_path() == std::path::Path::new("/dev")
     })
 }
 
@@ -213,7 +229,7 @@ fn finish_root(plan: &InitPlan, root: &RootDir) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-fn receive_filter(process: &ProcessPlan, channel: &Channel) -> Result<Option<Vec<u8>>, RuntimeError> {
+pub(crate) fn receive_filter(process: &ProcessPlan, channel: &Channel) -> Result<Option<Vec<u8>>, RuntimeError> {
     if !process.has_filter {
         return Ok(None);
     }
@@ -240,4 +256,3 @@ fn wait_go(gate: &Gate, channel: &mut Channel) -> Result<(), RuntimeError> {
 pub(crate) fn c_text(text: &str) -> CString {
     CString::new(text.replace('\0', "")).unwrap_or_default()
 }
-

@@ -19,7 +19,11 @@ pub(crate) struct Program {
 pub(crate) fn find(args: &[String], env: &[String]) -> Result<Program, RuntimeError> {
     let name = args.first().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| RuntimeError::invalid("process.args", "process.args: is empty"))?;
-    let path = if name.contains('/') { explicit(name)? } else { search(name, env)? };
+    let path = if name.contains('/') {
+        explicit(name)?
+    } else {
+        search(name, env)?
+    };
     Ok(Program {
         path: c_string("process.args", &path)?,
         args: c_strings("process.args", args)?,
@@ -33,17 +37,27 @@ fn explicit(name: &str) -> Result<String, RuntimeError> {
         Err(Errno::NOENT | Errno::NOTDIR) if rustix::fs::stat(name).is_err() => {
             let errno = rustix::fs::stat(name).err().unwrap_or(Errno::NOENT);
             let text = format!("exec: {name:?}: stat {name}");
-            Err(RuntimeError { kind: ErrorKind::CommandNotFound, ..RuntimeError::system("exec", text, errno) })
+            Err(RuntimeError {
+                kind: ErrorKind::CommandNotFound,
+                ..RuntimeError::system("exec", text, errno)
+            })
         }
         Err(errno) => {
             let text = format!("exec: {name:?}");
-            Err(RuntimeError { kind: ErrorKind::CommandNotExecutable, ..RuntimeError::system("exec", text, errno) })
+            Err(RuntimeError {
+                kind: ErrorKind::CommandNotExecutable,
+                ..RuntimeError::system("exec", text, errno)
+            })
         }
     }
 }
 
 fn search(name: &str, env: &[String]) -> Result<String, RuntimeError> {
-    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
+    let path = env
+        .iter()
+        .rev()
+        .find_map(|entry| entry.strip_prefix("PATH="))
+        .unwrap_or_default();
     for directory in path.split(':') {
         let directory = if directory.is_empty() { "." } else { directory };
         let candidate = format!("{}/{name}", directory.trim_end_matches('/'));
@@ -76,7 +90,10 @@ impl Program {
             _ => ErrorKind::CommandNotExecutable,
         };
         let text = format!("exec {}", self.path.to_string_lossy());
-        RuntimeError { kind, ..RuntimeError::system("exec", text, errno) }
+        RuntimeError {
+            kind,
+            ..RuntimeError::system("exec", text, errno)
+        }
     }
 }
 

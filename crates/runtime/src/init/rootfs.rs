@@ -21,7 +21,10 @@ pub(crate) fn open_rootfs(rootfs: &Rootfs, fallbacks: Fallbacks) -> Result<Optio
         let stat = rustix::fs::stat(path)
             .map_err(|errno| RuntimeError::system("root.path", format!("open {}", path.display()), errno))?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
-            return Err(RuntimeError::invalid("root.path", format!("root.path: {} is not a directory", path.display())));
+            return Err(RuntimeError::invalid(
+                "root.path",
+                format!("root.path: {} is not a directory", path.display()),
+            ));
         }
     }
     if fallbacks.classic_mounts {
@@ -35,7 +38,11 @@ pub(crate) fn open_rootfs(rootfs: &Rootfs, fallbacks: Fallbacks) -> Result<Optio
         Ok(fd) => Ok(Some(fd)),
         // KERNEL(5.2, 6.8): no fsopen, or no `lowerdir+`.
         Err(Errno::NOSYS | Errno::INVAL) => Ok(None),
-        Err(errno) => Err(RuntimeError::system("rootfs", format!("mount {}", describe(rootfs)), errno)),
+        Err(errno) => Err(RuntimeError::system(
+            "rootfs",
+            format!("mount {}", describe(rootfs)),
+            errno,
+        )),
     }
 }
 
@@ -50,7 +57,10 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
     let tree = mounts::clone_tree(rustix::fs::CWD, &path, Depth::Recursive)?;
     // What is mounted below must not travel to where the directory came from.
-    let change = AttrChange { propagation: u64::from(crate::plan::mounts::MS_SLAVE), ..AttrChange::default() };
+    let change = AttrChange {
+        propagation: u64::from(crate::plan::mounts::MS_SLAVE),
+        ..AttrChange::default()
+    };
     match mounts::set_attr(&tree, Depth::Recursive, change) {
         Ok(()) | Err(Errno::NOSYS) => Ok(tree),
         Err(errno) => Err(errno),
@@ -82,7 +92,11 @@ pub(crate) fn attach_rootfs(
     fallbacks: Fallbacks,
 ) -> Result<RootDir, RuntimeError> {
     let failed = |errno| RuntimeError::system("rootfs", format!("attach it at {}", place.display()), errno);
-    let resolver = if fallbacks.no_openat2 { Resolver::Steps } else { Resolver::Kernel };
+    let resolver = if fallbacks.no_openat2 {
+        Resolver::Steps
+    } else {
+        Resolver::Kernel
+    };
     let fd = match opened {
         Some(fd) => {
             let target = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -114,7 +128,13 @@ fn mount_classic(rootfs: &Rootfs, place: &Path) -> Result<(), RuntimeError> {
 /// layers do not fit. Short links on a scratch tmpfs stand for them: the
 /// kernel resolves them once, at the mount.
 fn overlay_classic(lower: &[PathBuf], upper: &Path, work: &Path, place: &Path) -> Result<(), Errno> {
-    mount(c"scratch", place, c"tmpfs", MountFlags::empty(), Some(c"mode=700,size=1m"))?;
+    mount(
+        c"scratch",
+        place,
+        c"tmpfs",
+        MountFlags::empty(),
+        Some(c"mode=700,size=1m"),
+    )?;
     let scratch = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut names = Vec::new();
     for (index, layer) in lower.iter().enumerate() {
@@ -126,7 +146,13 @@ fn overlay_classic(lower: &[PathBuf], upper: &Path, work: &Path, place: &Path) -
     rustix::fs::symlinkat(work, &scratch, "w")?;
     rustix::process::fchdir(&scratch)?;
     let data = CString::new(format!("lowerdir={},upperdir=u,workdir=w", names.join(":"))).map_err(|_| Errno::INVAL)?;
-    let made = mount(c"overlay", place, c"overlay", MountFlags::empty(), Some(data.as_c_str()));
+    let made = mount(
+        c"overlay",
+        place,
+        c"overlay",
+        MountFlags::empty(),
+        Some(data.as_c_str()),
+    );
     rustix::process::chdir(c"/")?;
     made
 }
@@ -149,7 +175,10 @@ pub(crate) fn pivot(root: &RootDir, no_pivot: bool) -> Result<(), RuntimeError> 
 /// Sets the propagation of the new root, as `linux.rootfsPropagation` says.
 pub(crate) fn propagate_root(word: &str) -> Result<(), RuntimeError> {
     let propagation = crate::plan::mounts::parse_propagation(word).ok_or_else(|| {
-        RuntimeError::invalid("linux.rootfsPropagation", format!("linux.rootfsPropagation: unknown value {word:?}"))
+        RuntimeError::invalid(
+            "linux.rootfsPropagation",
+            format!("linux.rootfsPropagation: unknown value {word:?}"),
+        )
     })?;
     let mut flags = MountPropagationFlags::from_bits_retain(propagation.flag);
     if propagation.recursive {
@@ -161,7 +190,10 @@ pub(crate) fn propagate_root(word: &str) -> Result<(), RuntimeError> {
 
 /// Makes the root mount read-only.
 pub(crate) fn make_root_read_only(root: &RootDir) -> Result<(), RuntimeError> {
-    let change = AttrChange { set: u64::from(mounts::MOUNT_ATTR_RDONLY), ..AttrChange::default() };
+    let change = AttrChange {
+        set: u64::from(mounts::MOUNT_ATTR_RDONLY),
+        ..AttrChange::default()
+    };
     let failed = |errno| RuntimeError::system("root.readonly", "make the root read-only", errno);
     match mounts::set_attr(root.as_fd(), Depth::Top, change) {
         Err(Errno::NOSYS) => {

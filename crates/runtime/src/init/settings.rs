@@ -27,7 +27,14 @@ fn failed(step: &'static str, what: impl Into<String>) -> impl FnOnce(Errno) -> 
 /// ignored; execve would pass that on.
 pub(crate) fn reset_signals() -> Result<(), RuntimeError> {
     signal::reset_all();
-    signal::set_mask(SignalSet::empty()).map(drop).map_err(failed("signals", "reset the signal mask"))
+    signal::set_mask(SignalSet::empty())
+        .map(drop)
+        .map_err(failed("signals", "reset the signal mask"))
+}
+
+/// Modes given to nodes and directories are meant as they are.
+pub(crate) fn open_umask() {
+    rustix::process::umask(Mode::empty());
 }
 
 /// Becomes id 0 of the new user namespace, whose maps are written.
@@ -53,8 +60,10 @@ pub(crate) fn enter_time_namespace(offsets: &BTreeMap<String, TimeOffset>) -> Re
         let _ = writeln!(text, "{clock} {} {}", offset.secs, offset.nanosecs);
     }
     if !text.is_empty() {
-        wharf_sys::path::write_proc("/proc/self/timens_offsets", text.as_bytes())
-            .map_err(failed("linux.timeOffsets", format!("set {}", text.trim_end().replace('\n', ", "))))?;
+        wharf_sys::path::write_proc("/proc/self/timens_offsets", text.as_bytes()).map_err(failed(
+            "linux.timeOffsets",
+            format!("set {}", text.trim_end().replace('\n', ", ")),
+        ))?;
     }
     let enter = failed("time namespace", "enter it");
     let own = namespace::open(Path::new("/proc/self/ns/time_for_children"));
@@ -67,7 +76,12 @@ pub(crate) fn new_session(plan: &InitPlan) -> Result<(), RuntimeError> {
     if plan.no_new_keyring {
         return Ok(());
     }
-    match wharf_sys::keyring::join_new_session(&super::c_text(&format!("_ses.{}", plan.id))) {
+    join_keyring(&format!("_ses.{}", plan.id))
+}
+
+/// A new session keyring, so that no key of the host is seen.
+pub(crate) fn join_keyring(name: &str) -> Result<(), RuntimeError> {
+    match wharf_sys::keyring::join_new_session(&super::c_text(name)) {
         // No keyrings in the kernel, or no quota left: then none is shared either.
         Ok(()) | Err(Errno::NOSYS | Errno::DQUOT | Errno::ACCESS | Errno::PERM) => Ok(()),
         Err(errno) => Err(failed("keyring", "make a session keyring")(errno)),
@@ -115,18 +129,32 @@ pub(crate) fn open_lsm(process: &Process) -> Result<Option<LsmLabel>, RuntimeErr
         let paths = ["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"];
         ("process.apparmorProfile", paths, format!("exec {profile}"))
     } else if let Some(label) = wanted(&process.selinux_label) {
-        ("process.selinuxLabel", ["/proc/self/attr/selinux/exec", "/proc/self/attr/exec"], label)
+        (
+            "process.selinuxLabel",
+            ["/proc/self/attr/selinux/exec", "/proc/self/attr/exec"],
+            label,
+        )
     } else {
         return Ok(None);
     };
     let is_apparmor = field == "process.apparmorProfile";
-    let marker = if is_apparmor { "/sys/module/apparmor/parameters/enabled" } else { "/sys/fs/selinux/enforce" };
+    let marker = if is_apparmor {
+        "/sys/module/apparmor/parameters/enabled"
+    } else {
+        "/sys/fs/selinux/enforce"
+    };
     if rustix::fs::access(marker, rustix::fs::Access::EXISTS).is_err() {
-        return Err(RuntimeError::new(ErrorKind::Invalid, field, format!("{field}: this kernel has it not enabled")));
+        return Err(RuntimeError::new(
+            ErrorKind::Invalid,
+            field,
+            format!("{field}: this kernel has it not enabled"),
+        ));
     }
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let open = |path: &str| rustix::fs::open(path, flags, Mode::empty());
-    let file = open(paths[0]).or_else(|_| open(paths[1])).map_err(failed(field, format!("open {}", paths[1])))?;
+    let file = open(paths[0])
+        .or_else(|_| open(paths[1]))
+        .map_err(failed(field, format!("open {}", paths[1])))?;
     // SECURITY: a container's /proc could be anything (CVE-2019-16884).
     if !wharf_sys::path::is_procfs(&file) {
         return Err(RuntimeError::invalid(field, format!("{field}: /proc is not procfs")));
@@ -136,7 +164,9 @@ pub(crate) fn open_lsm(process: &Process) -> Result<Option<LsmLabel>, RuntimeErr
 
 /// Sets `oom_score_adj`; where that is not permitted it warns.
 pub(crate) fn set_oom_score(process: &Process, channel: &Channel) -> Result<(), RuntimeError> {
-    let Some(score) = process.oom_score_adj else { return Ok(()) };
+    let Some(score) = process.oom_score_adj else {
+        return Ok(());
+    };
     match wharf_sys::path::write_proc("/proc/self/oom_score_adj", score.to_string().as_bytes()) {
         Ok(()) => Ok(()),
         Err(Errno::ACCESS | Errno::PERM) => {

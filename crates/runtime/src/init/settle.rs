@@ -6,8 +6,9 @@ use crate::channel::{Channel, Message};
 use crate::init::program::{self, Program};
 use crate::init::settings::LsmLabel;
 use crate::init::{identity, user::Identity};
-use crate::plan::rights::{CapabilityBits, RlimitPlan, rlimit_name};
-use crate::spec::{Linux, Process};
+use crate::plan::rights::{CapabilityBits, RlimitPlan, plan_capabilities, plan_rlimits, rlimit_name};
+use crate::plan::scheduling::{SchedulingPlan, plan_scheduling};
+use crate::spec::{Linux, Process, Seccomp};
 use crate::{RuntimeError, Stdio};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -27,11 +28,13 @@ pub(crate) struct ProcessPlan {
     pub(crate) preserve_fds: u32,
     pub(crate) capabilities: CapabilityBits,
     pub(crate) rlimits: Vec<RlimitPlan>,
-    pub(crate) scheduling: crate::plan::scheduling::SchedulingPlan,
+    pub(crate) scheduling: SchedulingPlan,
     /// A filter will be sent before the start.
     pub(crate) has_filter: bool,
     /// `SECCOMP_FILTER_FLAG_...`.
     pub(crate) filter_flags: u32,
+    /// What was passed over while planning.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl ProcessPlan {
@@ -79,6 +82,7 @@ pub(crate) fn settle(
     // SECURITY: from here on no descriptor of the host is open that a path
     // such as /proc/self/fd/7 could lead through (CVE-2024-21626).
     enter_directory(plan, &root)?;
+    drop(root);
     close_others(plan, keep)?;
     identity::adopt(&identity, plan.capabilities)?;
     check_directory(plan)?;
@@ -126,7 +130,12 @@ fn load_filter(plan: &ProcessPlan, filter: Option<&[Instruction]>) -> Result<(),
 }
 
 fn decode_filter(bytes: &[u8]) -> Vec<Instruction> {
-    bytes.as_chunks::<8>().0.iter().map(|chunk| Instruction::from_bytes(*chunk)).collect()
+    bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|chunk| Instruction::from_bytes(*chunk))
+        .collect()
 }
 
 /// Raising a limit may be forbidden to the engine itself: that is a warning.
@@ -134,16 +143,28 @@ fn apply_rlimits(limits: &[RlimitPlan], channel: &Channel) -> Result<(), Runtime
     for plan in limits {
         let name = rlimit_name(plan.resource);
         let finite = |value: u64| (value != u64::MAX).then_some(value);
-        let limit = Rlimit { current: finite(plan.soft), maximum: finite(plan.hard) };
-        let Some(resource) = resource(plan.resource) else { continue };
+        let limit = Rlimit {
+            current: finite(plan.soft),
+            maximum: finite(plan.hard),
+        };
+        let Some(resource) = resource(plan.resource) else {
+            continue;
+        };
         match rustix::process::setrlimit(resource, limit) {
             Ok(()) => {}
             Err(Errno::PERM) => {
-                let text = format!("process.rlimits: not permitted to set RLIMIT_{name} to {}:{}", plan.soft, plan.hard);
+                let text = format!(
+                    "process.rlimits: not permitted to set RLIMIT_{name} to {}:{}",
+                    plan.soft, plan.hard
+                );
                 let _ = channel.send(&Message::Warning(text));
             }
             Err(errno) => {
-                return Err(RuntimeError::system("process.rlimits", format!("set RLIMIT_{name}"), errno));
+                return Err(RuntimeError::system(
+                    "process.rlimits",
+                    format!("set RLIMIT_{name}"),
+                    errno,
+                ));
             }
         }
     }
@@ -181,7 +202,10 @@ fn place_streams(plan: &ProcessPlan, console: Option<Pty>) -> Result<bool, Runti
             .iter()
             .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3))
             .collect::<Result<Vec<_>, _>>()?;
-        copies.iter().zip(0..).try_for_each(|(fd, number)| wharf_sys::fd::place(fd, number))
+        copies
+            .iter()
+            .zip(0..)
+            .try_for_each(|(fd, number)| wharf_sys::fd::place(fd, number))
     };
     match (&plan.stdio, console) {
         (_, Some(pty)) => {
@@ -223,7 +247,11 @@ fn directory_error(plan: &ProcessPlan, errno: Errno) -> RuntimeError {
 }
 
 fn enter_directory(plan: &ProcessPlan, root: &RootDir) -> Result<(), RuntimeError> {
-    let cwd = if plan.process.cwd.as_os_str().is_empty() { std::path::Path::new("/") } else { &plan.process.cwd };
+    let cwd = if plan.process.cwd.as_os_str().is_empty() {
+        std::path::Path::new("/")
+    } else {
+        &plan.process.cwd
+    };
     root.open_at(cwd, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
         .and_then(rustix::process::fchdir)
         .map_err(|errno| directory_error(plan, errno))
@@ -252,7 +280,45 @@ fn environment(plan: &ProcessPlan, identity: &Identity) -> Vec<String> {
     env
 }
 
-/// Whether the configuration has a filter for this process.
-pub(crate) fn has_filter(linux: &Linux) -> bool {
-    linux.seccomp.is_some()
+/// What a process plan is made from.
+pub(crate) struct ProcessRequest<'a> {
+    pub(crate) process: Process,
+    pub(crate) user: Option<String>,
+    pub(crate) group_add: Vec<String>,
+    pub(crate) stdio: Stdio,
+    pub(crate) preserve_fds: u32,
+    pub(crate) linux: &'a Linux,
+    /// The filter, unless the process goes without.
+    pub(crate) seccomp: Option<&'a Seccomp>,
+}
+
+/// Decides everything about a process that needs no kernel.
+pub(crate) fn plan_process(request: ProcessRequest<'_>) -> Result<ProcessPlan, RuntimeError> {
+    let ProcessRequest {
+        process,
+        user,
+        group_add,
+        stdio,
+        preserve_fds,
+        linux,
+        seccomp,
+    } = request;
+    let (capabilities, unknown) = plan_capabilities(&process.capabilities.clone().unwrap_or_default());
+    let mut warnings = Vec::new();
+    for name in unknown {
+        warnings.push(format!("process.capabilities: unknown capability {name:?} is ignored"));
+    }
+    Ok(ProcessPlan {
+        rlimits: plan_rlimits(&process.rlimits)?,
+        scheduling: plan_scheduling(&process, linux)?,
+        has_filter: seccomp.is_some(),
+        filter_flags: seccomp.map(crate::seccomp::filter_flags).transpose()?.unwrap_or(0),
+        process,
+        user,
+        group_add,
+        stdio,
+        preserve_fds,
+        capabilities,
+        warnings,
+    })
 }

@@ -45,13 +45,18 @@ struct GroupEntry<'a> {
 impl Accounts {
     /// Reads both files below `root`; a missing one is empty.
     pub(crate) fn read(root: &RootDir) -> Result<Self, RuntimeError> {
-        Ok(Self { passwd: read_text(root, "/etc/passwd")?, group: read_text(root, "/etc/group")? })
+        Ok(Self {
+            passwd: read_text(root, "/etc/passwd")?,
+            group: read_text(root, "/etc/group")?,
+        })
     }
 
     fn users(&self) -> impl Iterator<Item = PasswdEntry<'_>> {
         self.passwd.lines().filter_map(|line| {
             let mut fields = line.trim().split(':');
-            let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
+            let name = fields
+                .next()
+                .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
             let _password = fields.next()?;
             let uid = fields.next()?.parse().ok()?;
             let gid = fields.next()?.parse().ok()?;
@@ -63,17 +68,31 @@ impl Accounts {
     fn groups(&self) -> impl Iterator<Item = GroupEntry<'_>> {
         self.group.lines().filter_map(|line| {
             let mut fields = line.trim().split(':');
-            let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
+            let name = fields
+                .next()
+                .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
             let _password = fields.next()?;
             let gid = fields.next()?.parse().ok()?;
-            Some(GroupEntry { name, gid, members: fields.next().unwrap_or_default() })
+            Some(GroupEntry {
+                name,
+                gid,
+                members: fields.next().unwrap_or_default(),
+            })
         })
     }
 
     /// The home directory of a user id, `/` if it has none.
     pub(crate) fn home_of(&self, uid: u32) -> String {
-        let home = self.users().find(|user| user.uid == uid).map(|user| user.home).unwrap_or_default();
-        if home.is_empty() { "/".to_owned() } else { home.to_owned() }
+        let home = self
+            .users()
+            .find(|user| user.uid == uid)
+            .map(|user| user.home)
+            .unwrap_or_default();
+        if home.is_empty() {
+            "/".to_owned()
+        } else {
+            home.to_owned()
+        }
     }
 
     /// Resolves `name|uid[:group|gid]`; the empty text is user 0.
@@ -85,7 +104,12 @@ impl Accounts {
             (_, Some(number)) => i64::from(entry.uid) == *number,
             (name, None) => entry.name == name,
         });
-        let mut identity = Identity { uid: 0, gid: 0, groups: Vec::new(), home: "/".to_owned() };
+        let mut identity = Identity {
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            home: "/".to_owned(),
+        };
         match (&entry, number) {
             (Some(entry), _) => {
                 identity.uid = entry.uid;
@@ -136,7 +160,11 @@ fn parse_id(text: &str) -> Option<i64> {
 
 fn in_range(number: i64) -> Result<u32, RuntimeError> {
     u32::try_from(number).ok().filter(|id| *id <= MAX_ID).ok_or_else(|| {
-        RuntimeError::new(ErrorKind::Invalid, "process.user", "uids and gids must be in range 0-2147483647")
+        RuntimeError::new(
+            ErrorKind::Invalid,
+            "process.user",
+            "uids and gids must be in range 0-2147483647",
+        )
     })
 }
 
@@ -151,7 +179,10 @@ fn read_text(root: &RootDir, path: &str) -> Result<String, RuntimeError> {
     };
     let stat = rustix::fs::fstat(&fd).map_err(failed)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(RuntimeError::invalid("process.user", format!("{path} is not a regular file")));
+        return Err(RuntimeError::invalid(
+            "process.user",
+            format!("{path} is not a regular file"),
+        ));
     }
     let mut bytes = Vec::new();
     let mut chunk = [0u8; 8192];
@@ -182,7 +213,12 @@ mod tests {
     #[test]
     fn users_are_found_as_docker_finds_them() {
         let check = |text: &str, uid, gid, groups: &[u32], home: &str| {
-            let expected = Identity { uid, gid, groups: groups.to_vec(), home: home.into() };
+            let expected = Identity {
+                uid,
+                gid,
+                groups: groups.to_vec(),
+                home: home.into(),
+            };
             assert_eq!(accounts().resolve(text), Ok(expected), "{text}");
         };
         check("", 0, 0, &[0, 10], "/root");
@@ -200,10 +236,20 @@ mod tests {
     #[test]
     fn unknown_names_fail_with_dockers_words() {
         let check = |text: &str, expected: &str| {
-            assert_eq!(accounts().resolve(text).map_err(|e| e.message()), Err(expected.to_owned()), "{text}");
+            assert_eq!(
+                accounts().resolve(text).map_err(|e| e.message()),
+                Err(expected.to_owned()),
+                "{text}"
+            );
         };
-        check("nosuch", "unable to find user nosuch: no matching entries in passwd file");
-        check("root:nosuch", "unable to find group nosuch: no matching entries in group file");
+        check(
+            "nosuch",
+            "unable to find user nosuch: no matching entries in passwd file",
+        );
+        check(
+            "root:nosuch",
+            "unable to find group nosuch: no matching entries in group file",
+        );
         check("4294967296", "uids and gids must be in range 0-2147483647");
         check("-1", "uids and gids must be in range 0-2147483647");
     }

@@ -99,14 +99,18 @@ enum Change {
 }
 
 enum Word {
-    Bind { recursive: bool },
+    Bind {
+        recursive: bool,
+    },
     Top(Change),
     Tree(Change),
     Propagate(Propagation),
     /// A flag of the file system as a whole, under this name.
     Superblock(&'static str),
     CopyUp,
-    IdMap { recursive: bool },
+    IdMap {
+        recursive: bool,
+    },
     Nothing,
     Data,
 }
@@ -183,12 +187,19 @@ pub(crate) fn parse_propagation(word: &str) -> Option<Propagation> {
 
 /// Decides all mounts, in order.
 pub(crate) fn plan_mounts(bundle: &Path, mounts: &[Mount]) -> Result<Vec<MountPlan>, RuntimeError> {
-    mounts.iter().enumerate().map(|(index, mount)| plan_mount(bundle, index, mount)).collect()
+    mounts
+        .iter()
+        .enumerate()
+        .map(|(index, mount)| plan_mount(bundle, index, mount))
+        .collect()
 }
 
 fn plan_mount(bundle: &Path, index: usize, mount: &Mount) -> Result<MountPlan, RuntimeError> {
     let invalid = |field: &str, why: &str| {
-        RuntimeError::invalid(format!("mounts[{index}].{field}"), format!("mounts[{index}].{field}: {why}"))
+        RuntimeError::invalid(
+            format!("mounts[{index}].{field}"),
+            format!("mounts[{index}].{field}: {why}"),
+        )
     };
     if mount.destination.as_os_str().is_empty() {
         return Err(invalid("destination", "is empty"));
@@ -205,7 +216,9 @@ fn plan_mount(bundle: &Path, index: usize, mount: &Mount) -> Result<MountPlan, R
         id_map: None,
     };
     if mount.kind.as_deref() == Some("bind") {
-        plan.kind = Kind::Bind { recursive: mount.options.iter().any(|word| word == "rbind") };
+        plan.kind = Kind::Bind {
+            recursive: mount.options.iter().any(|word| word == "rbind"),
+        };
     }
     for word in &mount.options {
         apply_word(&mut plan, word, mount);
@@ -216,7 +229,10 @@ fn plan_mount(bundle: &Path, index: usize, mount: &Mount) -> Result<MountPlan, R
             return Err(invalid("type", "is missing, and no option says bind"));
         }
         Kind::Bind { .. } => {
-            let source = plan.source.take().ok_or_else(|| invalid("source", "a bind mount needs one"))?;
+            let source = plan
+                .source
+                .take()
+                .ok_or_else(|| invalid("source", "a bind mount needs one"))?;
             plan.source = Some(bundle.join(source));
             plan.data.clear();
         }
@@ -227,8 +243,11 @@ fn plan_mount(bundle: &Path, index: usize, mount: &Mount) -> Result<MountPlan, R
         return Err(invalid("uidMappings", "needs gidMappings beside it, and the reverse"));
     }
     if maps == (false, false) && plan.id_map.is_none() {
-        plan.id_map =
-            Some(IdMap { recursive: false, uids: mount.uid_mappings.clone(), gids: mount.gid_mappings.clone() });
+        plan.id_map = Some(IdMap {
+            recursive: false,
+            uids: mount.uid_mappings.clone(),
+            gids: mount.gid_mappings.clone(),
+        });
     }
     Ok(plan)
 }
@@ -242,11 +261,16 @@ fn apply_word(plan: &mut MountPlan, word: &str, mount: &Mount) {
         Word::Superblock(name) => plan.data.push(name.to_owned()),
         Word::CopyUp => plan.copy_up = true,
         Word::IdMap { recursive } => {
-            plan.id_map =
-                Some(IdMap { recursive, uids: mount.uid_mappings.clone(), gids: mount.gid_mappings.clone() });
+            plan.id_map = Some(IdMap {
+                recursive,
+                uids: mount.uid_mappings.clone(),
+                gids: mount.gid_mappings.clone(),
+            });
         }
         Word::Nothing => {}
-        Word::Data => plan.data.extend(word.split(',').filter(|part| !part.is_empty()).map(str::to_owned)),
+        Word::Data => plan
+            .data
+            .extend(word.split(',').filter(|part| !part.is_empty()).map(str::to_owned)),
     }
 }
 
@@ -280,7 +304,11 @@ mod tests {
         check(&["rro", "rnosuid"], (0, 0), (1 | 2, 0));
         check(&["rrw", "rexec"], (0, 0), (0, 1 | 8));
         check(&["rnosymfollow"], (0, 0), (MOUNT_ATTR_NOSYMFOLLOW, 0));
-        check(&["defaults", "async", "loud", "nolazytime", "suid", "dev", "exec"], (0, 2 | 4 | 8), (0, 0));
+        check(
+            &["defaults", "async", "loud", "nolazytime", "suid", "dev", "exec"],
+            (0, 2 | 4 | 8),
+            (0, 0),
+        );
     }
 
     #[test]
@@ -289,7 +317,16 @@ mod tests {
         assert_eq!(plan.kind, Kind::Bind { recursive: true });
         assert_eq!(
             plan.propagation,
-            [Propagation { flag: MS_SLAVE, recursive: true }, Propagation { flag: MS_SHARED, recursive: false }]
+            [
+                Propagation {
+                    flag: MS_SLAVE,
+                    recursive: true
+                },
+                Propagation {
+                    flag: MS_SHARED,
+                    recursive: false
+                }
+            ]
         );
         assert_eq!(plan.source.as_deref(), Some(Path::new("/bundle/x")));
     }
@@ -303,7 +340,10 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         let check = |kind: &str, source: Option<&str>, options: &[&str], expected: &str| {
-            assert_eq!(plan(kind, source, options).map_err(|e| e.message()), Err(expected.to_owned()));
+            assert_eq!(
+                plan(kind, source, options).map_err(|e| e.message()),
+                Err(expected.to_owned())
+            );
         };
         check("bind", None, &[], "mounts[0].source: a bind mount needs one");
         check("", None, &[], "mounts[0].type: is missing, and no option says bind");

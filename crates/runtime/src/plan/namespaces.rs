@@ -69,14 +69,21 @@ pub(crate) fn plan_namespaces(linux: &Linux) -> Result<NamespacePlan, RuntimeErr
         let flag = flag(wanted.kind);
         let field = format!("linux.namespaces[{index}]");
         if plan.has(flag) {
-            return Err(RuntimeError::invalid(&field, format!("{field}: {} is listed twice", file_name(flag))));
+            return Err(RuntimeError::invalid(
+                &field,
+                format!("{field}: {} is listed twice", file_name(flag)),
+            ));
         }
         let Some(path) = wanted.path.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
             plan.new |= flag;
             continue;
         };
         let open = namespace::open(path).map_err(|errno| {
-            RuntimeError::system("join namespaces", format!("{field}.path: open {}", path.display()), errno)
+            RuntimeError::system(
+                "join namespaces",
+                format!("{field}.path: open {}", path.display()),
+                errno,
+            )
         })?;
         match namespace::kind_of(&open) {
             Ok(kind) if kind == flag => plan.join.push((flag, open)),
@@ -111,7 +118,10 @@ fn check_combinations(linux: &Linux, plan: &NamespacePlan) -> Result<(), Runtime
         return invalid("linux.uidMappings", "needs a new user namespace");
     }
     if plan.makes(CLONE_NEWUSER) && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
-        return invalid("linux.uidMappings", "a new user namespace needs uidMappings and gidMappings");
+        return invalid(
+            "linux.uidMappings",
+            "a new user namespace needs uidMappings and gidMappings",
+        );
     }
     if !linux.time_offsets.is_empty() && !plan.makes(CLONE_NEWTIME) {
         return invalid("linux.timeOffsets", "needs a new time namespace");
@@ -127,9 +137,16 @@ mod tests {
     fn plan(list: &[(NamespaceKind, Option<&str>)]) -> Result<NamespacePlan, String> {
         let namespaces = list
             .iter()
-            .map(|(kind, path)| Namespace { kind: *kind, path: path.map(std::path::PathBuf::from) })
+            .map(|(kind, path)| Namespace {
+                kind: *kind,
+                path: path.map(std::path::PathBuf::from),
+            })
             .collect();
-        plan_namespaces(&Linux { namespaces, ..Linux::default() }).map_err(|error| error.message())
+        plan_namespaces(&Linux {
+            namespaces,
+            ..Linux::default()
+        })
+        .map_err(|error| error.message())
     }
 
     #[test]

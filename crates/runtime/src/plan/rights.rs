@@ -41,8 +41,22 @@ pub(crate) fn plan_capabilities(sets: &Capabilities) -> (CapabilityBits, Vec<Str
 
 /// Names of the limits in numeric order (asm-generic/resource.h).
 const RLIMITS: [&str; 16] = [
-    "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING",
-    "MSGQUEUE", "NICE", "RTPRIO", "RTTIME",
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
 ];
 
 /// One limit: resource number, soft, hard.
@@ -73,9 +87,16 @@ pub(crate) fn plan_rlimits(limits: &[Rlimit]) -> Result<Vec<RlimitPlan>, Runtime
             return Err(invalid(format!("{} is listed twice", limit.kind)));
         }
         if limit.soft > limit.hard {
-            return Err(invalid(format!("soft limit {} is above the hard limit {}", limit.soft, limit.hard)));
+            return Err(invalid(format!(
+                "soft limit {} is above the hard limit {}",
+                limit.soft, limit.hard
+            )));
         }
-        plans.push(RlimitPlan { resource, soft: limit.soft, hard: limit.hard });
+        plans.push(RlimitPlan {
+            resource,
+            soft: limit.soft,
+            hard: limit.hard,
+        });
     }
     Ok(plans)
 }
@@ -83,8 +104,14 @@ pub(crate) fn plan_rlimits(limits: &[Rlimit]) -> Result<Vec<RlimitPlan>, Runtime
 /// The namespace a kernel parameter belongs to; none for those of the host.
 pub(crate) fn sysctl_namespace(key: &str) -> Option<u32> {
     const IPC: [&str; 8] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let key = key.replace('/', ".");
     if key.starts_with("net.") {
@@ -104,9 +131,21 @@ pub(crate) fn sysctl_path(key: &str) -> Option<String> {
     let path = if key.as_bytes()[first] == b'/' {
         key.to_owned()
     } else {
-        key.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect()
+        key.chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect()
     };
-    let sound = path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    let sound = path
+        .split('/')
+        .all(|part| !part.is_empty() && part != "." && part != "..");
     sound.then_some(path)
 }
 
@@ -128,18 +167,35 @@ mod tests {
 
     #[test]
     fn wrong_limits_name_the_field() {
-        let limit = |kind: &str, soft, hard| Rlimit { kind: kind.into(), soft, hard };
+        let limit = |kind: &str, soft, hard| Rlimit {
+            kind: kind.into(),
+            soft,
+            hard,
+        };
         let check = |limits: &[Rlimit], expected: &str| {
             assert_eq!(plan_rlimits(limits).map_err(|e| e.message()), Err(expected.to_owned()));
         };
-        check(&[limit("RLIMIT_TEST", 1, 1)], "process.rlimits[0]: unknown type \"RLIMIT_TEST\"");
+        check(
+            &[limit("RLIMIT_TEST", 1, 1)],
+            "process.rlimits[0]: unknown type \"RLIMIT_TEST\"",
+        );
         check(
             &[limit("RLIMIT_CORE", 1, 1), limit("RLIMIT_CORE", 2, 2)],
             "process.rlimits[1]: RLIMIT_CORE is listed twice",
         );
-        check(&[limit("RLIMIT_CORE", 2, 1)], "process.rlimits[0]: soft limit 2 is above the hard limit 1");
+        check(
+            &[limit("RLIMIT_CORE", 2, 1)],
+            "process.rlimits[0]: soft limit 2 is above the hard limit 1",
+        );
         let good = plan_rlimits(&[limit("RLIMIT_NOFILE", 5, 6)]);
-        assert_eq!(good, Ok(vec![RlimitPlan { resource: 7, soft: 5, hard: 6 }]));
+        assert_eq!(
+            good,
+            Ok(vec![RlimitPlan {
+                resource: 7,
+                soft: 5,
+                hard: 6
+            }])
+        );
     }
 
     #[test]
@@ -156,8 +212,14 @@ mod tests {
 
     #[test]
     fn parameter_paths_do_not_climb() {
-        assert_eq!(sysctl_path("net.ipv4.ip_forward").as_deref(), Some("net/ipv4/ip_forward"));
-        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.x").as_deref(), Some("net/ipv4/conf/eth0.1/x"));
+        assert_eq!(
+            sysctl_path("net.ipv4.ip_forward").as_deref(),
+            Some("net/ipv4/ip_forward")
+        );
+        assert_eq!(
+            sysctl_path("net.ipv4.conf.eth0/1.x").as_deref(),
+            Some("net/ipv4/conf/eth0.1/x")
+        );
         assert_eq!(sysctl_path("net/ipv4/x").as_deref(), Some("net/ipv4/x"));
         assert_eq!(sysctl_path("net/../kernel/panic"), None);
         assert_eq!(sysctl_path("net..x"), None);

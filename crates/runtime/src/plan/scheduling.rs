@@ -39,8 +39,15 @@ pub(crate) fn plan_scheduling(process: &Process, linux: &Linux) -> Result<Schedu
 }
 
 fn plan_scheduler(wanted: &Scheduler) -> Result<Scheduling, RuntimeError> {
-    const POLICIES: [&str; 7] =
-        ["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"];
+    const POLICIES: [&str; 7] = [
+        "SCHED_OTHER",
+        "SCHED_FIFO",
+        "SCHED_RR",
+        "SCHED_BATCH",
+        "SCHED_ISO",
+        "SCHED_IDLE",
+        "SCHED_DEADLINE",
+    ];
     const FLAGS: [&str; 7] = [
         "SCHED_FLAG_RESET_ON_FORK",
         "SCHED_FLAG_RECLAIM",
@@ -82,8 +89,12 @@ fn plan_io(wanted: &IoPriority) -> Result<(u32, u32), RuntimeError> {
         other => return Err(invalid("process.ioPriority.class", format!("unknown value {other:?}"))),
     };
     let level = u32::try_from(wanted.priority).ok().filter(|level| *level <= 7);
-    let level = level
-        .ok_or_else(|| invalid("process.ioPriority.priority", format!("{} is not 0 to 7", wanted.priority)))?;
+    let level = level.ok_or_else(|| {
+        invalid(
+            "process.ioPriority.priority",
+            format!("{} is not 0 to 7", wanted.priority),
+        )
+    })?;
     Ok((class, level))
 }
 
@@ -109,8 +120,12 @@ fn plan_memory(wanted: &MemoryPolicy) -> Result<(u32, Vec<u64>), RuntimeError> {
             other => return Err(invalid("linux.memoryPolicy.flags", format!("unknown value {other:?}"))),
         };
     }
-    let nodes = parse_list(wanted.nodes.as_deref().unwrap_or_default())
-        .ok_or_else(|| invalid("linux.memoryPolicy.nodes", format!("{:?} is no node list", wanted.nodes)))?;
+    let nodes = parse_list(wanted.nodes.as_deref().unwrap_or_default()).ok_or_else(|| {
+        invalid(
+            "linux.memoryPolicy.nodes",
+            format!("{:?} is no node list", wanted.nodes),
+        )
+    })?;
     let takes_none = matches!(MODES[mode], "MPOL_DEFAULT" | "MPOL_LOCAL");
     let needs_some = !takes_none && MODES[mode] != "MPOL_PREFERRED";
     if takes_none && !nodes.is_empty() {
@@ -145,7 +160,8 @@ pub(crate) fn parse_list(text: &str) -> Option<Vec<u64>> {
 impl SchedulingPlan {
     /// Sets what was decided on the calling process.
     pub(crate) fn apply(&self) -> Result<(), RuntimeError> {
-        let failed = |field: &'static str| move |errno: Errno| RuntimeError::system(field, format!("set {field}"), errno);
+        let failed =
+            |field: &'static str| move |errno: Errno| RuntimeError::system(field, format!("set {field}"), errno);
         if let Some(scheduler) = self.scheduler {
             process::set_scheduling(scheduler).map_err(failed("process.scheduler"))?;
         }
@@ -178,10 +194,16 @@ mod tests {
 
     #[test]
     fn unknown_names_are_errors_that_name_the_field() {
-        let scheduler = Scheduler { policy: "SCHED_X".into(), ..Scheduler::default() };
+        let scheduler = Scheduler {
+            policy: "SCHED_X".into(),
+            ..Scheduler::default()
+        };
         let error = plan_scheduler(&scheduler).map(|_| ()).map_err(|e| e.message());
         assert_eq!(error, Err("process.scheduler.policy: unknown value \"SCHED_X\"".into()));
-        let policy = MemoryPolicy { mode: "MPOL_BIND".into(), ..MemoryPolicy::default() };
+        let policy = MemoryPolicy {
+            mode: "MPOL_BIND".into(),
+            ..MemoryPolicy::default()
+        };
         let error = plan_memory(&policy).map(|_| ()).map_err(|e| e.message());
         assert_eq!(error, Err("linux.memoryPolicy: MPOL_BIND needs nodes".into()));
     }

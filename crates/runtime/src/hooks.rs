@@ -1,0 +1,184 @@
+//! Hooks: programs of the configuration, run at points of the lifecycle with
+//! the container's state on stdin (config.md#posix-platform-hooks).
+
+use crate::spec::{Hook, Spec};
+use crate::{ErrorKind, RuntimeError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use wharf_sys::spawn::{Program, Spawn};
+
+/// What `state` prints and hooks read (runtime.md#state).
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookState<'a> {
+    /// Version of the specification.
+    pub oci_version: &'a str,
+    /// The container.
+    pub id: &'a str,
+    /// `creating`, `created`, `running` or `stopped`.
+    pub status: &'a str,
+    /// Init, as the hook sees it; 0 when there is none.
+    pub pid: i32,
+    /// Directory of the bundle.
+    pub bundle: &'a Path,
+    /// Annotations of the configuration.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: &'a BTreeMap<String, String>,
+}
+
+/// Runs hooks in their order and stops at the first that fails.
+///
+/// # Errors
+/// When one cannot be run, fails, or exceeds its timeout.
+pub fn run(stage: &str, hooks: &[Hook], state: &HookState<'_>) -> Result<(), RuntimeError> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let text = serde_json::to_vec(state)
+        .map_err(|error| RuntimeError::new(ErrorKind::System, "hooks", format!("write the state: {error}")))?;
+    for (index, hook) in hooks.iter().enumerate() {
+        let field = format!("hooks.{stage}[{index}]");
+        run_one(&field, hook, &text)?;
+    }
+    Ok(())
+}
+
+fn run_one(field: &str, hook: &Hook, state: &[u8]) -> Result<(), RuntimeError> {
+    let failed = |what: &str| {
+        let text = format!("{field}: {what} {}", hook.path.display());
+        move |errno| RuntimeError::system("hooks", text, errno)
+    };
+    let ended = |how: String| {
+        Err(RuntimeError::new(
+            ErrorKind::System,
+            "hooks",
+            format!("{field}: {} {how}", hook.path.display()),
+        ))
+    };
+    let stdin = state_file(state).map_err(failed("give the state to"))?;
+    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(failed("open /dev/null for"))?;
+    let spawn = Spawn {
+        program: Program::Path(text(field, &hook.path.to_string_lossy())?),
+        args: match hook.args.as_slice() {
+            [] => vec![text(field, &hook.path.to_string_lossy())?],
+            args => args.iter().map(|arg| text(field, arg)).collect::<Result<_, _>>()?,
+        },
+        env: hook
+            .env
+            .iter()
+            .map(|entry| text(field, entry))
+            .collect::<Result<_, _>>()?,
+        // What a hook prints has no reader who would not block it.
+        fds: vec![(stdin.as_fd(), 0), (null.as_fd(), 1), (null.as_fd(), 2)],
+        directory: None,
+        new_session: false,
+        cgroup: None,
+    };
+    let child = spawn.spawn().map_err(failed("run"))?;
+    if let Some(seconds) = hook.timeout {
+        let timeout = Timespec {
+            tv_sec: seconds,
+            tv_nsec: 0,
+        };
+        let mut ready = [PollFd::new(&child.pidfd, PollFlags::IN)];
+        if poll(&mut ready, Some(&timeout)).map_err(failed("wait for"))? == 0 {
+            let _ = wharf_sys::signal::send(&child.pidfd, 9);
+            let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+            return ended(format!("did not end within {seconds} s"));
+        }
+    }
+    let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).map_err(failed("wait for"))?;
+    match status.and_then(|status| status.exit_status()) {
+        Some(0) => Ok(()),
+        Some(code) => ended(format!("exited with code {code}")),
+        None => ended("was ended by a signal".to_owned()),
+    }
+}
+
+/// A file in memory, so that a hook that never reads cannot block us.
+fn state_file(state: &[u8]) -> Result<OwnedFd, rustix::io::Errno> {
+    let file = memfd_create(c"state", MemfdFlags::CLOEXEC)?;
+    let mut left = state;
+    while !left.is_empty() {
+        let written = rustix::io::write(&file, left)?;
+        left = left.get(written..).unwrap_or_default();
+    }
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+    Ok(file)
+}
+
+fn text(field: &str, value: &str) -> Result<CString, RuntimeError> {
+    CString::new(value).map_err(|_| RuntimeError::invalid(field, format!("{field}: holds a NUL byte")))
+}
+
+fn state<'a>(spec: &'a Spec, id: &'a str, status: &'a str, pid: i32, bundle: &'a Path) -> HookState<'a> {
+    HookState {
+        oci_version: crate::spec::VERSION,
+        id,
+        status,
+        pid,
+        bundle,
+        annotations: &spec.annotations,
+    }
+}
+
+/// prestart and createRuntime: in the runtime, before the root is pivoted.
+pub(crate) fn run_create_runtime(spec: &Spec, id: &str, pid: i32, bundle: &Path) -> Result<(), RuntimeError> {
+    let Some(hooks) = &spec.hooks else { return Ok(()) };
+    let state = state(spec, id, "creating", pid, bundle);
+    run("prestart", &hooks.prestart, &state)?;
+    run("createRuntime", &hooks.create_runtime, &state)
+}
+
+/// createContainer: in the container's namespaces, before the root is pivoted.
+pub(crate) fn run_create_container(spec: &Spec, id: &str, bundle: &Path) -> Result<(), RuntimeError> {
+    let Some(hooks) = &spec.hooks else { return Ok(()) };
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    run(
+        "createContainer",
+        &hooks.create_container,
+        &state(spec, id, "creating", pid, bundle),
+    )
+}
+
+/// startContainer: in the container, right before the program.
+pub(crate) fn run_start_container(spec: &Spec, id: &str, bundle: &Path) -> Result<(), RuntimeError> {
+    let Some(hooks) = &spec.hooks else { return Ok(()) };
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    run(
+        "startContainer",
+        &hooks.start_container,
+        &state(spec, id, "created", pid, bundle),
+    )
+}
+
+/// poststart: in the runtime, once the program runs.
+///
+/// # Errors
+/// As [`run`]; the caller stops the container then.
+pub fn run_poststart(spec: &Spec, id: &str, pid: i32, bundle: &Path) -> Result<(), RuntimeError> {
+    let Some(hooks) = &spec.hooks else { return Ok(()) };
+    run("poststart", &hooks.poststart, &state(spec, id, "running", pid, bundle))
+}
+
+/// poststop: in the runtime, after the container was deleted. All are run;
+/// the first failure is reported.
+///
+/// # Errors
+/// As [`run`]; it must not keep the container from being deleted.
+pub fn run_poststop(spec: &Spec, id: &str, bundle: &Path) -> Result<(), RuntimeError> {
+    let Some(hooks) = &spec.hooks else { return Ok(()) };
+    let state = state(spec, id, "stopped", 0, bundle);
+    let results = hooks
+        .poststop
+        .iter()
+        .map(|hook| run("poststop", std::slice::from_ref(hook), &state));
+    results.fold(Ok(()), |first, result| first.and(result))
+}
