@@ -1,70 +1,20 @@
-//! Named and anonymous volumes.
-#![allow(clippy::todo, missing_docs)]
+//! Named and anonymous volumes of the `local` driver, and what they are filled with on first use.
+//!
+//! ```text
+//! <root>/volumes/<name>/volume.json   the record, written once, before the volume becomes visible
+//! <root>/volumes/<name>/data          the files, or the place where `type`/`device` volumes are mounted
+//! <root>/volumes/<name>/filling       while the volume is being filled from an image
+//! <root>/volumes/.new-*, .gone-*      being made or removed; removed when the volumes are opened
+//! ```
+//!
+//! A volume is made complete under another name and appears by rename, so a crash leaves either all of it or
+//! something that the next start recognises. Who uses a volume is the engine's knowledge, not this crate's.
 
-use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+mod error;
+mod fill;
+mod mounting;
+mod options;
+mod volumes;
 
-use serde::{Deserialize, Serialize};
-
-#[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
-    /// COMPAT: Docker's text is `get <name>: no such volume`.
-    #[error("get {0}: no such volume")]
-    NotFound(String),
-    #[error("{0}")]
-    Invalid(String),
-    #[error("{action} {}", path.display())]
-    File {
-        action: &'static str,
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-}
-
-/// One volume's record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volume {
-    pub name: String,
-    pub driver: String,
-    pub options: BTreeMap<String, String>,
-    pub labels: BTreeMap<String, String>,
-    /// RFC 3339.
-    pub created_at: String,
-    /// Whether nobody named it.
-    pub anonymous: bool,
-    #[serde(skip)]
-    pub mountpoint: PathBuf,
-}
-
-/// What to create.
-#[derive(Clone, Debug, Default)]
-pub struct NewVolume {
-    /// Empty: a fresh 64-digit name, and the volume counts as anonymous.
-    pub name: String,
-    /// Empty: `local`.
-    pub driver: String,
-    pub options: BTreeMap<String, String>,
-    pub labels: BTreeMap<String, String>,
-}
-
-#[derive(Clone)]
-pub struct Volumes(());
-
-impl Volumes {
-    pub fn open(root: &Path) -> Result<Volumes, VolumeError> { let _ = root; todo!() }
-    /// Idempotent by name: a volume that exists is returned as it is.
-    pub fn create(&self, new: NewVolume) -> Result<Volume, VolumeError> { let _ = new; todo!() }
-    pub fn inspect(&self, name: &str) -> Result<Volume, VolumeError> { let _ = name; todo!() }
-    /// Sorted by name.
-    pub fn list(&self) -> Result<Vec<Volume>, VolumeError> { todo!() }
-    pub fn remove(&self, name: &str) -> Result<(), VolumeError> { let _ = name; todo!() }
-    /// Makes the data directory usable (mounts `type`/`device` volumes) and returns the host path to bind. Counted per process: undo with [`Volumes::release`].
-    pub fn attach(&self, name: &str) -> Result<PathBuf, VolumeError> { let _ = name; todo!() }
-    pub fn release(&self, name: &str) -> Result<(), VolumeError> { let _ = name; todo!() }
-    /// Copy-up: if the volume is empty, copies `path` (resolved inside `rootfs`) into it with owners, modes, xattrs and links; the mountpoint takes the directory's owner and mode.
-    pub fn fill(&self, name: &str, rootfs: BorrowedFd<'_>, path: &Path) -> Result<(), VolumeError> { let _ = (name, rootfs, path); todo!() }
-    /// Bytes of its files.
-    pub fn size(&self, name: &str) -> Result<u64, VolumeError> { let _ = name; todo!() }
-}
+pub use error::VolumeError;
+pub use volumes::{ANONYMOUS_LABEL, NewVolume, Volume, Volumes};
