@@ -24,6 +24,8 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "keeper")]
+pub mod keeper;
 pub mod log;
 pub mod plan;
 pub mod protocol;

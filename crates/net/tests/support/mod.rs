@@ -28,6 +28,8 @@ pub fn on_host(test: impl FnOnce(&mut Host) + Send) {
         scope.spawn(|| {
             unshare(CLONE_NEWNET | CLONE_NEWNS).expect("these tests need root");
             mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+            // ip(8) keeps named namespaces there.
+            rustix::mount::mount("tmpfs", "/run", "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
             sh("ip link set lo up");
             let run = tempfile::tempdir().unwrap();
             let instance = format!("t{}", COUNTER.fetch_add(1, Ordering::Relaxed));
@@ -45,13 +47,10 @@ pub fn on_host(test: impl FnOnce(&mut Host) + Send) {
     });
 }
 
-/// The shim built beside this test; `WHARF_SHIM` names another one.
+/// The keeper that cargo builds beside this test.
 pub fn shim_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("WHARF_SHIM") {
-        return path.into();
-    }
     let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().join("wharf-shim")
+    test.ancestors().nth(2).unwrap().join("examples/keeper")
 }
 
 /// Runs a shell command on this host; its output must be a success.
