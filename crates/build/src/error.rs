@@ -83,6 +83,13 @@ impl BuildError {
         }
     }
 
+    /// The same error with the reason after its message.
+    #[must_use]
+    pub(crate) fn because(mut self, reason: &str) -> Self {
+        self.message = format!("{}: {reason}", self.message);
+        self
+    }
+
     /// Why it failed, as a closed kind.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -36,8 +36,6 @@ pub struct BuildRequest {
     pub limits: Limits,
     /// `--squash`: refused, with a clear error.
     pub squash: bool,
-    /// Secrets offered to `RUN --mount=type=secret`, by id.
-    pub secrets: BTreeMap<String, Vec<u8>>,
     /// Set to stop the build.
     pub cancel: Cancel,
 }

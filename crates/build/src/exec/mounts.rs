@@ -1,0 +1,234 @@
+//! `RUN --mount`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use wharf_store::Digest;
+
+use crate::dockerfile::instruction::{Mount, MountKind, Run, Sharing};
+use crate::exec::files::absolute;
+use crate::exec::{Executor, Stage};
+use crate::ignore::{Patterns, clean_path};
+use crate::plan::{Base, resolve_from};
+use crate::scratch::{StepDir, set_mode};
+use crate::{BuildError, RunMount};
+
+/// Cache directories kept at most.
+const MAX_CACHES: usize = 100;
+
+/// The mounts of one step, and the locks that hold while it runs.
+#[derive(Default)]
+pub(super) struct StepMounts {
+    pub(super) binds: Vec<RunMount>,
+    locks: Vec<File>,
+}
+
+impl Executor<'_> {
+    /// What of the mounts decides the step's result: the files that are bound, not the caches.
+    pub(super) fn mount_keys(&self, run: &Run, stage: &Stage) -> Result<String, BuildError> {
+        let mut keys = String::new();
+        for mount in &run.mounts {
+            keys.push_str(&format!("{mount:?}\n"));
+            if mount.kind != MountKind::Bind {
+                continue;
+            }
+            let source = match &mount.from {
+                None => self.context.source()?,
+                Some(from) => self.other_source(from, stage.index)?,
+            };
+            let path = mount.source.as_deref().unwrap_or("/");
+            for item in source.resolve(&clean_path(path), "RUN --mount")? {
+                keys.push_str(&source.digest(&item, &Patterns::default())?);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Makes what the mounts of `run` need.
+    pub(super) fn prepare_mounts(&self, run: &Run, stage: &Stage, dir: &StepDir) -> Result<StepMounts, BuildError> {
+        let mut mounts = StepMounts::default();
+        for (index, mount) in run.mounts.iter().enumerate() {
+            let target = mount.target.as_deref().unwrap_or_default();
+            let target = absolute(stage.state.working_dir(), target);
+            let target = target.trim_end_matches('/').to_string();
+            match mount.kind {
+                MountKind::Bind => {
+                    let bind = self.bind(mount, target, stage, dir, index)?;
+                    mounts.binds.push(bind);
+                }
+                MountKind::Cache => self.cache_mount(mount, target, dir, index, &mut mounts)?,
+                MountKind::Tmpfs => mounts.binds.push(RunMount::Tmpfs {
+                    target,
+                    size_bytes: mount.size_bytes,
+                }),
+                MountKind::Secret | MountKind::Ssh => refuse_if_required(mount)?,
+            }
+        }
+        Ok(mounts)
+    }
+
+    /// Files of the context, a stage or an image.
+    fn bind(
+        &self,
+        mount: &Mount,
+        target: String,
+        stage: &Stage,
+        dir: &StepDir,
+        index: usize,
+    ) -> Result<RunMount, BuildError> {
+        let subpath = clean_path(mount.source.as_deref().unwrap_or("/"));
+        let lower = match &mount.from {
+            None => vec![self.context.dir().to_path_buf()],
+            Some(from) => self.lower_dirs_of(from, stage.index)?,
+        };
+        let scratch = match mount.read_only {
+            Some(false) => Some((
+                make_dir(dir.path(&format!("mount-{index}-upper")))?,
+                make_dir(dir.path(&format!("mount-{index}-work")))?,
+            )),
+            _ => None,
+        };
+        Ok(RunMount::Layers {
+            lower,
+            scratch,
+            subpath,
+            target,
+        })
+    }
+
+    fn lower_dirs_of(&self, from: &str, index: usize) -> Result<Vec<PathBuf>, BuildError> {
+        let store = self.services.store;
+        let lower = match resolve_from(from, index, &self.plan.stages)? {
+            Base::Stage(index) => self.finished_stage(index)?.lower_dirs(store),
+            Base::Image(name) => self.image(&name, None)?.lower_dirs(store),
+            Base::Scratch => Vec::new(),
+        };
+        match lower.is_empty() {
+            true => Ok(vec![self.scratch.empty()]),
+            false => Ok(lower),
+        }
+    }
+
+    /// A directory that outlives the build.
+    fn cache_mount(
+        &self,
+        mount: &Mount,
+        target: String,
+        dir: &StepDir,
+        index: usize,
+        mounts: &mut StepMounts,
+    ) -> Result<(), BuildError> {
+        if let Some(from) = &mount.from {
+            return Err(BuildError::unsupported(format!(
+                "RUN --mount=type=cache,from={from}: a cache that begins with files is not supported by this builder"
+            )));
+        }
+        let id = mount.id.as_deref().unwrap_or(&target);
+        let root = self.services.store.root();
+        forget_oldest_cache(root);
+        let hex = Digest::of(id.as_bytes()).hex().to_string();
+        let kept = caches_dir(root).join(hex);
+        let source = make_dir(kept.join("data"))?;
+        let lock = open_lock(&kept.join("lock"))?;
+        let operation = match mount.sharing {
+            Sharing::Shared => FlockOperation::LockShared,
+            Sharing::Locked => FlockOperation::LockExclusive,
+            Sharing::Private => FlockOperation::NonBlockingLockExclusive,
+        };
+        let source = match flock(&lock, operation) {
+            Ok(()) => source,
+            Err(_) => make_dir(dir.path(&format!("cache-{index}")))?,
+        };
+        dress(&source, mount)?;
+        mounts.locks.push(lock);
+        mounts.binds.push(RunMount::Bind {
+            source,
+            target,
+            read_only: mount.read_only.unwrap_or(false),
+        });
+        Ok(())
+    }
+}
+
+/// The classic endpoint carries no secrets: one that is not required is left out, as BuildKit does.
+fn refuse_if_required(mount: &Mount) -> Result<(), BuildError> {
+    if !mount.required {
+        return Ok(());
+    }
+    let id = mount.id.as_deref().unwrap_or("default");
+    Err(BuildError::invalid(match mount.kind {
+        MountKind::Secret => format!("secret {id}: not found"),
+        _ => format!("ssh agent {id}: not found"),
+    }))
+}
+
+/// Mode and owner of a cache's directory, at its first use.
+fn dress(dir: &Path, mount: &Mount) -> Result<(), BuildError> {
+    let is_new = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+    if !is_new {
+        return Ok(());
+    }
+    let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+    std::os::unix::fs::chown(dir, Some(uid), Some(gid))
+        .map_err(|error| BuildError::internal(format!("setting the owner of {}", dir.display()), error))?;
+    set_mode(dir, mount.mode.unwrap_or(0o755))
+}
+
+fn caches_dir(root: &Path) -> PathBuf {
+    root.join("build-cache").join("mounts")
+}
+
+fn make_dir(path: PathBuf) -> Result<PathBuf, BuildError> {
+    fs::create_dir_all(&path)
+        .map_err(|error| BuildError::internal(format!("creating {}: {error}", path.display()), error))?;
+    Ok(path)
+}
+
+fn open_lock(path: &Path) -> Result<File, BuildError> {
+    // Opening for writing also marks the time of the last use.
+    File::create(path).map_err(|error| BuildError::internal(format!("opening {}", path.display()), error))
+}
+
+/// Keeps the number of caches inside its cap: removes the one that was not used for longest.
+fn forget_oldest_cache(root: &Path) {
+    let mut caches = list_caches(root);
+    caches.sort();
+    if caches.len() >= MAX_CACHES
+        && let Some((_, oldest)) = caches.first()
+    {
+        drop_cache(oldest);
+    }
+}
+
+/// Removes every cache that no step uses now.
+pub(crate) fn drop_cache_mounts(root: &Path) {
+    for (_, dir) in list_caches(root) {
+        drop_cache(&dir);
+    }
+}
+
+/// Every cache with the time of its last use.
+fn list_caches(root: &Path) -> Vec<(std::time::SystemTime, PathBuf)> {
+    let Ok(entries) = fs::read_dir(caches_dir(root)) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter_map(|dir| Some((fs::metadata(dir.join("lock")).ok()?.modified().ok()?, dir)))
+        .collect()
+}
+
+/// Removes a cache unless a step holds it.
+fn drop_cache(dir: &Path) {
+    let Ok(lock) = File::open(dir.join("lock")) else {
+        return;
+    };
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return;
+    }
+    if let Err(error) = fs::remove_dir_all(dir) {
+        tracing::warn!(dir = %dir.display(), %error, "cannot remove a build cache directory");
+    }
+}
