@@ -1,0 +1,223 @@
+//! Removing everything an instance owns, in the kernel and on disk, with or without its engine running, and also
+//! after everything was killed.
+//!
+//! ```text
+//! engine ends -> shims and containers end (pid files, cgroup) -> networks, names -> mounts -> files
+//! ```
+//! What is removed is found by the instance's name and directories, never by the records: those may be damaged.
+//! Each step goes on past failures; all of them are reported together.
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use wharf_cgroup::{Cgroup, Hierarchy};
+
+use crate::error::{Error, Result};
+
+/// How long a running engine may take to end by itself before it is killed.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long killed processes and their cgroups may take to be gone.
+const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes the instance. Blocking; afterwards `root` and `run` are empty or gone.
+///
+/// # Errors
+/// Internal, naming everything that could not be removed.
+pub fn reset(root: &Path, run: &Path, instance: &str) -> Result<()> {
+    crate::Config::new(root, run, instance, "").validate()?;
+    let mut failures = Failures::default();
+    // ORDER: the engine first, or it would restart what is ended here.
+    end_engine(root, &mut failures);
+    kill_shims(run, &mut failures);
+    kill_group(instance, &mut failures);
+    failures.note("networks", wharf_net::reset(instance, run));
+    unmount_below(&[root, run], &mut failures);
+    // ORDER: the run directory before the root: while it is there, an engine could adopt what it names.
+    for dir in [run, root] {
+        failures.note(&dir.display().to_string(), remove_tree(dir));
+    }
+    failures.into_result(instance)
+}
+
+/// What went wrong so far.
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn note<E: std::fmt::Display>(&mut self, what: &str, result: std::result::Result<(), E>) {
+        if let Err(error) = result {
+            self.0.push(format!("{what}: {error}"));
+        }
+    }
+
+    fn into_result(self, instance: &str) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        Err(Error::internal(format!(
+            "instance {instance} is not wholly removed: {}",
+            self.0.join("; ")
+        )))
+    }
+}
+
+/// Ends the engine that holds the root's lock, if any.
+fn end_engine(root: &Path, failures: &mut Failures) {
+    let Some(pid) = lock_holder(&root.join(crate::LOCK_FILE)) else {
+        return;
+    };
+    failures.note(
+        "the engine",
+        end_process(pid, Signal::TERM, ENGINE_PATIENCE).or_else(|_| end_process(pid, Signal::KILL, KERNEL_PATIENCE)),
+    );
+}
+
+/// The process that is written in a lock file which somebody holds.
+fn lock_holder(path: &Path) -> Option<Pid> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None; // nobody's: what it says is old
+    }
+    let text = std::fs::read_to_string(path).ok()?;
+    Pid::from_raw(text.trim().parse().ok()?)
+}
+
+/// Signals a process and waits for its end.
+fn end_process(pid: Pid, signal: Signal, patience: Duration) -> std::result::Result<(), String> {
+    let said = |doing: &str, e: rustix::io::Errno| format!("{doing} process {}: {e}", pid.as_raw_nonzero());
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(said("opening", error)),
+    };
+    match pidfd_send_signal(&pidfd, signal) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(said("signalling", error)),
+    }
+    if is_readable(&pidfd, patience) {
+        Ok(())
+    } else {
+        Err(format!("process {} does not end", pid.as_raw_nonzero()))
+    }
+}
+
+fn is_readable(fd: impl AsFd, patience: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let timeout = Timespec {
+        tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: 0,
+    };
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)).is_ok_and(|n| n > 0)
+}
+
+/// Kills every shim that left its pid file, if the process is still the one that wrote it.
+fn kill_shims(run: &Path, failures: &mut Failures) {
+    for entry in std::fs::read_dir(run.join("shims")).into_iter().flatten().flatten() {
+        let Ok(text) = std::fs::read_to_string(entry.path().join("pid")) else {
+            continue;
+        };
+        let mut words = text.split_whitespace();
+        let (Some(pid), start) = (
+            words.next().and_then(|p| p.parse().ok()).and_then(Pid::from_raw),
+            words.next(),
+        ) else {
+            continue;
+        };
+        if start.is_some_and(|s| start_time(pid).as_deref() == Some(s)) {
+            failures.note("a shim", end_process(pid, Signal::KILL, KERNEL_PATIENCE));
+        }
+    }
+}
+
+/// Field 22 of /proc/PID/stat, which tells a process from another one that got its id (proc(5)).
+fn start_time(pid: Pid) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let after_name = text.rsplit_once(')')?.1;
+    after_name.split_whitespace().nth(19).map(str::to_owned)
+}
+
+/// Kills whatever is in the instance's cgroup and removes the group with all below it.
+fn kill_group(instance: &str, failures: &mut Failures) {
+    let path = format!("/{instance}");
+    let hierarchy = match Hierarchy::probe() {
+        Ok(hierarchy) => hierarchy,
+        Err(error) => return failures.note("cgroups", Err(error)),
+    };
+    let end = Instant::now() + KERNEL_PATIENCE;
+    // A process may fork between a look and its kill: look again until the group is empty.
+    while let Ok(group) = Cgroup::open(&hierarchy, &path) {
+        match group.pids() {
+            Ok(pids) if !pids.is_empty() && Instant::now() < end => {
+                failures.note("containers", group.kill());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            _ => break,
+        }
+    }
+    failures.note("cgroups", Cgroup::delete_tree(&hierarchy, &path, KERNEL_PATIENCE));
+}
+
+/// Unmounts everything below the directories, deepest first, without waiting for who still uses it.
+fn unmount_below(dirs: &[&Path], failures: &mut Failures) {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut points: Vec<PathBuf> = text.lines().filter_map(|l| l.split(' ').nth(4)).map(unescape).collect();
+    points.retain(|p| dirs.iter().any(|d| p.starts_with(d) && p != d));
+    points.reverse();
+    for point in points {
+        let done = rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH);
+        failures.note(&point.display().to_string(), done);
+    }
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal (proc_pid_mountinfo(5)).
+fn unescape(text: &str) -> PathBuf {
+    let mut plain = Vec::with_capacity(text.len());
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let code = text
+            .get(at + 1..at + 4)
+            .filter(|_| bytes[at] == b'\\')
+            .and_then(|d| u8::from_str_radix(d, 8).ok());
+        plain.push(code.unwrap_or(bytes[at]));
+        at += if code.is_some() { 4 } else { 1 };
+    }
+    PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(&plain).into_owned()))
+}
+
+/// Removes a directory and all below it, but nothing on another file system.
+fn remove_tree(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_with_odd_names_are_read_back() {
+        assert_eq!(unescape(r"/a\040b/c\134d"), PathBuf::from(r"/a b/c\d"));
+        assert_eq!(unescape(r"/plain\"), PathBuf::from(r"/plain\"));
+    }
+
+    #[test]
+    fn resetting_nothing_is_no_failure() {
+        let dir = std::env::temp_dir().join(format!("wharf-reset-{}", std::process::id()));
+        let instance = format!("wr{}", std::process::id());
+        reset(&dir.join("root"), &dir.join("run"), &instance).expect("nothing to do");
+    }
+
+    #[test]
+    fn a_lock_that_nobody_holds_names_nobody() {
+        let path = std::env::temp_dir().join(format!("wharf-lock-{}", std::process::id()));
+        std::fs::write(&path, "1\n").expect("write");
+        assert!(lock_holder(&path).is_none());
+        std::fs::remove_file(&path).expect("remove");
+    }
+}
