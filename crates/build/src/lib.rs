@@ -16,6 +16,7 @@
 
 mod args;
 mod cache;
+mod changes;
 mod context;
 mod error;
 mod event;
@@ -36,6 +37,7 @@ pub mod ignore;
 pub mod plan;
 
 pub use cache::{BuildCache, CacheRecord, PrunedCache};
+pub use changes::apply_changes;
 pub use error::{BuildError, ErrorKind};
 pub use event::{Event, Events, OutputStream};
 pub use request::{BuildRequest, Cancel, Limits, Ulimit};

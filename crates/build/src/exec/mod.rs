@@ -4,7 +4,7 @@
 //! it in a fresh upper directory and commit that as a layer, remember it, note it in the history.
 
 mod files;
-mod metadata;
+pub(crate) mod metadata;
 mod mounts;
 mod run;
 mod state;
@@ -29,7 +29,7 @@ use crate::rootfs::{open_layers, open_writable};
 use crate::scratch::{Scratch, StepDir, sweep};
 use crate::transfer::ensure_dirs;
 use crate::{BuildError, BuildRequest, ErrorKind, Event, ImageRequest, Services};
-use state::StageState;
+pub(crate) use state::StageState;
 
 /// How long the build's lease lasts without being extended; each step extends it.
 const LEASE_TIME: Duration = Duration::from_secs(24 * 3600);
@@ -234,12 +234,7 @@ impl<'a> Executor<'a> {
     /// Makes the working directory.
     fn workdir(&mut self, workdir: &Workdir, stage: &mut Stage) -> Result<(), BuildError> {
         let before = stage.state.clone();
-        let path = files::absolute(stage.state.working_dir(), &workdir.path);
-        let path = path.trim_end_matches('/');
-        stage.state.config.working_dir = match path {
-            "" => "/".into(),
-            path => path.into(),
-        };
+        change_working_dir(&mut stage.state, workdir);
         let dir = stage.state.config.working_dir.clone();
         let text = format!("WORKDIR {dir}");
         let created_by = no_operation(&stage.state, &text);
@@ -414,6 +409,15 @@ impl<'a> Executor<'a> {
     fn emit(&self, event: Event) {
         self.services.events.emit(event);
     }
+}
+
+/// Sets the working directory; a relative one begins at the one before.
+pub(crate) fn change_working_dir(state: &mut StageState, workdir: &Workdir) {
+    let path = files::absolute(state.working_dir(), &workdir.path);
+    state.config.working_dir = match path.trim_end_matches('/') {
+        "" => "/".into(),
+        path => path.into(),
+    };
 }
 
 /// How the history shows a step that runs nothing. COMPAT: the classic builder's form.

@@ -34,9 +34,16 @@ pub(crate) struct StageState {
 impl StageState {
     /// Nothing at all.
     pub(crate) fn scratch(platform: Platform) -> Self {
-        let mut state = Self {
+        let mut state = Self::of_config(RunConfig::default(), platform);
+        state.set_default_path();
+        state
+    }
+
+    /// A configuration without layers.
+    pub(crate) fn of_config(config: RunConfig, platform: Platform) -> Self {
+        Self {
             layers: Vec::new(),
-            config: RunConfig::default(),
+            config,
             history: Vec::new(),
             author: None,
             created: None,
@@ -44,9 +51,7 @@ impl StageState {
             cmd_set: false,
             base: None,
             unchanged: None,
-        };
-        state.set_default_path();
-        state
+        }
     }
 
     /// An image.

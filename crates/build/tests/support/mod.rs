@@ -183,7 +183,7 @@ fn merge(dir: &Path, at: &Path, files: &mut BTreeMap<String, String>) {
         let key = format!("/{}", path.display());
         let meta = fs::symlink_metadata(entry.path()).unwrap();
         let below = format!("{key}/");
-        let mut hide = |files: &mut BTreeMap<String, String>| files.retain(|p, _| *p != key && !p.starts_with(&below));
+        let hide = |files: &mut BTreeMap<String, String>| files.retain(|p, _| *p != key && !p.starts_with(&below));
         if meta.file_type().is_char_device() && meta.rdev() == 0 {
             hide(files);
             continue;
