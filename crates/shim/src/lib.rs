@@ -24,8 +24,18 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+pub mod detach;
+pub mod identity;
 #[cfg(feature = "keeper")]
 pub mod keeper;
 pub mod log;
 pub mod plan;
 pub mod protocol;
+pub mod wire;
+
+#[cfg(feature = "server")]
+pub mod hello;
+#[cfg(feature = "server")]
+pub mod roles;
+#[cfg(feature = "server")]
+pub mod server;

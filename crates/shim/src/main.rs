@@ -1,5 +1,13 @@
 //! The `wharf-shim` binary: one program, several roles.
+//!
+//! | called as | role |
+//! |---|---|
+//! | `wharf-shim keep ID` | keeps one container; started by the engine only |
+//! | `wharf-shim keeper ...` | the instance's name service and user-space proxy |
+//! | `wharf-runtime ...`, `wharf-shim runtime ...` | an OCI runtime with runc's command line |
+//! | `hello`, `wharf-shim hello` | tells what a container sees |
 
-fn main() {
-    std::process::exit(64);
+fn main() -> std::process::ExitCode {
+    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    wharf_shim::roles::run(args)
 }

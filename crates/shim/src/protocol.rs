@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use wharf_cgroup::Resources;
 
-use crate::plan::{AttachSpec, ConsoleSize, ExecPlan};
+use crate::plan::{AttachSpec, ConsoleSize, ExecPlan, LaunchPlan};
 
 /// Version spoken by this build; sent in [`Reply::State`].
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -21,15 +21,36 @@ pub const MAX_MESSAGE: usize = 8 << 20;
 pub struct Request {
     /// Chosen by the caller; the answer repeats it.
     pub id: u64,
+    /// How many descriptors travel along.
+    #[serde(default)]
+    pub fds: u32,
     /// What is asked.
     #[serde(flatten)]
     pub call: Call,
+}
+
+/// What is known of a request even when its call is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// As in [`Request`].
+    pub id: u64,
+    /// As in [`Request`].
+    #[serde(default)]
+    pub fds: u32,
 }
 
 /// What can be asked of a shim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", content = "args", rename_all = "snake_case")]
 pub enum Call {
+    /// The first message to a new shim: create the container. One descriptor travels along per
+    /// element of `attaches`.
+    Launch {
+        /// What to create.
+        plan: Box<LaunchPlan>,
+        /// Clients attached before anything can be written.
+        attaches: Vec<AttachSpec>,
+    },
     /// How things stand.
     State,
     /// Let the created process run. Answered when exec has succeeded.
@@ -129,7 +150,7 @@ pub enum Reply {
         at_ns: i64,
     },
     /// How things stand.
-    State(State),
+    State(Box<State>),
 }
 
 /// How things stand with a shim and its container.

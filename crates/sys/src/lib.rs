@@ -17,6 +17,7 @@ pub mod clone;
 pub mod fd;
 pub mod fdpass;
 pub mod keyring;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod path;

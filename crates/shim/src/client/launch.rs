@@ -1,0 +1,178 @@
+//! Starting a shim.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use wharf_sys::spawn::{Program, Spawn};
+
+use super::call::ShimClient;
+use super::error::{CallError, LaunchError};
+use super::link::{EventStream, Link};
+use crate::identity::{CONTROL_FD, DIRECTORY_FD, STDERR};
+use crate::plan::{AttachSpec, LaunchPlan};
+use crate::protocol::{Call, Reply};
+
+/// How shims are started.
+#[derive(Clone, Debug)]
+pub struct ShimLauncher {
+    /// The `wharf-shim` executable.
+    pub binary: PathBuf,
+    /// Longest time a launch may take.
+    pub deadline: Duration,
+}
+
+/// A shim whose container is created and waits for [`ShimClient::start`].
+#[derive(Debug)]
+pub struct Launched {
+    /// To talk to it.
+    pub client: ShimClient,
+    /// To hear from it.
+    pub events: EventStream,
+    /// The container's first process.
+    pub pid: u32,
+    /// Its start time in clock ticks.
+    pub start_ticks: u64,
+}
+
+impl ShimLauncher {
+    /// A launcher for an executable, with a deadline of 30 seconds.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        Self {
+            binary: binary.into(),
+            deadline: Duration::from_secs(30),
+        }
+    }
+
+    /// Starts a shim in `dir` (made if absent), has it create the container and returns with the
+    /// container's init waiting. The clients in `attaches` are attached before any byte can flow.
+    ///
+    /// The descriptors are only used on success, so a caller that wants to tell the client about a
+    /// failure keeps a duplicate.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; nothing is left behind then. After [`LaunchError::Deadline`] the shim may
+    /// still come up; [`super::connect`] reaches it, to have it destroy the container.
+    pub async fn launch(
+        &self,
+        dir: &Path,
+        plan: &LaunchPlan,
+        attaches: Vec<(AttachSpec, OwnedFd)>,
+    ) -> Result<Launched, LaunchError> {
+        let failed = |action| {
+            move |source| LaunchError::Spawn {
+                action,
+                dir: dir.to_path_buf(),
+                source,
+            }
+        };
+        let (ours, theirs) = StdStream::pair().map_err(failed("make a connection"))?;
+        let spawn = Order {
+            binary: self.binary.clone(),
+            dir: dir.to_path_buf(),
+            id: plan.id.clone(),
+            theirs,
+        };
+        let spawned = tokio::task::spawn_blocking(move || spawn.carry_out());
+        let (link, events) = Link::over(ours, dir).map_err(failed("use the connection"))?;
+        spawned
+            .await
+            .map_err(|error| failed("spawn")(io::Error::other(error)))?
+            .map_err(failed("spawn"))?;
+        let (attaches, fds): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
+        let call = Call::Launch {
+            plan: Box::new(plan.clone()),
+            attaches,
+        };
+        match link.call(call, &fds, self.deadline).await {
+            Ok(Reply::State(state)) => {
+                let client = ShimClient::over(link);
+                Ok(Launched {
+                    client,
+                    events,
+                    pid: state.pid,
+                    start_ticks: state.start_ticks,
+                })
+            }
+            Ok(_) => Err(LaunchError::Died {
+                dir: dir.to_path_buf(),
+                detail: "it answered something else".into(),
+            }),
+            Err(error) => Err(launch_error(dir, error)),
+        }
+    }
+}
+
+fn launch_error(dir: &Path, error: CallError) -> LaunchError {
+    let dir = dir.to_path_buf();
+    match error {
+        CallError::Fault(fault) => LaunchError::Create(fault),
+        CallError::Deadline { waited_ms, .. } => LaunchError::Deadline { dir, waited_ms },
+        CallError::Send { source, .. } => LaunchError::Spawn {
+            action: "send the plan",
+            dir,
+            source,
+        },
+        _ => {
+            let text = std::fs::read(dir.join(STDERR)).unwrap_or_default();
+            let last = &text[text.len().saturating_sub(1000)..];
+            let detail = String::from_utf8_lossy(last).trim().to_owned();
+            LaunchError::Died { dir, detail }
+        }
+    }
+}
+
+/// What a blocking thread does: make the directory, start the program, and see its first process
+/// off, which leaves the shim behind as a child of init (or of a subreaper).
+struct Order {
+    binary: PathBuf,
+    dir: PathBuf,
+    id: String,
+    theirs: StdStream,
+}
+
+impl Order {
+    fn carry_out(self) -> io::Result<()> {
+        let dir = open_directory(&self.dir)?;
+        let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
+        let stderr = rustix::fs::openat(&dir, STDERR, flags, Mode::from_raw_mode(0o600))?;
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+        let spawn = Spawn {
+            program: Program::Path(text(self.binary.as_os_str().as_bytes())?),
+            args: vec![text(b"wharf-shim")?, text(b"keep")?, text(self.id.as_bytes())?],
+            env: Vec::new(),
+            fds: vec![
+                (null.as_fd(), 0),
+                (null.as_fd(), 1),
+                (stderr.as_fd(), 2),
+                (dir.as_fd(), DIRECTORY_FD),
+                (self.theirs.as_fd(), CONTROL_FD),
+            ],
+            directory: None,
+            new_session: true,
+            cgroup: None,
+        };
+        let spawned = spawn.spawn()?;
+        drop(self.theirs);
+        rustix::io::retry_on_intr(|| {
+            rustix::process::waitpid(Some(spawned.pid), rustix::process::WaitOptions::empty())
+        })?;
+        Ok(())
+    }
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    Ok(rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}

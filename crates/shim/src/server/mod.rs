@@ -1,0 +1,31 @@
+//! The shim process: one thread, one loop.
+//!
+//! ```text
+//! launch     leave the engine, take the plan, create the container, answer
+//! shim       the state, the loop, timers
+//!   calls      what engines ask for           connection  bytes to messages
+//!   streams    processes <-> log and clients  process     one process and its streams
+//!   attach     clients come and go            client      one client, framed and bounded
+//!   reap       ends, in the right order       home        files in <run>/shims/<id>
+//! container  our runtime in-process, or a foreign one (foreign)
+//! ```
+//!
+//! Nothing here waits for a client, an engine or a container: only for the disk (log, exit record)
+//! and for the kernel's own operations, which have deadlines.
+
+mod attach;
+mod calls;
+mod client;
+mod connection;
+mod container;
+mod foreign;
+mod home;
+mod launch;
+mod process;
+mod reactor;
+mod reap;
+mod shim;
+mod stdio;
+mod streams;
+
+pub use launch::run;
