@@ -17,6 +17,7 @@ wharf-shim keeps Wharf's containers; it is started by the engine.
 #[derive(Debug, PartialEq, Eq)]
 enum Role {
     Keep,
+    Keeper(Vec<OsString>),
     Runtime(Vec<OsString>),
     Hello,
     Version,
@@ -27,6 +28,7 @@ enum Role {
 pub fn run(args: Vec<OsString>) -> ExitCode {
     let code = match choose(args) {
         Role::Keep => crate::server::run(),
+        Role::Keeper(args) => return crate::keeper::main(args),
         Role::Runtime(args) => wharf_runtime::cli::main_cli(args),
         Role::Hello => crate::hello::run(),
         Role::Version => {
@@ -55,6 +57,7 @@ fn choose(mut args: Vec<OsString>) -> Role {
     }
     match args.get(1).and_then(|first| first.to_str()) {
         Some("keep") => Role::Keep,
+        Some("keeper") => Role::Keeper(args.split_off(2)),
         Some("hello") => Role::Hello,
         Some("runtime") => {
             args.remove(0);
@@ -80,6 +83,7 @@ mod tests {
         );
         check("wharf-shim runtime state x", Role::Runtime(words("runtime state x")));
         check("/x/wharf-shim keep abc", Role::Keep);
+        check("wharf-shim keeper a b", Role::Keeper(words("a b")));
         check("wharf-shim", Role::Usage);
         check("wharf-shim rubbish", Role::Usage);
     }

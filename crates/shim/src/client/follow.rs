@@ -40,7 +40,11 @@ impl LogFollower {
             Ok((reader, changes))
         });
         let (reader, changes) = opened.await.map_err(|error| watch(io::Error::other(error)))??;
-        let changes = AsyncFd::register(changes).map_err(|error| watch(error.into()))?;
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd keeps its number for life, which is what the replacement asks for"
+        )]
+        let changes = AsyncFd::new(changes).map_err(watch)?;
         Ok(Self {
             path,
             reader: Some(reader),
