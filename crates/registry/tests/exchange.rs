@@ -219,10 +219,12 @@ fn content(store: &Store, id: &Digest, request: &server::Request) -> Answer {
         return Answer::ok(b"{}".to_vec());
     }
     let is_manifest = request.path.contains("/manifests/");
-    let digest = if is_manifest {
-        id.clone()
+    let Some(digest) = (if is_manifest {
+        Some(id.clone())
     } else {
-        Digest::parse(last).unwrap()
+        Digest::parse(last).ok()
+    }) else {
+        return Answer::status("404 Not Found");
     };
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut store.open_blob(&digest).unwrap(), &mut bytes).unwrap();
