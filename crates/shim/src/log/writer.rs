@@ -213,8 +213,10 @@ impl LogWriter {
     fn shift_files(&mut self) {
         let path = &self.plan.path;
         let keep = self.plan.max_files.max(1);
+        let exists = |age: u32| rustix::fs::access(rotated(path, age), rustix::fs::Access::EXISTS).is_ok();
+        let free = (0..keep).find(|age| !exists(*age)).unwrap_or(keep - 1);
         let _ = rustix::fs::unlink(rotated(path, keep - 1));
-        for age in (0..keep.saturating_sub(1)).rev() {
+        for age in (0..free).rev() {
             let _ = rustix::fs::rename(rotated(path, age), rotated(path, age + 1));
         }
         self.file = None;
