@@ -1,9 +1,9 @@
 //! The working directory of one build: recognisable and removable after a crash.
 //!
 //! ```text
-//! <root>/builds/<id>/lock      held with flock by the build's process
-//! <root>/builds/<id>/empty     stands in for the layers of scratch
-//! <root>/builds/<id>/<n>/      upper and work directories of one step
+//! <root>/build-work/<id>/lock      held with flock by the build's process
+//! <root>/build-work/<id>/empty     stands in for the layers of scratch
+//! <root>/build-work/<id>/<n>/      upper and work directories of one step
 //! ```
 
 use std::fs::{self, File};
@@ -30,7 +30,7 @@ pub(crate) struct StepDir {
 impl Scratch {
     /// Makes a directory below `root`.
     pub(crate) fn create(root: &Path) -> Result<Self, BuildError> {
-        let dir = root.join("builds").join(&random_hex(8)?);
+        let dir = root.join("build-work").join(&random_hex(8)?);
         let make = |path: &Path| {
             fs::create_dir_all(path)
                 .map_err(|error| BuildError::internal(format!("creating {}: {error}", path.display()), error))
@@ -101,7 +101,7 @@ impl Drop for Scratch {
 
 /// Removes what builds of killed processes left below `root`. Safe beside running builds.
 pub fn sweep(root: &Path) {
-    let Ok(entries) = fs::read_dir(root.join("builds")) else {
+    let Ok(entries) = fs::read_dir(root.join("build-work")) else {
         return;
     };
     for dir in entries.flatten().map(|entry| entry.path()) {
@@ -154,7 +154,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut alive = Scratch::create(root.path()).unwrap();
         let step = alive.step().unwrap();
-        let dead = root.path().join("builds/dead");
+        let dead = root.path().join("build-work/dead");
         fs::create_dir_all(dead.join("1/upper")).unwrap();
         fs::write(dead.join("lock"), "").unwrap();
         sweep(root.path());
@@ -162,6 +162,6 @@ mod tests {
         assert!(step.upper.is_dir());
         drop(step);
         drop(alive);
-        assert_eq!(fs::read_dir(root.path().join("builds")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(root.path().join("build-work")).unwrap().count(), 0);
     }
 }

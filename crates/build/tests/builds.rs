@@ -49,13 +49,14 @@ fn copy_follows_dockers_rules() {
     symlink("x", sandbox.context.join("dir/sub/inner")).unwrap();
     fs::set_permissions(sandbox.context.join("a.txt"), fs::Permissions::from_mode(0o751)).unwrap();
     fs::create_dir(sandbox.context.join("dir/empty")).unwrap();
+    fs::set_permissions(&sandbox.context, fs::Permissions::from_mode(0o700)).unwrap();
     let image = sandbox
         .build(
             "FROM busybox\nCOPY a.txt /one\nCOPY *.txt /many/\nCOPY dir /d\nCOPY dir/sub/x link /e/\n\
              COPY --chown=33:100 b.txt /owned/\nCOPY [\"a.txt\", \"/sp ace/f\"]\nCOPY --chown=www dir /named\n\
              COPY --chown=www:staff --chmod=600 a.txt /n\nWORKDIR /w\nCOPY a.txt .\nCOPY dir lib/\nCOPY dir/sub /lib\n\
              COPY --parents dir/sub/x /p/\nCOPY --parents dir/./sub/x /q/\nCOPY --exclude=sub dir /x\n\
-             COPY <<A <<\"B\" /here/\n\\${A} is ${NONE:-A}\nA\n$x\nB\nADD . /all/\n",
+             COPY <<A <<\"B\" /here/\n\\${A} is ${NONE:-A}\nA\n$x\nB\nADD . /all/\nCOPY . /new\n",
         )
         .image();
     let files = sandbox.new_files(&image);
@@ -84,6 +85,7 @@ fn copy_follows_dockers_rules() {
     check("/here/A", "644 0:0 ${A} is A");
     check("/here/B", "644 0:0 $x");
     check("/all/dir/sub/x", "644 0:0 3");
+    check("/new", "755 0:0 dir");
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub mod keyring;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod overlay;
 pub mod path;
 pub mod process;
 pub mod pty;

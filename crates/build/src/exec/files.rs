@@ -187,9 +187,6 @@ impl Job<'_> {
             if let Some(parent) = target.parent() {
                 ensure_dirs(root, parent, new_dirs)?;
             }
-            if self.transfer.chown.is_some() && !is_dir(root, &target) {
-                ensure_dirs(root, &target, new_dirs)?;
-            }
             return copier.copy_content(&item.path, &target);
         }
         if self.unpacks

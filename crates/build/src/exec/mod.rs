@@ -13,7 +13,7 @@ mod stubs;
 pub(crate) use mounts::drop_cache_mounts;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wharf_store::{Digest, Layer, LayerSource, Lease, NewImage, Platform, Reference, StoreError, StoreErrorKind};
 use wharf_sys::path::RootDir;
@@ -42,7 +42,10 @@ pub(crate) struct Executor<'a> {
     context: &'a Context,
     cache: BuildCache<'a>,
     lease: Lease,
+    lease_extended: Instant,
     scratch: Scratch,
+    /// Whether the cache has grown.
+    remembered: bool,
     /// Finished stages by their position in the Dockerfile.
     finished: BTreeMap<usize, StageState>,
     /// Number of the last step shown.
@@ -77,7 +80,9 @@ impl<'a> Executor<'a> {
             lease: store
                 .lease("build", LEASE_TIME)
                 .map_err(|error| store_failed("taking a lease", error))?,
+            lease_extended: Instant::now(),
             scratch: Scratch::create(store.root())?,
+            remembered: false,
             finished: BTreeMap::new(),
             shown: 0,
             args: plan.args.clone(),
@@ -100,7 +105,9 @@ impl<'a> Executor<'a> {
             image: image.to_string(),
         });
         self.tag(&image, tags)?;
-        self.cache.trim()?;
+        if self.remembered {
+            self.cache.trim()?;
+        }
         Ok(image)
     }
 
@@ -198,9 +205,7 @@ impl<'a> Executor<'a> {
         if self.request.cancel.is_cancelled() {
             return Err(cancelled());
         }
-        self.lease
-            .extend(LEASE_TIME)
-            .map_err(|error| store_failed("extending the build's lease", error))?;
+        self.extend_lease()?;
         let value = |name: &str| stage.state.variable(name).or_else(|| stage.args.value(name));
         let expander = Expander::new(self.plan.escape, &value);
         let expanded = step.instruction.expand(&expander)?;
@@ -212,6 +217,17 @@ impl<'a> Executor<'a> {
             Instruction::Workdir(workdir) => self.workdir(workdir, stage),
             other => self.metadata(other, stage),
         }
+    }
+
+    /// Moves the lease's deadline once in a while.
+    fn extend_lease(&mut self) -> Result<(), BuildError> {
+        if self.lease_extended.elapsed() < LEASE_TIME / 48 {
+            return Ok(());
+        }
+        self.lease_extended = Instant::now();
+        self.lease
+            .extend(LEASE_TIME)
+            .map_err(|error| store_failed("extending the build's lease", error))
     }
 
     /// Declares arguments.
@@ -314,7 +330,7 @@ impl<'a> Executor<'a> {
 
     /// Remembers a step that was done now and notes it in the history.
     fn keep(
-        &self,
+        &mut self,
         key: &CacheKey,
         created_by: String,
         layer: Option<Layer>,
@@ -330,6 +346,7 @@ impl<'a> Executor<'a> {
             description: created_by.clone(),
         };
         self.cache.remember(key, &made)?;
+        self.remembered = true;
         stage.state.record(created, created_by, layer);
         Ok(())
     }

@@ -86,7 +86,7 @@ impl<'a> Copier<'a> {
                 path.display()
             )));
         }
-        let stat = rustix::fs::fstat(from).map_err(|errno| failed("reading", path, errno))?;
+        let stat = self.source.open_stat(from, path)?;
         let made = self.make_dir(target)?;
         for name in list(&from, path)? {
             let inner = path.join(&name);

@@ -94,6 +94,15 @@ impl Source {
         rustix::fs::fstat(self.root.locate(path)?)
     }
 
+    /// Metadata of an open entry. The context's own top is nobody's: its mode is the default.
+    pub(crate) fn open_stat(&self, fd: BorrowedFd<'_>, path: &Path) -> Result<Stat, BuildError> {
+        let mut stat = rustix::fs::fstat(fd).map_err(|errno| failed("reading", path, errno))?;
+        if self.origin == Origin::Context && path.as_os_str().is_empty() {
+            stat.st_mode = (stat.st_mode & !0o7777) | 0o755;
+        }
+        Ok(stat)
+    }
+
     /// Whether the path was taken out of the context.
     pub(crate) fn is_hidden(&self, path: &Path) -> bool {
         self.hidden.iter().any(|hidden| hidden == path)
@@ -180,7 +189,7 @@ struct DigestWalk<'a> {
 impl DigestWalk<'_> {
     /// Adds an open entry. `fd` is readable for directories and a mere location otherwise.
     fn entry(&self, fd: BorrowedFd<'_>, path: &Path, depth: usize, hash: &mut Digester) -> Result<(), BuildError> {
-        let stat = rustix::fs::fstat(fd).map_err(|errno| failed("reading", path, errno))?;
+        let stat = self.source.open_stat(fd, path)?;
         let relative = path.strip_prefix(self.top).unwrap_or(path);
         let owner = match self.source.origin {
             Origin::Context => (0, 0),

@@ -166,7 +166,7 @@ impl Sandbox {
 
     /// What builds left behind in their working directory.
     pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.store.root().join("builds"));
+        let entries = fs::read_dir(self.store.root().join("build-work"));
         entries
             .map(|e| e.flatten().map(|e| e.path()).collect())
             .unwrap_or_default()
