@@ -1,1 +1,20 @@
-//! Conversions between wire types and the engine's model.
+//! Between wire types (`wharf_api`) and the engine's model, in both directions: pure functions.
+//! Switches between API versions are made here, where an answer is put together.
+
+pub(crate) mod config;
+pub(crate) mod container;
+pub(crate) mod event;
+pub(crate) mod filters;
+pub(crate) mod host;
+pub(crate) mod image;
+pub(crate) mod network;
+pub(crate) mod stats;
+pub(crate) mod system;
+pub(crate) mod volume;
+
+use wharf_engine::model::Timestamp;
+
+/// A store platform from Docker's `platform` parameters: `os/arch[/variant]`, or JSON.
+pub(crate) fn seconds(time: Timestamp) -> i64 {
+    time.as_secs()
+}

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use serde::Serialize;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -17,8 +18,9 @@ const STREAM_DEPTH: usize = 16;
 pub(crate) enum Body {
     /// Bytes that are all there; `None` once sent.
     Whole(Option<Bytes>),
-    /// Pieces to come, sent as they arrive. The response ends when the sender is dropped.
-    Stream(mpsc::Receiver<Bytes>),
+    /// Pieces to come, sent as they arrive. The response ends when the sender is dropped, and
+    /// breaks off at an error.
+    Stream(mpsc::Receiver<Result<Bytes, Broken>>),
 }
 
 impl Body {
@@ -39,16 +41,22 @@ impl Body {
     }
 }
 
+/// The producer failed after the headers were sent: the connection is cut, so that the client
+/// sees a broken transfer and not a short one.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer breaks off: {0}")]
+pub(crate) struct Broken(pub(crate) String);
+
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = Broken;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(receiver) => receiver
                 .poll_recv(cx)
-                .map(|piece| piece.map(|bytes| Ok(Frame::data(bytes)))),
+                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
         }
     }
 
@@ -66,7 +74,7 @@ impl HttpBody for Body {
 
 /// The writing end of a streamed body. Every write is one flushed chunk.
 #[derive(Clone)]
-pub(crate) struct BodyWriter(mpsc::Sender<Bytes>);
+pub(crate) struct BodyWriter(mpsc::Sender<Result<Bytes, Broken>>);
 
 /// The client of a stream is gone.
 #[derive(Debug, thiserror::Error)]
@@ -80,16 +88,12 @@ impl BodyWriter {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.0.send(bytes).await.map_err(|_| ClientGone)
+        self.0.send(Ok(bytes)).await.map_err(|_| ClientGone)
     }
 
-    /// Sends from a thread that may block.
-    pub(crate) fn write_blocking(&self, bytes: impl Into<Bytes>) -> Result<(), ClientGone> {
-        let bytes = bytes.into();
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.0.blocking_send(bytes).map_err(|_| ClientGone)
+    /// Breaks the answer off.
+    pub(crate) async fn fail(&self, reason: impl Into<String>) {
+        let _ = self.0.send(Err(Broken(reason.into()))).await;
     }
 
     /// Sends one JSON document and `end`.
@@ -102,22 +106,6 @@ impl BodyWriter {
     /// Resolves when the client has closed its connection.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;
-    }
-}
-
-/// The write half as a blocking writer, for archives produced on a thread.
-pub(crate) struct BlockingBodyWriter(pub(crate) BodyWriter);
-
-impl std::io::Write for BlockingBodyWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0
-            .write_blocking(Bytes::copy_from_slice(bytes))
-            .map_err(|gone| std::io::Error::new(std::io::ErrorKind::BrokenPipe, gone))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
@@ -139,3 +127,40 @@ pub(crate) struct RawConnection {
 
 /// What a handler does with a connection it has taken over.
 pub(crate) type Takeover = Box<dyn FnOnce(RawConnection) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// A request body read by blocking code, on a thread of its own.
+pub(crate) struct BodyReader {
+    pieces: mpsc::Receiver<std::io::Result<Bytes>>,
+    current: Bytes,
+}
+
+impl BodyReader {
+    /// Starts to take the body in; at most a few pieces wait for the reader.
+    pub(crate) fn new(mut body: Incoming) -> Self {
+        let (sender, pieces) = mpsc::channel(STREAM_DEPTH);
+        tokio::spawn(async move {
+            while let Some(frame) = body.frame().await {
+                let piece = frame.map(|frame| frame.into_data().unwrap_or_default());
+                let piece = piece.map_err(|error| std::io::Error::new(std::io::ErrorKind::UnexpectedEof, error));
+                if sender.send(piece).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { pieces, current: Bytes::new() }
+    }
+}
+
+impl std::io::Read for BodyReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.current.is_empty() {
+            match self.pieces.blocking_recv() {
+                None => return Ok(0),
+                Some(piece) => self.current = piece?,
+            }
+        }
+        let taken = self.current.len().min(buffer.len());
+        buffer[..taken].copy_from_slice(&self.current.split_to(taken));
+        Ok(taken)
+    }
+}

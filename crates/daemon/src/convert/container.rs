@@ -1,0 +1,262 @@
+//! Containers: inspect and lists.
+
+use std::collections::BTreeMap;
+
+use wharf_api::ApiVersion;
+use wharf_api::types as wire;
+use wharf_engine::model::requests::{ContainerInspect, ContainerListed, OverlayDirs};
+use wharf_engine::model::time::rfc3339_or_zero;
+use wharf_engine::model::{ContainerRecord, Health, MountPoint, State, Status};
+
+use super::{config, host, network};
+
+/// The storage driver, as Docker's containerd store calls its own.
+const DRIVER: &str = "overlayfs";
+/// Networks whose containers have no names in the name service.
+const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
+
+/// `GET /containers/{id}/json`, for a client of `version`.
+pub(crate) fn inspect_to_wire(
+    inspect: &ContainerInspect,
+    manifest: Option<wire::Descriptor>,
+    version: ApiVersion,
+) -> wire::ContainerInspect {
+    let record = &inspect.record;
+    wire::ContainerInspect {
+        id: record.id.to_string(),
+        created: record.created.to_string(),
+        path: record.path.clone(),
+        args: record.args.clone(),
+        state: state_to_wire(&record.state),
+        image: record.image_id.clone(),
+        resolv_conf_path: inspect.resolv_conf_path.clone(),
+        hostname_path: inspect.hostname_path.clone(),
+        hosts_path: inspect.hosts_path.clone(),
+        log_path: inspect.log_path.clone(),
+        name: format!("/{}", record.name),
+        restart_count: i64::from(record.restart_count),
+        driver: DRIVER.to_owned(),
+        platform: "linux".to_owned(),
+        mount_label: String::new(),
+        process_label: String::new(),
+        app_armor_profile: String::new(),
+        exec_ids: Some(inspect.exec_ids.clone()).filter(|ids| !ids.is_empty()),
+        host_config: host::to_wire(&record.host),
+        graph_driver: Some(graph_driver(&inspect.overlay)),
+        size_rw: inspect.size_rw,
+        size_root_fs: inspect.size_root_fs,
+        image_manifest_descriptor: manifest.filter(|_| version.at_least(48)),
+        mounts: mounts_to_wire(&record.mounts),
+        config: config::to_wire(&record.config),
+        network_settings: network_settings(inspect, version),
+    }
+}
+
+fn state_to_wire(state: &State) -> wire::ContainerState {
+    wire::ContainerState {
+        status: state.status.as_str().to_owned(),
+        running: state.shows_as_running(),
+        paused: state.status == Status::Paused,
+        restarting: state.status == Status::Restarting,
+        oom_killed: state.oom_killed,
+        dead: state.status == Status::Dead,
+        pid: i64::from(state.pid),
+        exit_code: i64::from(state.exit_code),
+        error: state.error.clone(),
+        started_at: rfc3339_or_zero(state.started_at),
+        finished_at: rfc3339_or_zero(state.finished_at),
+        health: state.health.as_ref().map(health_to_wire),
+    }
+}
+
+fn health_to_wire(health: &Health) -> wire::Health {
+    let probe = |probe: &wharf_engine::model::HealthProbe| wire::HealthcheckResult {
+        start: probe.start.to_string(),
+        end: probe.end.to_string(),
+        exit_code: i64::from(probe.exit_code),
+        output: probe.output.clone(),
+    };
+    wire::Health {
+        status: health.status.as_str().to_owned(),
+        failing_streak: i64::from(health.failing_streak),
+        log: Some(health.log.iter().map(probe).collect()),
+    }
+}
+
+fn graph_driver(overlay: &OverlayDirs) -> wire::DriverData {
+    let data = BTreeMap::from([
+        ("LowerDir".to_owned(), overlay.lower.join(":")),
+        ("UpperDir".to_owned(), overlay.upper.clone()),
+        ("WorkDir".to_owned(), overlay.work.clone()),
+    ]);
+    wire::DriverData { data: Some(data), name: DRIVER.to_owned() }
+}
+
+fn mounts_to_wire(mounts: &[MountPoint]) -> Vec<wire::MountPoint> {
+    let convert = |mount: &MountPoint| wire::MountPoint {
+        kind: mount.kind.as_str().to_owned(),
+        name: mount.name.clone(),
+        source: mount.source.clone(),
+        destination: mount.destination.clone(),
+        driver: mount.driver.clone(),
+        mode: mount.mode.clone(),
+        rw: mount.rw,
+        propagation: mount.propagation.clone(),
+    };
+    mounts.iter().filter(|mount| mount.listed).map(convert).collect()
+}
+
+fn network_settings(inspect: &ContainerInspect, version: ApiVersion) -> wire::NetworkSettings {
+    let record = &inspect.record;
+    let networks: BTreeMap<_, _> = record
+        .endpoints
+        .iter()
+        .map(|(name, endpoint)| {
+            let mut settings = network::endpoint_to_wire(endpoint);
+            if !version.at_least(45) && !PREDEFINED.contains(&name.as_str()) {
+                add_legacy_aliases(&mut settings, record);
+            }
+            (name.clone(), Some(settings))
+        })
+        .collect();
+    let sandboxed = !inspect.sandbox_key.is_empty();
+    let settings = wire::NetworkSettings {
+        sandbox_id: if sandboxed { record.id.to_string() } else { String::new() },
+        sandbox_key: inspect.sandbox_key.clone(),
+        ports: Some(port_map(record)),
+        ..wire::NetworkSettings::default()
+    };
+    let settings = match networks.get("bridge").cloned().flatten() {
+        Some(bridge) => with_default_network(settings, bridge),
+        None => settings,
+    };
+    wire::NetworkSettings { networks: Some(networks), ..settings }
+}
+
+/// COMPAT: before API 1.45 the short id and the host name stood among the aliases
+/// (oracle api/version_switches_in_reads).
+fn add_legacy_aliases(settings: &mut wire::EndpointSettings, record: &ContainerRecord) {
+    let aliases = settings.aliases.get_or_insert_default();
+    for name in [record.id.short(), &record.config.hostname] {
+        if !name.is_empty() && !aliases.iter().any(|alias| alias == name) {
+            aliases.push(name.to_owned());
+        }
+    }
+}
+
+/// COMPAT: until API 1.52 the endpoint of the default network is repeated at the top; clients
+/// such as testcontainers read the address there.
+fn with_default_network(settings: wire::NetworkSettings, bridge: wire::EndpointSettings) -> wire::NetworkSettings {
+    wire::NetworkSettings {
+        endpoint_id: Some(bridge.endpoint_id),
+        gateway: Some(bridge.gateway),
+        global_ipv6_address: Some(bridge.global_ipv6_address),
+        global_ipv6_prefix_len: Some(bridge.global_ipv6_prefix_len),
+        ip_address: Some(bridge.ip_address),
+        ip_prefix_len: Some(bridge.ip_prefix_len),
+        ipv6_gateway: Some(bridge.ipv6_gateway),
+        mac_address: Some(bridge.mac_address),
+        ..settings
+    }
+}
+
+/// Ports of a container that has its network: published ones with their host addresses,
+/// the other exposed ones with `null`.
+fn port_map(record: &ContainerRecord) -> wire::PortMap {
+    let mut ports = wire::PortMap::new();
+    if !has_network(record) {
+        return ports;
+    }
+    for port in record.config.exposed_ports.iter().flatten().map(|(port, _)| port) {
+        ports.insert(port.clone(), None);
+    }
+    for port in &record.published {
+        let key = format!("{}/{}", port.container_port, port.protocol);
+        let binding =
+            wire::PortBinding { host_ip: port.host_ip.to_string(), host_port: port.host_port.to_string() };
+        ports.entry(key).or_default().get_or_insert_default().push(binding);
+    }
+    ports
+}
+
+fn has_network(record: &ContainerRecord) -> bool {
+    record.state.is_running() && record.endpoints.values().any(|endpoint| endpoint.live.is_some())
+}
+
+/// One row of `GET /containers/json`, for a client of `version`.
+pub(crate) fn summary_to_wire(listed: &ContainerListed, _version: ApiVersion) -> wire::ContainerSummary {
+    let record = &listed.record;
+    let networks = record.endpoints.iter().map(|(name, endpoint)| {
+        let settings = wire::EndpointSettings {
+            aliases: None,
+            dns_names: None,
+            driver_opts: None,
+            links: None,
+            ..network::endpoint_to_wire(endpoint)
+        };
+        (name.clone(), Some(settings))
+    });
+    wire::ContainerSummary {
+        id: record.id.to_string(),
+        names: vec![format!("/{}", record.name)],
+        image: listed.image.clone(),
+        image_id: record.image_id.clone(),
+        image_manifest_descriptor: None,
+        command: command_line(&record.path, &record.args),
+        created: record.created.as_secs(),
+        ports: port_list(record),
+        size_rw: listed.size_rw,
+        size_root_fs: listed.size_root_fs,
+        labels: Some(record.config.labels.clone()),
+        state: record.state.status.as_str().to_owned(),
+        status: listed.status_text.clone(),
+        host_config: wire::SummaryHostConfig {
+            network_mode: record.host.network_mode.clone(),
+            annotations: record.host.annotations.clone().unwrap_or_default(),
+        },
+        network_settings: Some(wire::SummaryNetworkSettings { networks: Some(networks.collect()) }),
+        mounts: mounts_to_wire(&record.mounts),
+    }
+}
+
+/// A command as lists show it: arguments with spaces in quotes.
+fn command_line(path: &str, args: &[String]) -> String {
+    let quoted = |arg: &String| if arg.contains(' ') { format!("'{arg}'") } else { arg.clone() };
+    std::iter::once(path.to_owned()).chain(args.iter().map(quoted)).collect::<Vec<_>>().join(" ")
+}
+
+fn port_list(record: &ContainerRecord) -> Vec<wire::Port> {
+    let mut ports = Vec::new();
+    for (key, bindings) in port_map(record) {
+        let (number, kind) = key.split_once('/').unwrap_or((&key, "tcp"));
+        let plain = wire::Port {
+            private_port: number.parse().unwrap_or(0),
+            kind: kind.to_owned(),
+            ..wire::Port::default()
+        };
+        match bindings {
+            None => ports.push(plain),
+            Some(list) => ports.extend(list.into_iter().map(|binding| wire::Port {
+                ip: binding.host_ip,
+                public_port: binding.host_port.parse().unwrap_or(0),
+                ..plain.clone()
+            })),
+        }
+    }
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_shown_with_quotes_around_spaces() {
+        let check = |args: &[&str], expected: &str| {
+            let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            assert_eq!(command_line("sh", &args), expected);
+        };
+        check(&[], "sh");
+        check(&["-c", "echo a"], "sh -c 'echo a'");
+    }
+}
