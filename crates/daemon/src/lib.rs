@@ -19,5 +19,5 @@ mod routes;
 mod run;
 
 pub use listen::ListenError;
-pub use options::{ConfigFile, DEFAULT_CONFIG, Host, Options, OptionsError, Settings};
-pub use run::{DaemonError, main};
+pub use options::{ConfigFile, DEFAULT_CONFIG, Host, Options, OptionsError, Settings, USAGE};
+pub use run::{DaemonError, main, reset};

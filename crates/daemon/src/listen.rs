@@ -16,8 +16,13 @@ const SOCKET_MODE: u32 = 0o660;
 /// A place where clients connect.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    /// A unix socket; `Some` path is removed at the end.
-    Unix(UnixListener, Option<BoundPath>),
+    /// A unix socket, and its file, unless that is somebody else's.
+    Unix {
+        /// The socket.
+        listener: UnixListener,
+        /// Removed with the listener.
+        _file: Option<BoundPath>,
+    },
     /// A TCP port.
     Tcp(TcpListener),
 }
@@ -114,13 +119,13 @@ async fn bind_unix(path: &Path, group: &str) -> Result<Listener, ListenError> {
     }
     let inode = std::fs::symlink_metadata(&fresh).map_err(failed)?.ino();
     std::fs::rename(&fresh, inside.join(name)).map_err(failed)?;
-    Ok(Listener::Unix(
+    Ok(Listener::Unix {
         listener,
-        Some(BoundPath {
+        _file: Some(BoundPath {
             path: path.to_owned(),
             inode,
         }),
-    ))
+    })
 }
 
 /// True when something accepts connections at `path`.
@@ -156,7 +161,7 @@ fn adopt(socket: OwnedFd) -> Result<Listener, ListenError> {
         let listener = std::os::unix::net::UnixListener::from(socket);
         listener.set_nonblocking(true).map_err(failed)?;
         return UnixListener::from_std(listener)
-            .map(|l| Listener::Unix(l, None))
+            .map(|listener| Listener::Unix { listener, _file: None })
             .map_err(failed);
     }
     let listener = std::net::TcpListener::from(socket);
@@ -183,7 +188,7 @@ mod tests {
         let live = bind_unix(&short, "no-such-group").await.expect("bound");
         assert!(matches!(bind_unix(&short, "x").await, Err(ListenError::InUse { .. })));
         // A killed engine leaves its file behind.
-        let Listener::Unix(listener, Some(bound)) = live else {
+        let Listener::Unix { listener, _file: bound } = live else {
             panic!("unix")
         };
         std::mem::drop(listener);

@@ -94,6 +94,12 @@ pub enum OptionsError {
         /// This program.
         program: PathBuf,
     },
+    /// An argument that is not known, or lacks its value.
+    #[error("{reason}")]
+    BadArgument {
+        /// Which and why.
+        reason: String,
+    },
     /// A `-H` value of an unknown form.
     #[error("invalid address {address:?}: expected unix:///PATH, tcp://HOST:PORT or fd://")]
     BadHost {
@@ -128,7 +134,71 @@ pub enum Host {
     Activated,
 }
 
+/// What the daemon's command line takes.
+pub const USAGE: &str = "\
+Usage: wharf daemon [OPTIONS]
+
+Run the engine in the foreground. SIGTERM ends it; containers go on.
+
+Options:
+      --config FILE              configuration file (default /etc/wharf/config.toml, if it exists)
+      --root DIR                 images, containers, volumes (default /var/lib/wharf)
+      --run DIR                  sockets and what dies with the boot (default /run/wharf)
+      --instance NAME            name of what this engine makes in the kernel (default wharf)
+  -H, --host ADDRESS             unix:///PATH, tcp://HOST:PORT or fd://; repeatable
+                                 (default unix://<run>/wharf.sock)
+      --insecure-registry NAME   host[:port] or CIDR spoken to without verified TLS; repeatable
+      --shim FILE                the wharf-shim binary (default: beside this program)
+  -l, --log-level LEVEL          error, warn, info or debug (default info)
+  -D, --debug                    the same as --log-level debug
+  -h, --help                     print this text
+";
+
 impl Options {
+    /// Reads the arguments after `wharf daemon`. `None` means that [`USAGE`] was asked for.
+    pub fn parse<I>(arguments: I) -> Result<Option<Self>, OptionsError>
+    where
+        I: IntoIterator,
+        I::Item: Into<std::ffi::OsString>,
+    {
+        use lexopt::prelude::{Long, Short, ValueExt};
+        let bad = |error: lexopt::Error| OptionsError::BadArgument {
+            reason: error.to_string(),
+        };
+        let mut parser = lexopt::Parser::from_args(arguments.into_iter().map(Into::into));
+        let mut options = Self::default();
+        while let Some(argument) = parser.next().map_err(bad)? {
+            let path = |parser: &mut lexopt::Parser| parser.value().map(PathBuf::from).map_err(bad);
+            let text = |parser: &mut lexopt::Parser| parser.value().and_then(|v| v.string()).map_err(bad);
+            match argument {
+                Long("config") => options.config = Some(path(&mut parser)?),
+                Long("root") => options.root = Some(path(&mut parser)?),
+                Long("run") => options.run = Some(path(&mut parser)?),
+                Long("shim") => options.shim = Some(path(&mut parser)?),
+                Long("instance") => options.instance = Some(text(&mut parser)?),
+                Short('H') | Long("host") => options.hosts.push(text(&mut parser)?),
+                Long("insecure-registry") => options.insecure_registries.push(text(&mut parser)?),
+                Short('l') | Long("log-level") => options.log_level = Some(text(&mut parser)?),
+                Short('D') | Long("debug") => options.log_level = Some("debug".to_owned()),
+                Short('h') | Long("help") => return Ok(None),
+                other => return Err(bad(other.unexpected())),
+            }
+        }
+        Ok(Some(options))
+    }
+
+    /// Where the instance lives: root, run directory, name.
+    pub(crate) fn places(self) -> Result<(PathBuf, PathBuf, String), OptionsError> {
+        let file = self.read_file()?;
+        Ok((
+            self.root.or(file.root).unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)),
+            self.run.or(file.run).unwrap_or_else(|| PathBuf::from(DEFAULT_RUN)),
+            self.instance
+                .or(file.instance)
+                .unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
+        ))
+    }
+
     /// Combines the command line, the file and the defaults.
     pub fn settle(self) -> Result<Settings, OptionsError> {
         let file = self.read_file()?;
@@ -260,6 +330,24 @@ mod tests {
         check("fd://", Some(Host::Activated));
         for bad in ["unix://relative", "http://x:1", "tcp://noport", "x", ""] {
             check(bad, None);
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_read() {
+        let parse = |line: &str| Options::parse(line.split_whitespace());
+        let options =
+            parse("--root /r --run=/n --instance x -H unix:///s -Htcp://h:1 --insecure-registry 10.0.0.0/8 -D");
+        let options = options.expect("sound").expect("options");
+        assert_eq!(options.hosts, ["unix:///s", "tcp://h:1"]);
+        assert_eq!((options.root, options.run), (Some("/r".into()), Some("/n".into())));
+        assert_eq!(
+            (options.instance.as_deref(), options.log_level.as_deref()),
+            (Some("x"), Some("debug"))
+        );
+        assert_eq!(parse("--help").expect("sound"), None);
+        for bad in ["--rooot /x", "--root", "stray"] {
+            assert!(matches!(parse(bad), Err(OptionsError::BadArgument { .. })), "{bad}");
         }
     }
 

@@ -1,5 +1,9 @@
 //! The daemon's life: settings, log, engine, listeners, until a signal ends it.
 
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +32,8 @@ pub enum DaemonError {
     /// A listener cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The engine does not start.
-    #[error("the engine cannot start: {0}")]
+    /// The engine's own failure, with its causes.
+    #[error("{0}")]
     Engine(String),
     /// The async runtime or a signal handler cannot be set up.
     #[error("cannot set up the {what}")]
@@ -80,6 +84,7 @@ async fn run(settings: Settings) -> Result<(), DaemonError> {
     // ORDER: the socket appears when requests can be answered, never before.
     let listeners = listen::open(&settings).await?;
     tracing::info!(root = %settings.root.display(), instance = settings.instance, "ready");
+    notify_ready();
     let clients = TaskTracker::new();
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -96,6 +101,32 @@ async fn run(settings: Settings) -> Result<(), DaemonError> {
     }
     engine.shutdown().await;
     Ok(())
+}
+
+/// Tells whoever started this process that it is ready, as `sd_notify(3)` describes.
+fn notify_ready() {
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let sent =
+        notification_address(&address).and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address));
+    if let Err(error) = sent {
+        tracing::warn!(%error, socket = ?address, "the starter could not be told that the engine is ready");
+    }
+}
+
+/// A path, or a name in the kernel's own name space after an `@`.
+fn notification_address(text: &OsStr) -> std::io::Result<SocketAddr> {
+    match text.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(text),
+    }
+}
+
+/// Removes everything that an instance owns, with or without its engine running.
+pub fn reset(options: Options) -> Result<(), DaemonError> {
+    let (root, run, instance) = options.places()?;
+    wharf_engine::reset(&root, &run, &instance).map_err(|error| DaemonError::Engine(error.chain()))
 }
 
 fn engine_config(settings: &Settings) -> Config {
@@ -148,7 +179,7 @@ async fn accept_one(
     stopping: &CancellationToken,
 ) -> std::io::Result<()> {
     match listener {
-        Listener::Unix(listener, _) => {
+        Listener::Unix { listener, .. } => {
             let (stream, _) = listener.accept().await?;
             clients.spawn(connection::serve(Arc::clone(app), stream, stopping.clone()));
         }

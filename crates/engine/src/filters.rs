@@ -16,9 +16,19 @@ impl Filters {
         self.0.entry(key.into()).or_default().insert(value.into());
     }
 
+    /// Adds a key without a value: it is checked like any key and lets everything through.
+    pub fn insert_key(&mut self, key: impl Into<String>) {
+        self.0.entry(key.into()).or_default();
+    }
+
     /// No filter at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether nothing is wanted of `key`: it is absent, or was given without values.
+    pub fn is_open(&self, key: &str) -> bool {
+        self.values(key).next().is_none()
     }
 
     /// Whether `key` is among them.
@@ -42,20 +52,20 @@ impl Filters {
     /// Whether `text` is, or holds a match of, one of the wanted values; true when none is wanted.
     /// A value that is no regular expression only matches as it stands.
     pub fn match_pattern(&self, key: &str, text: &str) -> bool {
-        !self.contains(key) || self.values(key).any(|want| pattern_matches(want, text))
+        self.is_open(key) || self.values(key).any(|want| pattern_matches(want, text))
     }
 
     /// Whether `text` is one of the wanted values; true when none is wanted.
     pub fn match_exactly(&self, key: &str, text: &str) -> bool {
-        !self.contains(key) || self.values(key).any(|want| want == text)
+        self.is_open(key) || self.values(key).any(|want| want == text)
     }
 
     /// The value of a yes-or-no key, `None` when it is absent.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         let values: BTreeSet<Option<bool>> = self.values(key).map(parse_flag).collect();
-        match (self.contains(key), values.len(), values.first()) {
-            (false, ..) => Ok(None),
-            (true, 1, Some(Some(flag))) => Ok(Some(*flag)),
+        match (values.len(), values.first()) {
+            (0, _) => Ok(None),
+            (1, Some(Some(flag))) => Ok(Some(*flag)),
             _ => Err(self.invalid_value(key)),
         }
     }

@@ -11,6 +11,7 @@
 //! the next [`Engine::start`] reads the records, reconnects and completes or undoes.
 #![allow(clippy::todo)]
 
+pub mod builds;
 pub mod config;
 pub mod containers;
 pub mod db;
@@ -28,6 +29,15 @@ use std::sync::Arc;
 
 /// Sockets passed by the service manager, for whoever listens.
 pub use wharf_sys::activation;
+
+/// Images, layers and names on disk, as answers of the engine carry them.
+pub use wharf_store as store;
+
+/// What the engine tells of transfers, and the credentials it takes for them.
+pub use wharf_registry as registry;
+
+/// What is asked of the builder and what it tells.
+pub use wharf_build as build;
 
 pub use config::Config;
 pub use containers::Containers;
@@ -57,6 +67,8 @@ pub struct Shared {
     pub events: EventBus,
     /// Images on disk.
     pub store: wharf_store::Store,
+    /// Images elsewhere.
+    pub registry: wharf_registry::Client,
     /// Volumes on disk.
     pub volumes: wharf_volume::Volumes,
     /// Networks in the kernel.
@@ -89,6 +101,11 @@ impl Engine {
     /// Images.
     pub fn images(&self) -> Images {
         Images::new(Arc::clone(&self.shared))
+    }
+
+    /// Builds of images.
+    pub fn builds(&self) -> builds::Builds {
+        builds::Builds::new(Arc::clone(&self.shared))
     }
 
     /// Networks.

@@ -73,12 +73,15 @@ impl Client {
             }
             .tell(LayerState::Preparing);
         }
-        let blobs = parts
-            .layers
-            .iter()
-            .map(|d| (d, Some(sink.clone())))
-            .chain(parts.configs.iter().map(|d| (d, None)));
-        let jobs = blobs.map(|(descriptor, sink)| upload.blob(descriptor, sink));
+        // A plain list of boxed jobs: with closures over references the compiler cannot prove that
+        // the whole future may move between threads.
+        let mut jobs: Vec<std::pin::Pin<Box<dyn Future<Output = Result<(), RegistryError>> + Send + '_>>> = Vec::new();
+        for layer in &parts.layers {
+            jobs.push(Box::pin(upload.blob(layer, Some(sink.clone()))));
+        }
+        for config in &parts.configs {
+            jobs.push(Box::pin(upload.blob(config, None)));
+        }
         let mut results = futures_util::stream::iter(jobs).buffer_unordered(self.inner.options.parallel_uploads.max(1));
         while let Some(result) = results.next().await {
             result?;

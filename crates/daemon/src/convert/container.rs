@@ -89,7 +89,10 @@ fn graph_driver(overlay: &OverlayDirs) -> wire::DriverData {
         ("UpperDir".to_owned(), overlay.upper.clone()),
         ("WorkDir".to_owned(), overlay.work.clone()),
     ]);
-    wire::DriverData { data: Some(data), name: DRIVER.to_owned() }
+    wire::DriverData {
+        data: Some(data),
+        name: DRIVER.to_owned(),
+    }
 }
 
 fn mounts_to_wire(mounts: &[MountPoint]) -> Vec<wire::MountPoint> {
@@ -121,7 +124,11 @@ fn network_settings(inspect: &ContainerInspect, version: ApiVersion) -> wire::Ne
         .collect();
     let sandboxed = !inspect.sandbox_key.is_empty();
     let settings = wire::NetworkSettings {
-        sandbox_id: if sandboxed { record.id.to_string() } else { String::new() },
+        sandbox_id: if sandboxed {
+            record.id.to_string()
+        } else {
+            String::new()
+        },
         sandbox_key: inspect.sandbox_key.clone(),
         ports: Some(port_map(record)),
         ..wire::NetworkSettings::default()
@@ -130,7 +137,10 @@ fn network_settings(inspect: &ContainerInspect, version: ApiVersion) -> wire::Ne
         Some(bridge) => with_default_network(settings, bridge),
         None => settings,
     };
-    wire::NetworkSettings { networks: Some(networks), ..settings }
+    wire::NetworkSettings {
+        networks: Some(networks),
+        ..settings
+    }
 }
 
 /// COMPAT: before API 1.45 the short id and the host name stood among the aliases
@@ -172,8 +182,10 @@ fn port_map(record: &ContainerRecord) -> wire::PortMap {
     }
     for port in &record.published {
         let key = format!("{}/{}", port.container_port, port.protocol);
-        let binding =
-            wire::PortBinding { host_ip: port.host_ip.to_string(), host_port: port.host_port.to_string() };
+        let binding = wire::PortBinding {
+            host_ip: port.host_ip.to_string(),
+            host_port: port.host_port.to_string(),
+        };
         ports.entry(key).or_default().get_or_insert_default().push(binding);
     }
     ports
@@ -214,15 +226,26 @@ pub(crate) fn summary_to_wire(listed: &ContainerListed, _version: ApiVersion) ->
             network_mode: record.host.network_mode.clone(),
             annotations: record.host.annotations.clone().unwrap_or_default(),
         },
-        network_settings: Some(wire::SummaryNetworkSettings { networks: Some(networks.collect()) }),
+        network_settings: Some(wire::SummaryNetworkSettings {
+            networks: Some(networks.collect()),
+        }),
         mounts: mounts_to_wire(&record.mounts),
     }
 }
 
 /// A command as lists show it: arguments with spaces in quotes.
 fn command_line(path: &str, args: &[String]) -> String {
-    let quoted = |arg: &String| if arg.contains(' ') { format!("'{arg}'") } else { arg.clone() };
-    std::iter::once(path.to_owned()).chain(args.iter().map(quoted)).collect::<Vec<_>>().join(" ")
+    let quoted = |arg: &String| {
+        if arg.contains(' ') {
+            format!("'{arg}'")
+        } else {
+            arg.clone()
+        }
+    };
+    std::iter::once(path.to_owned())
+        .chain(args.iter().map(quoted))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn port_list(record: &ContainerRecord) -> Vec<wire::Port> {

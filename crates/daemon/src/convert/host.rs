@@ -15,7 +15,10 @@ pub(crate) fn from_wire(host: wire::HostConfig) -> HostConfig {
         resources: resources_from_wire(host.resources, host.init),
         binds: host.binds,
         container_id_file: host.container_id_file,
-        log_config: LogConfig { driver: host.log_config.kind, options: host.log_config.config },
+        log_config: LogConfig {
+            driver: host.log_config.kind,
+            options: host.log_config.config,
+        },
         network_mode: host.network_mode,
         port_bindings: host
             .port_bindings
@@ -24,7 +27,9 @@ pub(crate) fn from_wire(host: wire::HostConfig) -> HostConfig {
         auto_remove: host.auto_remove,
         volume_driver: host.volume_driver,
         volumes_from: host.volumes_from,
-        mounts: Some(host.mounts).filter(|list| !list.is_empty()).map(|l| l.into_iter().map(mount_from_wire).collect()),
+        mounts: Some(host.mounts)
+            .filter(|list| !list.is_empty())
+            .map(|l| l.into_iter().map(mount_from_wire).collect()),
         console_size: host.console_size,
         annotations: nonempty(host.annotations),
         cap_add: host.cap_add,
@@ -70,7 +75,11 @@ pub(crate) fn to_wire(host: &HostConfig) -> wire::HostConfig {
             config: Some(host.log_config.options.clone().unwrap_or_default()),
         },
         network_mode: host.network_mode.clone(),
-        port_bindings: Some(bindings.map(|(port, list)| (port.clone(), list.as_ref().map(ports))).collect()),
+        port_bindings: Some(
+            bindings
+                .map(|(port, list)| (port.clone(), list.as_ref().map(ports)))
+                .collect(),
+        ),
         restart_policy: policy_to_wire(&host.restart_policy),
         auto_remove: host.auto_remove,
         volume_driver: host.volume_driver.clone(),
@@ -111,37 +120,65 @@ pub(crate) fn to_wire(host: &HostConfig) -> wire::HostConfig {
 }
 
 fn port_from_wire(binding: wire::PortBinding) -> PortBinding {
-    PortBinding { host_ip: binding.host_ip, host_port: binding.host_port }
+    PortBinding {
+        host_ip: binding.host_ip,
+        host_port: binding.host_port,
+    }
 }
 
 fn port_to_wire(binding: &PortBinding) -> wire::PortBinding {
-    wire::PortBinding { host_ip: binding.host_ip.clone(), host_port: binding.host_port.clone() }
+    wire::PortBinding {
+        host_ip: binding.host_ip.clone(),
+        host_port: binding.host_port.clone(),
+    }
 }
 
 /// A restart policy from a create or update request.
 pub(crate) fn policy_from_wire(policy: wire::RestartPolicy) -> RestartPolicy {
-    RestartPolicy { name: policy.name, maximum_retry_count: policy.maximum_retry_count }
+    RestartPolicy {
+        name: policy.name,
+        maximum_retry_count: policy.maximum_retry_count,
+    }
 }
 
 fn policy_to_wire(policy: &RestartPolicy) -> wire::RestartPolicy {
     // COMPAT: no policy is shown as `no`.
     let name = if policy.name.is_empty() { "no" } else { &policy.name };
-    wire::RestartPolicy { name: name.to_owned(), maximum_retry_count: policy.maximum_retry_count }
+    wire::RestartPolicy {
+        name: name.to_owned(),
+        maximum_retry_count: policy.maximum_retry_count,
+    }
 }
 
 /// Limits from a create or update request.
 pub(crate) fn resources_from_wire(limits: wire::Resources, init: Option<bool>) -> Resources {
     let throttles = |list: Option<Vec<wire::ThrottleDevice>>| {
-        list.map(|list| list.into_iter().map(|d| ThrottleDevice { path: d.path, rate: d.rate }).collect())
+        list.map(|list| {
+            list.into_iter()
+                .map(|d| ThrottleDevice {
+                    path: d.path,
+                    rate: d.rate,
+                })
+                .collect()
+        })
     };
-    let weight = |d: wire::WeightDevice| WeightDevice { path: d.path, weight: d.weight };
-    let ulimit = |u: wire::Ulimit| Ulimit { name: u.name, soft: u.soft, hard: u.hard };
+    let weight = |d: wire::WeightDevice| WeightDevice {
+        path: d.path,
+        weight: d.weight,
+    };
+    let ulimit = |u: wire::Ulimit| Ulimit {
+        name: u.name,
+        soft: u.soft,
+        hard: u.hard,
+    };
     Resources {
         cpu_shares: limits.cpu_shares,
         memory: limits.memory,
         cgroup_parent: limits.cgroup_parent,
         blkio_weight: limits.blkio_weight,
-        blkio_weight_device: limits.blkio_weight_device.map(|list| list.into_iter().map(weight).collect()),
+        blkio_weight_device: limits
+            .blkio_weight_device
+            .map(|list| list.into_iter().map(weight).collect()),
         blkio_device_read_bps: throttles(limits.blkio_device_read_bps),
         blkio_device_write_bps: throttles(limits.blkio_device_write_bps),
         blkio_device_read_iops: throttles(limits.blkio_device_read_iops),
@@ -152,9 +189,13 @@ pub(crate) fn resources_from_wire(limits: wire::Resources, init: Option<bool>) -
         cpu_realtime_runtime: limits.cpu_realtime_runtime,
         cpuset_cpus: limits.cpuset_cpus,
         cpuset_mems: limits.cpuset_mems,
-        devices: limits.devices.map(|list| list.into_iter().map(device_from_wire).collect()),
+        devices: limits
+            .devices
+            .map(|list| list.into_iter().map(device_from_wire).collect()),
         device_cgroup_rules: limits.device_cgroup_rules,
-        device_requests: limits.device_requests.map(|list| list.into_iter().map(request_from_wire).collect()),
+        device_requests: limits
+            .device_requests
+            .map(|list| list.into_iter().map(request_from_wire).collect()),
         kernel_memory_tcp: limits.kernel_memory_tcp,
         memory_reservation: limits.memory_reservation,
         memory_swap: limits.memory_swap,
@@ -173,18 +214,31 @@ pub(crate) fn resources_from_wire(limits: wire::Resources, init: Option<bool>) -
 
 fn resources_to_wire(limits: &Resources) -> wire::Resources {
     let throttles = |list: &Option<Vec<ThrottleDevice>>| {
-        let convert = |d: &ThrottleDevice| wire::ThrottleDevice { path: d.path.clone(), rate: d.rate };
+        let convert = |d: &ThrottleDevice| wire::ThrottleDevice {
+            path: d.path.clone(),
+            rate: d.rate,
+        };
         list.as_ref().map(|list| list.iter().map(convert).collect::<Vec<_>>())
     };
-    let weight = |d: &WeightDevice| wire::WeightDevice { path: d.path.clone(), weight: d.weight };
-    let ulimit = |u: &Ulimit| wire::Ulimit { name: u.name.clone(), soft: u.soft, hard: u.hard };
+    let weight = |d: &WeightDevice| wire::WeightDevice {
+        path: d.path.clone(),
+        weight: d.weight,
+    };
+    let ulimit = |u: &Ulimit| wire::Ulimit {
+        name: u.name.clone(),
+        soft: u.soft,
+        hard: u.hard,
+    };
     wire::Resources {
         cpu_shares: limits.cpu_shares,
         memory: limits.memory,
         nano_cpus: limits.nano_cpus,
         cgroup_parent: limits.cgroup_parent.clone(),
         blkio_weight: limits.blkio_weight,
-        blkio_weight_device: limits.blkio_weight_device.as_ref().map(|list| list.iter().map(weight).collect()),
+        blkio_weight_device: limits
+            .blkio_weight_device
+            .as_ref()
+            .map(|list| list.iter().map(weight).collect()),
         blkio_device_read_bps: throttles(&limits.blkio_device_read_bps),
         blkio_device_write_bps: throttles(&limits.blkio_device_write_bps),
         blkio_device_read_iops: throttles(&limits.blkio_device_read_iops),
@@ -195,9 +249,15 @@ fn resources_to_wire(limits: &Resources) -> wire::Resources {
         cpu_realtime_runtime: limits.cpu_realtime_runtime,
         cpuset_cpus: limits.cpuset_cpus.clone(),
         cpuset_mems: limits.cpuset_mems.clone(),
-        devices: limits.devices.as_ref().map(|list| list.iter().map(device_to_wire).collect()),
+        devices: limits
+            .devices
+            .as_ref()
+            .map(|list| list.iter().map(device_to_wire).collect()),
         device_cgroup_rules: limits.device_cgroup_rules.clone(),
-        device_requests: limits.device_requests.as_ref().map(|list| list.iter().map(request_to_wire).collect()),
+        device_requests: limits
+            .device_requests
+            .as_ref()
+            .map(|list| list.iter().map(request_to_wire).collect()),
         kernel_memory: 0,
         kernel_memory_tcp: limits.kernel_memory_tcp,
         memory_reservation: limits.memory_reservation,
@@ -308,7 +368,9 @@ fn mount_to_wire(mount: &MountSpec) -> wire::Mount {
                 options: volume.driver_options.clone().unwrap_or_default(),
             }),
         }),
-        image_options: mount.image.as_ref().map(|image| wire::ImageOptions { subpath: image.subpath.clone() }),
+        image_options: mount.image.as_ref().map(|image| wire::ImageOptions {
+            subpath: image.subpath.clone(),
+        }),
         tmpfs_options: mount.tmpfs.as_ref().map(|tmpfs| wire::TmpfsOptions {
             size_bytes: tmpfs.size_bytes,
             mode: tmpfs.mode,

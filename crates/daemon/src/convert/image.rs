@@ -25,7 +25,11 @@ pub(crate) fn summary_to_wire(listed: &ImageListed, version: ApiVersion) -> wire
     }
     let size = bytes(image.size());
     wire::ImageSummary {
-        containers: if version.at_least(51) { count(listed.containers) } else { -1 },
+        containers: if version.at_least(51) {
+            count(listed.containers)
+        } else {
+            -1
+        },
         created: images::created_at(image).as_secs(),
         id: image.id.to_string(),
         labels: described.and_then(|content| content.config.config.labels.clone()),
@@ -42,7 +46,11 @@ pub(crate) fn summary_to_wire(listed: &ImageListed, version: ApiVersion) -> wire
 
 /// The manifests of an image, for `manifests=1` (API 1.47 for lists, 1.48 for inspect).
 pub(crate) fn manifests_to_wire(image: &Image) -> Vec<wire::ManifestSummary> {
-    image.platforms.iter().map(|content| manifest_to_wire(image, content)).collect()
+    image
+        .platforms
+        .iter()
+        .map(|content| manifest_to_wire(image, content))
+        .collect()
 }
 
 fn manifest_to_wire(image: &Image, content: &PlatformImage) -> wire::ManifestSummary {
@@ -51,7 +59,10 @@ fn manifest_to_wire(image: &Image, content: &PlatformImage) -> wire::ManifestSum
         id: content.manifest_descriptor.digest.to_string(),
         descriptor: descriptor_to_wire(&content.manifest_descriptor),
         available: true,
-        size: wire::ManifestSize { content: packed, total: packed.saturating_add(unpacked) },
+        size: wire::ManifestSize {
+            content: packed,
+            total: packed.saturating_add(unpacked),
+        },
         kind: "image".to_owned(),
         image_data: Some(wire::ManifestImageData {
             platform: platform_to_wire(&content.platform),
@@ -108,7 +119,10 @@ pub(crate) fn inspect_to_wire(image: &Image, content: &PlatformImage, version: A
         os_version: config.os_version.clone().unwrap_or_default(),
         size,
         virtual_size: (!version.at_least(44)).then_some(size),
-        graph_driver: Some(wire::DriverData { data: None, name: "overlayfs".to_owned() }),
+        graph_driver: Some(wire::DriverData {
+            data: None,
+            name: "overlayfs".to_owned(),
+        }),
         root_fs: wire::RootFs {
             kind: "layers".to_owned(),
             layers: content.layers.iter().map(|layer| layer.diff_id.to_string()).collect(),
@@ -137,7 +151,14 @@ fn add_legacy_fields(fields: &mut Map<String, Value>, version: ApiVersion) {
         return;
     }
     if let Some(Value::Object(config)) = fields.get_mut("Config") {
-        for key in ["AttachStderr", "AttachStdin", "AttachStdout", "OpenStdin", "StdinOnce", "Tty"] {
+        for key in [
+            "AttachStderr",
+            "AttachStdin",
+            "AttachStdout",
+            "OpenStdin",
+            "StdinOnce",
+            "Tty",
+        ] {
             config.insert(key.to_owned(), json!(false));
         }
         for key in ["Domainname", "Hostname", "Image"] {
@@ -154,9 +175,14 @@ fn comment_of(config: &store::ImageConfig) -> String {
 
 fn config_to_wire(config: &RunConfig) -> wire::ImageConfig {
     let set = |map: &std::collections::BTreeMap<String, Value>| {
-        map.keys().map(|key| (key.clone(), wire::Empty {})).collect::<wire::StringSet>()
+        map.keys()
+            .map(|key| (key.clone(), wire::Empty {}))
+            .collect::<wire::StringSet>()
     };
-    let healthcheck = config.healthcheck.clone().and_then(|value| serde_json::from_value(value).ok());
+    let healthcheck = config
+        .healthcheck
+        .clone()
+        .and_then(|value| serde_json::from_value(value).ok());
     wire::ImageConfig {
         user: config.user.clone(),
         exposed_ports: config.exposed_ports.as_ref().map(set).unwrap_or_default(),
@@ -176,12 +202,18 @@ fn config_to_wire(config: &RunConfig) -> wire::ImageConfig {
 
 /// One row of the history. COMPAT: only the newest step is known by an id.
 pub(crate) fn history_to_wire(row: &HistoryRow) -> wire::HistoryItem {
-    let created = row.created.as_deref().and_then(|text| wharf_engine::filters::moment(text, Timestamp::now()));
+    let created = row
+        .created
+        .as_deref()
+        .and_then(|text| wharf_engine::filters::moment(text, Timestamp::now()));
     wire::HistoryItem {
         comment: row.comment.clone(),
         created: created.map_or(0, Timestamp::as_secs),
         created_by: row.created_by.clone(),
-        id: row.id.as_ref().map_or_else(|| "<missing>".to_owned(), ToString::to_string),
+        id: row
+            .id
+            .as_ref()
+            .map_or_else(|| "<missing>".to_owned(), ToString::to_string),
         size: bytes(row.size),
         tags: Some(familiar(&row.tags)).filter(|tags| !tags.is_empty()),
     }
@@ -190,12 +222,14 @@ pub(crate) fn history_to_wire(row: &HistoryRow) -> wire::HistoryItem {
 /// One line of a removal.
 pub(crate) fn removed_to_wire(removed: &Removed) -> wire::ImageDeleteItem {
     match removed {
-        Removed::Untagged(name) => {
-            wire::ImageDeleteItem { untagged: name.familiar(), ..wire::ImageDeleteItem::default() }
-        }
-        Removed::Deleted(digest) => {
-            wire::ImageDeleteItem { deleted: digest.to_string(), ..wire::ImageDeleteItem::default() }
-        }
+        Removed::Untagged(name) => wire::ImageDeleteItem {
+            untagged: name.familiar(),
+            ..wire::ImageDeleteItem::default()
+        },
+        Removed::Deleted(digest) => wire::ImageDeleteItem {
+            deleted: digest.to_string(),
+            ..wire::ImageDeleteItem::default()
+        },
     }
 }
 

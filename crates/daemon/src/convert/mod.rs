@@ -11,10 +11,3 @@ pub(crate) mod network;
 pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod volume;
-
-use wharf_engine::model::Timestamp;
-
-/// A store platform from Docker's `platform` parameters: `os/arch[/variant]`, or JSON.
-pub(crate) fn seconds(time: Timestamp) -> i64 {
-    time.as_secs()
-}

@@ -18,7 +18,11 @@ pub(crate) enum Members {
 /// A network as listed or inspected.
 pub(crate) fn to_wire(network: &NetworkInspected, members: Members) -> wire::Network {
     let record = &network.record;
-    let containers = network.containers.iter().map(|(id, member)| (id.clone(), member_to_wire(member))).collect();
+    let containers = network
+        .containers
+        .iter()
+        .map(|(id, member)| (id.clone(), member_to_wire(member)))
+        .collect();
     wire::Network {
         name: record.name.clone(),
         id: record.id.to_string(),
@@ -113,7 +117,10 @@ pub(crate) fn settings_from_wire(settings: wire::EndpointSettings) -> EndpointSe
 pub(crate) fn endpoints_from_wire(config: Option<wire::NetworkingConfig>) -> BTreeMap<String, EndpointSettings> {
     let endpoints = config.and_then(|config| config.endpoints_config).unwrap_or_default();
     let convert = |settings: Option<wire::EndpointSettings>| settings_from_wire(settings.unwrap_or_default());
-    endpoints.into_iter().map(|(name, settings)| (name, convert(settings))).collect()
+    endpoints
+        .into_iter()
+        .map(|(name, settings)| (name, convert(settings)))
+        .collect()
 }
 
 /// An endpoint of a container: what was asked, and what it has while the container runs.

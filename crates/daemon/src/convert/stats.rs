@@ -6,13 +6,20 @@ use wharf_engine::model::time::rfc3339_or_zero;
 
 /// Two consecutive samples as one answer; the first of a stream has no predecessor.
 pub(crate) fn to_wire(name: &str, id: &str, now: &StatsSample, before: Option<&StatsSample>) -> wire::ContainerStats {
-    let networks = now.networks.iter().map(|(name, sample)| (name.clone(), interface_to_wire(sample))).collect();
+    let networks = now
+        .networks
+        .iter()
+        .map(|(name, sample)| (name.clone(), interface_to_wire(sample)))
+        .collect();
     wire::ContainerStats {
         name: format!("/{name}"),
         id: id.to_owned(),
         read: rfc3339_or_zero(now.read),
         preread: rfc3339_or_zero(before.and_then(|sample| sample.read)),
-        pids_stats: wire::PidsStats { current: now.pids.0, limit: now.pids.1 },
+        pids_stats: wire::PidsStats {
+            current: now.pids.0,
+            limit: now.pids.1,
+        },
         blkio_stats: wire::BlkioStats {
             io_service_bytes_recursive: entries_to_wire(now, &now.blkio),
             io_serviced_recursive: entries_to_wire(now, &now.blkio_serviced),
@@ -29,7 +36,10 @@ pub(crate) fn to_wire(name: &str, id: &str, now: &StatsSample, before: Option<&S
             failcnt: now.memory.failcnt.unwrap_or(0),
             limit: now.memory.limit,
         },
-        networks: now.read.map(|_| networks).filter(|map: &std::collections::BTreeMap<_, _>| !map.is_empty()),
+        networks: now
+            .read
+            .map(|_| networks)
+            .filter(|map: &std::collections::BTreeMap<_, _>| !map.is_empty()),
     }
 }
 
@@ -55,7 +65,11 @@ fn cpu_to_wire(cpu: &CpuSample) -> wire::CpuStats {
         },
         system_cpu_usage: cpu.system,
         online_cpus: cpu.online,
-        throttling_data: wire::ThrottlingData { periods, throttled_periods, throttled_time },
+        throttling_data: wire::ThrottlingData {
+            periods,
+            throttled_periods,
+            throttled_time,
+        },
     }
 }
 

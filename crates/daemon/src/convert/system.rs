@@ -26,7 +26,9 @@ struct Build {
 
 impl Build {
     fn of_this_program() -> Self {
-        let written = std::env::current_exe().and_then(std::fs::metadata).and_then(|meta| meta.modified());
+        let written = std::env::current_exe()
+            .and_then(std::fs::metadata)
+            .and_then(|meta| meta.modified());
         Self {
             commit: option_env!("WHARF_COMMIT").unwrap_or("unknown"),
             compiler: concat!("rust", env!("CARGO_PKG_RUST_VERSION")),
@@ -54,11 +56,19 @@ pub(crate) fn version_to_wire(host: &HostFacts) -> wire::SystemVersion {
         version: VERSION.to_owned(),
         details,
     };
-    let engine = details.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let engine = details
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
     let commit = BTreeMap::from([("GitCommit".to_owned(), build.commit.to_owned())]);
     wire::SystemVersion {
-        platform: wire::PlatformName { name: "Wharf".to_owned() },
-        components: vec![component("Engine", Some(engine)), component(BUILTIN_RUNTIME, Some(commit))],
+        platform: wire::PlatformName {
+            name: "Wharf".to_owned(),
+        },
+        components: vec![
+            component("Engine", Some(engine)),
+            component(BUILTIN_RUNTIME, Some(commit)),
+        ],
         version: VERSION.to_owned(),
         api_version: ApiVersion::MAX.to_string(),
         min_api_version: ApiVersion::MIN.to_string(),
@@ -87,7 +97,10 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
     let (running, paused, stopped) = info.containers;
     let host = info.host;
     let limits = host.limits;
-    let commit = || wire::Commit { id: VERSION.to_owned(), expected: expected(version) };
+    let commit = || wire::Commit {
+        id: VERSION.to_owned(),
+        expected: expected(version),
+    };
     let [http_proxy, https_proxy, no_proxy] = host.proxies;
     wire::SystemInfo {
         id: info.id,
@@ -98,7 +111,10 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
         images: count(info.images),
         driver: "overlayfs".to_owned(),
         // COMPAT: by this pair clients know that images are identified by their manifests.
-        driver_status: Some(vec![["driver-type".to_owned(), "io.containerd.snapshotter.v1".to_owned()]]),
+        driver_status: Some(vec![[
+            "driver-type".to_owned(),
+            "io.containerd.snapshotter.v1".to_owned(),
+        ]]),
         plugins: plugins(),
         memory_limit: limits.memory,
         swap_limit: limits.swap,
@@ -136,7 +152,10 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
         server_version: VERSION.to_owned(),
         runtimes: runtimes(info.runtimes),
         default_runtime: BUILTIN_RUNTIME.to_owned(),
-        swarm: wire::SwarmInfo { local_node_state: "inactive".to_owned(), ..wire::SwarmInfo::default() },
+        swarm: wire::SwarmInfo {
+            local_node_state: "inactive".to_owned(),
+            ..wire::SwarmInfo::default()
+        },
         // Containers always outlive the engine.
         live_restore_enabled: true,
         init_binary: "wharf-shim".to_owned(),
@@ -144,9 +163,10 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
         runc_commit: commit(),
         init_commit: commit(),
         security_options: host.security,
-        firewall_backend: version
-            .at_least(49)
-            .then(|| wire::FirewallInfo { driver: "nftables".to_owned(), info: Vec::new() }),
+        firewall_backend: version.at_least(49).then(|| wire::FirewallInfo {
+            driver: "nftables".to_owned(),
+            info: Vec::new(),
+        }),
         cdi_spec_dirs: Some(Vec::new()),
         warnings: Some(info.warnings).filter(|warnings| !warnings.is_empty()),
         ..wire::SystemInfo::default()
@@ -155,7 +175,11 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
 
 /// Before API 1.50 a commit also told what was expected.
 fn expected(version: ApiVersion) -> String {
-    if version.at_least(50) { String::new() } else { VERSION.to_owned() }
+    if version.at_least(50) {
+        String::new()
+    } else {
+        VERSION.to_owned()
+    }
 }
 
 fn plugins() -> wire::PluginsInfo {
@@ -207,11 +231,19 @@ pub(crate) fn usage_to_wire(usage: DiskUsage, version: ApiVersion) -> wire::Disk
     };
     wire::DiskUsage {
         layers_size: usage.layers_size.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
-        images: usage.images.map(|list| list.iter().map(|listed| image::summary_to_wire(listed, version)).collect()),
-        containers: usage
-            .containers
-            .map(|list| list.iter().map(|listed| container::summary_to_wire(listed, version)).collect()),
-        volumes: usage.volumes.map(|list| list.into_iter().map(volume::usage_to_wire).collect()),
+        images: usage.images.map(|list| {
+            list.iter()
+                .map(|listed| image::summary_to_wire(listed, version))
+                .collect()
+        }),
+        containers: usage.containers.map(|list| {
+            list.iter()
+                .map(|listed| container::summary_to_wire(listed, version))
+                .collect()
+        }),
+        volumes: usage
+            .volumes
+            .map(|list| list.into_iter().map(volume::usage_to_wire).collect()),
         build_cache: usage.build_cache.map(|pins| pins.iter().map(cached).collect()),
         builder_size: None,
     }

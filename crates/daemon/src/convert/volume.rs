@@ -23,5 +23,8 @@ pub(crate) fn to_wire(volume: Volume) -> wire::Volume {
 pub(crate) fn usage_to_wire(usage: VolumeUsage) -> wire::Volume {
     let size = i64::try_from(usage.size).unwrap_or(i64::MAX);
     let ref_count = i64::try_from(usage.references).unwrap_or(i64::MAX);
-    wire::Volume { usage_data: Some(wire::VolumeUsage { ref_count, size }), ..to_wire(usage.volume) }
+    wire::Volume {
+        usage_data: Some(wire::VolumeUsage { ref_count, size }),
+        ..to_wire(usage.volume)
+    }
 }

@@ -147,7 +147,10 @@ impl BodyReader {
                 }
             }
         });
-        Self { pieces, current: Bytes::new() }
+        Self {
+            pieces,
+            current: Bytes::new(),
+        }
     }
 }
 

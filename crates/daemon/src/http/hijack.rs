@@ -90,7 +90,10 @@ mod tests {
         let address = listener.local_addr().expect("address");
         let mut client = tokio::net::TcpStream::connect(address).await.expect("connect");
         let (server, _) = listener.accept().await.expect("accept");
-        let raw = RawConnection { socket: Socket::Tcp(server), leftover: Bytes::from_static(b"early") };
+        let raw = RawConnection {
+            socket: Socket::Tcp(server),
+            leftover: Bytes::from_static(b"early"),
+        };
         let (given, early) = hand_over(raw, b"HEAD").await.expect("given");
         assert_eq!(early, b"early");
         client.write_all(b"late").await.expect("write");

@@ -9,17 +9,9 @@ use serde_json::{Map, Value};
 
 use super::Failure;
 
-/// Decodes one JSON document. Trailing content, a document of another shape and
-/// a cut one are the client's mistake.
-pub(crate) fn decode<T>(body: &[u8]) -> Result<T, Failure>
-where
-    T: DeserializeOwned + Serialize + Default,
-{
-    decode_like(body, &T::default())
-}
-
-/// Like [`decode`], with a template that has its optional objects filled in, so that
-/// the names of their fields are known too.
+/// Decodes one JSON document. Trailing content, a document of another shape and a cut one are
+/// the client's mistake. `template` has the optional objects filled in, so that the names of
+/// their fields are known too.
 pub(crate) fn decode_like<T: DeserializeOwned + Serialize>(body: &[u8], template: &T) -> Result<T, Failure> {
     let mut value = document(body)?;
     let names = serde_json::to_value(template).map_err(|error| Failure::internal(error.to_string()))?;
@@ -103,7 +95,7 @@ mod tests {
     }
 
     fn sample(text: &str) -> Result<Sample, String> {
-        decode(text.as_bytes()).map_err(|failure| failure.message)
+        decode_like(text.as_bytes(), &Sample::default()).map_err(|failure| failure.message)
     }
 
     #[test]

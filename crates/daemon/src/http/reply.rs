@@ -1,7 +1,7 @@
 //! Replies: status, headers and a body that is either whole or a stream.
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 
@@ -105,15 +105,6 @@ impl Reply {
                 self
             }
         }
-    }
-
-    /// Drops the body but keeps the headers that describe it, for HEAD.
-    pub(crate) fn without_body(mut self) -> Self {
-        self.content = Content::Body(Body::empty());
-        self.headers
-            .entry(CONTENT_LENGTH)
-            .or_insert(HeaderValue::from_static("0"));
-        self
     }
 }
 

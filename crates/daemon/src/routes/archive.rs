@@ -22,14 +22,24 @@ const EXPORT: &str = "application/octet-stream";
 /// `HEAD /containers/{id}/archive`
 pub(crate) async fn stat(request: Request) -> Outcome {
     let path = path_of(&request)?;
-    let stat = request.app.engine.containers().archive_stat(request.path("id"), &path).await?;
+    let stat = request
+        .app
+        .engine
+        .containers()
+        .archive_stat(request.path("id"), &path)
+        .await?;
     Ok(with_stat(Reply::empty(StatusCode::OK), &stat))
 }
 
 /// `GET /containers/{id}/archive`
 pub(crate) async fn fetch(request: Request) -> Outcome {
     let path = path_of(&request)?;
-    let (stat, bytes) = request.app.engine.containers().archive_get(request.path("id"), &path).await?;
+    let (stat, bytes) = request
+        .app
+        .engine
+        .containers()
+        .archive_get(request.path("id"), &path)
+        .await?;
     Ok(with_stat(Reply::stream(Some(TAR), stream(bytes)), &stat))
 }
 
@@ -42,7 +52,9 @@ pub(crate) async fn put(mut request: Request) -> Outcome {
     };
     let source = Box::new(BodyReader::new(request.take_body()));
     let containers = request.app.engine.containers();
-    containers.archive_put(request.path("id"), &path, options, source).await?;
+    containers
+        .archive_put(request.path("id"), &path, options, source)
+        .await?;
     Ok(Reply::empty(StatusCode::OK))
 }
 

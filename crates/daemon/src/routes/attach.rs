@@ -27,7 +27,11 @@ pub(crate) async fn container(request: Request) -> Outcome {
         }
         Err(error) => {
             let failure = Failure::from(error);
-            Ok(Reply::whole(failure.status, RAW_STREAM, format!("{}\r\n", failure.message)))
+            Ok(Reply::whole(
+                failure.status,
+                RAW_STREAM,
+                format!("{}\r\n", failure.message),
+            ))
         }
     }
 }
@@ -50,7 +54,14 @@ async fn attach(raw: RawConnection, head: Vec<u8>, ticket: AttachTicket, framed:
         }
     };
     let spare = socket.try_clone();
-    if let Err(error) = ticket.attach(ClientStream { socket, framed, early_input }).await {
+    if let Err(error) = ticket
+        .attach(ClientStream {
+            socket,
+            framed,
+            early_input,
+        })
+        .await
+    {
         tracing::warn!(request = id, "not attached: {}", error.chain());
         if let Ok(spare) = spare {
             hijack::report(spare, error.message(), framed);

@@ -45,14 +45,21 @@ async fn manifest_of(app: &App, record: &ContainerRecord) -> Option<wire::Descri
     let mut contents = image.platforms.iter();
     let content = contents.find(|content| content.manifest_descriptor.digest.as_str() == record.manifest_digest)?;
     let mut descriptor = convert::image::descriptor_to_wire(&content.manifest_descriptor);
-    descriptor.platform.get_or_insert_with(|| convert::image::platform_to_wire(&content.platform));
+    descriptor
+        .platform
+        .get_or_insert_with(|| convert::image::platform_to_wire(&content.platform));
     Some(descriptor)
 }
 
 /// `GET /containers/{id}/json`
 pub(crate) async fn inspect(request: Request) -> Outcome {
     let with_size = request.query.flag("size");
-    let found = request.app.engine.containers().inspect(request.path("id"), with_size).await?;
+    let found = request
+        .app
+        .engine
+        .containers()
+        .inspect(request.path("id"), with_size)
+        .await?;
     let manifest = manifest_of(&request.app, &found.record).await;
     Reply::json(&container::inspect_to_wire(&found, manifest, request.version))
 }
@@ -65,11 +72,17 @@ pub(crate) async fn create(mut request: Request) -> Outcome {
         ..wire::ContainerCreateRequest::default()
     };
     let Some(mut wanted) = request.json_like(&template).await? else {
-        return Err(Failure::invalid("config cannot be empty in order to create a container"));
+        return Err(Failure::invalid(
+            "config cannot be empty in order to create a container",
+        ));
     };
     let version = request.version;
     adapt_to_version(&mut wanted, version)?;
-    let platform = if version.at_least(41) { request.query.text("platform") } else { "" };
+    let platform = if version.at_least(41) {
+        request.query.text("platform")
+    } else {
+        ""
+    };
     let create = CreateContainer {
         name: request.query.text("name").to_owned(),
         platform: platform.to_owned(),
@@ -79,7 +92,10 @@ pub(crate) async fn create(mut request: Request) -> Outcome {
         legacy_single_network: !version.at_least(44),
     };
     let created = request.app.engine.containers().create(create).await?;
-    let answer = wire::ContainerCreateResponse { id: created.id, warnings: created.warnings };
+    let answer = wire::ContainerCreateResponse {
+        id: created.id,
+        warnings: created.warnings,
+    };
     Reply::json_with(StatusCode::CREATED, &answer)
 }
 
@@ -108,20 +124,33 @@ fn adapt_to_version(wanted: &mut wire::ContainerCreateRequest, version: ApiVersi
         health.start_interval = 0;
     }
     if !version.at_least(48)
-        && let Some(endpoints) = wanted.networking_config.as_mut().and_then(|c| c.endpoints_config.as_mut())
+        && let Some(endpoints) = wanted
+            .networking_config
+            .as_mut()
+            .and_then(|c| c.endpoints_config.as_mut())
     {
-        endpoints.values_mut().flatten().for_each(|settings| settings.gw_priority = 0);
+        endpoints
+            .values_mut()
+            .flatten()
+            .for_each(|settings| settings.gw_priority = 0);
     }
     Ok(())
 }
 
 fn adapt_mount(mount: &mut wire::Mount, version: ApiVersion) -> Result<(), Failure> {
     if mount.kind == "image" && !version.at_least(48) {
-        return Err(Failure::invalid("mounts of type \"image\" need API version 1.48 or newer"));
+        return Err(Failure::invalid(
+            "mounts of type \"image\" need API version 1.48 or newer",
+        ));
     }
-    let subpath = mount.volume_options.as_ref().is_some_and(|options| !options.subpath.is_empty());
+    let subpath = mount
+        .volume_options
+        .as_ref()
+        .is_some_and(|options| !options.subpath.is_empty());
     if subpath && !version.at_least(45) {
-        return Err(Failure::invalid("VolumeOptions.Subpath needs API version 1.45 or newer"));
+        return Err(Failure::invalid(
+            "VolumeOptions.Subpath needs API version 1.45 or newer",
+        ));
     }
     if let Some(bind) = &mut mount.bind_options {
         bind.non_recursive &= version.at_least(40);
@@ -147,27 +176,48 @@ pub(crate) async fn start(mut request: Request) -> Outcome {
 /// `POST /containers/{id}/stop`
 pub(crate) async fn stop(request: Request) -> Outcome {
     let options = stop_options(&request)?;
-    request.app.engine.containers().stop(request.path("id"), options).await?;
+    request
+        .app
+        .engine
+        .containers()
+        .stop(request.path("id"), options)
+        .await?;
     Ok(Reply::no_content())
 }
 
 /// `POST /containers/{id}/restart`
 pub(crate) async fn restart(request: Request) -> Outcome {
     let options = stop_options(&request)?;
-    request.app.engine.containers().restart(request.path("id"), options).await?;
+    request
+        .app
+        .engine
+        .containers()
+        .restart(request.path("id"), options)
+        .await?;
     Ok(Reply::no_content())
 }
 
 /// Before API 1.42 the signal was not looked at.
 fn stop_options(request: &Request) -> Result<StopOptions, Failure> {
-    let signal = request.query.nonempty("signal").filter(|_| request.version.at_least(42));
-    Ok(StopOptions { signal, timeout_s: request.query.number("t")? })
+    let signal = request
+        .query
+        .nonempty("signal")
+        .filter(|_| request.version.at_least(42));
+    Ok(StopOptions {
+        signal,
+        timeout_s: request.query.number("t")?,
+    })
 }
 
 /// `POST /containers/{id}/kill`
 pub(crate) async fn kill(request: Request) -> Outcome {
     let signal = request.query.nonempty("signal");
-    request.app.engine.containers().kill(request.path("id"), signal.as_deref()).await?;
+    request
+        .app
+        .engine
+        .containers()
+        .kill(request.path("id"), signal.as_deref())
+        .await?;
     Ok(Reply::no_content())
 }
 
@@ -185,7 +235,12 @@ pub(crate) async fn unpause(request: Request) -> Outcome {
 
 /// `POST /containers/{id}/rename`
 pub(crate) async fn rename(request: Request) -> Outcome {
-    request.app.engine.containers().rename(request.path("id"), request.query.text("name")).await?;
+    request
+        .app
+        .engine
+        .containers()
+        .rename(request.path("id"), request.query.text("name"))
+        .await?;
     Ok(Reply::no_content())
 }
 
@@ -197,15 +252,27 @@ pub(crate) async fn update(mut request: Request) -> Outcome {
         resources: host::resources_from_wire(wanted.resources, None),
         restart_policy: Some(policy).filter(|policy| !policy.name.is_empty()),
     };
-    let warnings = request.app.engine.containers().update(request.path("id"), update).await?;
-    let answer = wire::ContainerUpdateResponse { warnings: Some(warnings).filter(|list| !list.is_empty()) };
+    let warnings = request
+        .app
+        .engine
+        .containers()
+        .update(request.path("id"), update)
+        .await?;
+    let answer = wire::ContainerUpdateResponse {
+        warnings: Some(warnings).filter(|list| !list.is_empty()),
+    };
     Reply::json(&answer)
 }
 
 /// `POST /containers/{id}/resize`
 pub(crate) async fn resize(request: Request) -> Outcome {
     let (height, width) = terminal_size(&request)?;
-    request.app.engine.containers().resize(request.path("id"), height, width).await?;
+    request
+        .app
+        .engine
+        .containers()
+        .resize(request.path("id"), height, width)
+        .await?;
     Ok(Reply::empty(StatusCode::OK))
 }
 
@@ -221,7 +288,12 @@ pub(super) fn terminal_size(request: &Request) -> Result<(u32, u32), Failure> {
 /// `POST /containers/{id}/wait`: the headers come at once, the answer with the end.
 pub(crate) async fn wait(request: Request) -> Outcome {
     let condition = wait_condition(&request)?;
-    let waiting = request.app.engine.containers().wait(request.path("id"), condition).await?;
+    let waiting = request
+        .app
+        .engine
+        .containers()
+        .wait(request.path("id"), condition)
+        .await?;
     let (writer, body) = Body::channel();
     let answer = async move {
         let result = tokio::select! {
@@ -229,7 +301,10 @@ pub(crate) async fn wait(request: Request) -> Outcome {
             () = writer.closed() => return,
         };
         let error = result.error.map(|message| wire::WaitError { message });
-        let answer = wire::WaitResponse { status_code: result.status_code, error };
+        let answer = wire::WaitResponse {
+            status_code: result.status_code,
+            error,
+        };
         let _ = writer.write_json(&answer, "\n").await; // an error means that the client has gone
     };
     if request.version.at_least(30) {
@@ -255,15 +330,28 @@ fn wait_condition(request: &Request) -> Result<WaitCondition, Failure> {
 /// `DELETE /containers/{id}`
 pub(crate) async fn remove(request: Request) -> Outcome {
     let query = &request.query;
-    let options =
-        RemoveOptions { force: query.flag("force"), volumes: query.flag("v"), link: query.flag("link") };
-    request.app.engine.containers().remove(request.path("id"), options).await?;
+    let options = RemoveOptions {
+        force: query.flag("force"),
+        volumes: query.flag("v"),
+        link: query.flag("link"),
+    };
+    request
+        .app
+        .engine
+        .containers()
+        .remove(request.path("id"), options)
+        .await?;
     Ok(Reply::no_content())
 }
 
 /// `POST /containers/prune`
 pub(crate) async fn prune(request: Request) -> Outcome {
-    let report = request.app.engine.containers().prune(filters::from_query(&request.query)?).await?;
+    let report = request
+        .app
+        .engine
+        .containers()
+        .prune(filters::from_query(&request.query)?)
+        .await?;
     let answer = wire::ContainersPruneResponse {
         containers_deleted: Some(report.deleted).filter(|list| !list.is_empty()),
         space_reclaimed: report.space_reclaimed,
@@ -274,8 +362,16 @@ pub(crate) async fn prune(request: Request) -> Outcome {
 /// `GET /containers/{id}/top`
 pub(crate) async fn top(request: Request) -> Outcome {
     let ps_args = request.query.nonempty("ps_args").unwrap_or_else(|| "-ef".to_owned());
-    let table = request.app.engine.containers().top(request.path("id"), &ps_args).await?;
-    Reply::json(&wire::ContainerTop { processes: table.processes, titles: table.titles })
+    let table = request
+        .app
+        .engine
+        .containers()
+        .top(request.path("id"), &ps_args)
+        .await?;
+    Reply::json(&wire::ContainerTop {
+        processes: table.processes,
+        titles: table.titles,
+    })
 }
 
 /// `GET /containers/{id}/changes`. COMPAT: no changes are `null`.

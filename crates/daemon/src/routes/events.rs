@@ -50,10 +50,16 @@ pub(crate) async fn stream(request: Request) -> Outcome {
 }
 
 async fn follow(mut watch: EventWatch, wanted: &Wanted, writer: &BodyWriter) -> Result<(), ClientGone> {
-    for event in watch.past.iter().filter(|event| wanted.since.is_some_and(|since| event.time >= since)) {
+    for event in watch
+        .past
+        .iter()
+        .filter(|event| wanted.since.is_some_and(|since| event.time >= since))
+    {
         wanted.write(event, writer).await?;
     }
-    let end = wanted.until.map(|until| tokio::time::Instant::now() + until.since(Timestamp::now()));
+    let end = wanted
+        .until
+        .map(|until| tokio::time::Instant::now() + until.since(Timestamp::now()));
     loop {
         let ended = async {
             match end {
@@ -93,28 +99,42 @@ fn matches(filters: &Filters, event: &Event) -> bool {
     filters.match_exactly("type", event.kind.as_str())
         && filters.match_exactly("scope", "local")
         && action_matches(filters, &event.action)
-        && ["container", "network", "volume", "plugin", "daemon", "node", "service", "secret", "config"]
-            .into_iter()
-            .all(actor)
+        && [
+            "container",
+            "network",
+            "volume",
+            "plugin",
+            "daemon",
+            "node",
+            "service",
+            "secret",
+            "config",
+        ]
+        .into_iter()
+        .all(actor)
         && image_matches(filters, event)
         && filters.match_labels(&event.attributes)
 }
 
 /// True when the text begins with one of the values, or none is wanted.
 fn starts(filters: &Filters, key: &str, text: &str) -> bool {
-    !filters.contains(key) || filters.values(key).any(|want| text.starts_with(want))
+    filters.is_open(key) || filters.values(key).any(|want| text.starts_with(want))
 }
 
 fn action_matches(filters: &Filters, action: &str) -> bool {
     let fits = |want: &str| action == want || (OPEN_ENDED.contains(&want) && action.starts_with(want));
-    !filters.contains("event") || filters.values("event").any(fits)
+    filters.is_open("event") || filters.values("event").any(fits)
 }
 
 fn image_matches(filters: &Filters, event: &Event) -> bool {
-    if !filters.contains("image") {
+    if filters.is_open("image") {
         return true;
     }
-    let key = if event.kind == EventKind::Image { "name" } else { "image" };
+    let key = if event.kind == EventKind::Image {
+        "name"
+    } else {
+        "image"
+    };
     let name = event.attributes.get(key).map_or("", String::as_str);
     let candidates = [event.actor.as_str(), name, without_tag(&event.actor), without_tag(name)];
     filters.values("image").any(|want| candidates.contains(&want))
@@ -135,8 +155,14 @@ fn moment(query: &Query, key: &str) -> Result<Option<Timestamp>, Failure> {
         return Ok(None);
     }
     let nanos = unix_nanos(text);
-    let refused = || Failure::invalid(format!("invalid value for {key:?}: failed to parse value as time: {text}"));
-    nanos.map(|nanos| Some(Timestamp::from_nanos(nanos))).ok_or_else(refused)
+    let refused = || {
+        Failure::invalid(format!(
+            "invalid value for {key:?}: failed to parse value as time: {text}"
+        ))
+    };
+    nanos
+        .map(|nanos| Some(Timestamp::from_nanos(nanos)))
+        .ok_or_else(refused)
 }
 
 #[cfg(test)]
@@ -144,9 +170,19 @@ mod tests {
     use super::*;
 
     fn event(kind: EventKind, action: &str, actor: &str, attributes: &[(&str, &str)]) -> Event {
-        let attributes = attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let attributes = attributes
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         let time = Timestamp::default();
-        Event { seq: 1, kind, action: action.into(), actor: actor.into(), attributes, time }
+        Event {
+            seq: 1,
+            kind,
+            action: action.into(),
+            actor: actor.into(),
+            attributes,
+            time,
+        }
     }
 
     fn check(conditions: &[(&str, &str)], event: &Event, expected: bool) {
@@ -157,7 +193,12 @@ mod tests {
 
     #[test]
     fn actors_match_by_the_start_of_id_or_name() {
-        let start = event(EventKind::Container, "start", "abcdef", &[("name", "web"), ("image", "busybox:1")]);
+        let start = event(
+            EventKind::Container,
+            "start",
+            "abcdef",
+            &[("name", "web"), ("image", "busybox:1")],
+        );
         check(&[], &start, true);
         check(&[("container", "abc")], &start, true);
         check(&[("container", "we")], &start, true);

@@ -27,7 +27,12 @@ pub(crate) async fn create(mut request: Request) -> Outcome {
         working_dir: wanted.working_dir,
         cmd,
     };
-    let id = request.app.engine.containers().exec_create(request.path("id"), create).await?;
+    let id = request
+        .app
+        .engine
+        .containers()
+        .exec_create(request.path("id"), create)
+        .await?;
     Reply::json_with(StatusCode::CREATED, &wire::IdResponse { id: id.to_string() })
 }
 
@@ -39,7 +44,11 @@ pub(crate) async fn start(mut request: Request) -> Outcome {
     if console_size.is_some() && !wanted.tty {
         return Err(Failure::invalid("console size is only supported when TTY is enabled"));
     }
-    let start = StartExec { detach: wanted.detach, tty: wanted.tty, console_size };
+    let start = StartExec {
+        detach: wanted.detach,
+        tty: wanted.tty,
+        console_size,
+    };
     let containers = request.app.engine.containers();
     if wanted.detach {
         containers.exec_start_detached(request.path("id"), start).await?;
@@ -52,7 +61,12 @@ pub(crate) async fn start(mut request: Request) -> Outcome {
 /// `POST /exec/{id}/resize`
 pub(crate) async fn resize(request: Request) -> Outcome {
     let (height, width) = containers::terminal_size(&request)?;
-    request.app.engine.containers().exec_resize(request.path("id"), height, width).await?;
+    request
+        .app
+        .engine
+        .containers()
+        .exec_resize(request.path("id"), height, width)
+        .await?;
     Ok(Reply::empty(StatusCode::OK))
 }
 

@@ -19,7 +19,11 @@ pub(crate) async fn list(request: Request) -> Outcome {
     {
         filters.insert("reference", name);
     }
-    let shared = if query.flag("shared-size") { SharedSizes::Sum } else { SharedSizes::Skip };
+    let shared = if query.flag("shared-size") {
+        SharedSizes::Sum
+    } else {
+        SharedSizes::Skip
+    };
     let manifests = query.flag("manifests") && request.version.at_least(47);
     let listed = request.app.engine.images().list(&filters, shared).await?;
     let summary = |listed| {
@@ -40,7 +44,9 @@ pub(crate) async fn inspect(request: Request) -> Outcome {
     let manifests = query.flag("manifests") && request.version.at_least(48);
     let platform = json_platform(query)?;
     if manifests && platform.is_some() {
-        return Err(Failure::invalid("conflicting options: manifests and platform options cannot both be set"));
+        return Err(Failure::invalid(
+            "conflicting options: manifests and platform options cannot both be set",
+        ));
     }
     let content = found.platform(platform.as_ref()).map_err(wharf_engine::Error::from)?;
     let mut answer = image::inspect_to_wire(&found, content, request.version);
@@ -53,7 +59,12 @@ pub(crate) async fn inspect(request: Request) -> Outcome {
 /// `GET /images/{name}/history`
 pub(crate) async fn history(request: Request) -> Outcome {
     let platform = json_platform(&request.query)?;
-    let rows = request.app.engine.images().history(request.path("name"), platform).await?;
+    let rows = request
+        .app
+        .engine
+        .images()
+        .history(request.path("name"), platform)
+        .await?;
     let list: Vec<_> = rows.iter().map(image::history_to_wire).collect();
     Reply::json(&list)
 }
@@ -61,7 +72,12 @@ pub(crate) async fn history(request: Request) -> Outcome {
 /// `POST /images/{name}/tag`
 pub(crate) async fn tag(request: Request) -> Outcome {
     let (repository, tag) = (request.query.text("repo"), request.query.text("tag"));
-    request.app.engine.images().tag(request.path("name"), repository, tag).await?;
+    request
+        .app
+        .engine
+        .images()
+        .tag(request.path("name"), repository, tag)
+        .await?;
     Ok(Reply::empty(StatusCode::CREATED))
 }
 
@@ -71,14 +87,24 @@ pub(crate) async fn remove(request: Request) -> Outcome {
     if name.trim().is_empty() {
         return Err(Failure::invalid("image name cannot be blank"));
     }
-    let removed = request.app.engine.images().remove(name, request.query.flag("force")).await?;
+    let removed = request
+        .app
+        .engine
+        .images()
+        .remove(name, request.query.flag("force"))
+        .await?;
     let list: Vec<_> = removed.iter().map(image::removed_to_wire).collect();
     Reply::json(&list)
 }
 
 /// `POST /images/prune`
 pub(crate) async fn prune(request: Request) -> Outcome {
-    let report = request.app.engine.images().prune(&filters::from_query(&request.query)?).await?;
+    let report = request
+        .app
+        .engine
+        .images()
+        .prune(&filters::from_query(&request.query)?)
+        .await?;
     let deleted: Vec<_> = report.removed.iter().map(image::removed_to_wire).collect();
     let answer = wire::ImagesPruneResponse {
         images_deleted: Some(deleted).filter(|list| !list.is_empty()),
@@ -89,12 +115,17 @@ pub(crate) async fn prune(request: Request) -> Outcome {
 
 /// `GET /images/search`
 pub(crate) async fn search(_request: Request) -> Outcome {
-    Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "searching a registry is not supported by this engine"))
+    Err(Failure::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "searching a registry is not supported by this engine",
+    ))
 }
 
 /// The `platform` of reads and transfers: an OCI platform as JSON.
 pub(super) fn json_platform(query: &Query) -> Result<Option<Platform>, Failure> {
-    let Some(text) = query.nonempty("platform") else { return Ok(None) };
+    let Some(text) = query.nonempty("platform") else {
+        return Ok(None);
+    };
     let platform: Platform = serde_json::from_str(&text)
         .map_err(|error| Failure::invalid(format!("failed to parse platform {text:?}: {error}")))?;
     if platform.os.is_empty() || platform.architecture.is_empty() {

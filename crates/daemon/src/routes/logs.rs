@@ -35,7 +35,11 @@ pub(crate) async fn stream(request: Request) -> Outcome {
     let containers = request.app.engine.containers();
     let tty = containers.snapshot(request.path("id"))?.config.tty;
     let mut lines = containers.logs(request.path("id"), wanted).await?;
-    let form = Form { framed: !tty, timestamps: query.flag("timestamps"), details: query.flag("details") };
+    let form = Form {
+        framed: !tty,
+        timestamps: query.flag("timestamps"),
+        details: query.flag("details"),
+    };
     let (writer, body) = Body::channel();
     tokio::spawn(async move {
         loop {
@@ -54,7 +58,10 @@ pub(crate) async fn stream(request: Request) -> Outcome {
         }
     });
     let multiplexed = form.framed && request.version.at_least(42);
-    Ok(Reply::stream(Some(if multiplexed { MULTIPLEXED } else { RAW_STREAM }), body))
+    Ok(Reply::stream(
+        Some(if multiplexed { MULTIPLEXED } else { RAW_STREAM }),
+        body,
+    ))
 }
 
 impl Form {
@@ -71,7 +78,14 @@ impl Form {
         if !self.framed {
             return text.into();
         }
-        stdcopy::frame(if line.stderr { StreamKind::Stderr } else { StreamKind::Stdout }, &text)
+        stdcopy::frame(
+            if line.stderr {
+                StreamKind::Stderr
+            } else {
+                StreamKind::Stdout
+            },
+            &text,
+        )
     }
 }
 
@@ -88,8 +102,14 @@ fn moment(query: &Query, key: &str) -> Result<Option<Timestamp>, Failure> {
         return Ok(None);
     }
     let nanos = unix_nanos(text);
-    let refused = || Failure::invalid(format!("invalid value for {key:?}: failed to parse value as time: {text}"));
-    nanos.map(|nanos| Some(Timestamp::from_nanos(nanos))).ok_or_else(refused)
+    let refused = || {
+        Failure::invalid(format!(
+            "invalid value for {key:?}: failed to parse value as time: {text}"
+        ))
+    };
+    nanos
+        .map(|nanos| Some(Timestamp::from_nanos(nanos)))
+        .ok_or_else(refused)
 }
 
 /// COMPAT: whatever is no number of lines means all (oracle api/logs_queries).
@@ -102,13 +122,25 @@ mod tests {
     use super::*;
 
     fn line() -> LogLine {
-        LogLine { stderr: true, time: Timestamp::from_nanos(1_500_000_000), bytes: b"x\n".to_vec() }
+        LogLine {
+            stderr: true,
+            time: Timestamp::from_nanos(1_500_000_000),
+            bytes: b"x\n".to_vec(),
+        }
     }
 
     #[test]
     fn lines_are_framed_with_their_prefixes_inside() {
         let check = |framed, timestamps, details, expected: &[u8]| {
-            assert_eq!(&Form { framed, timestamps, details }.render(line())[..], expected);
+            assert_eq!(
+                &Form {
+                    framed,
+                    timestamps,
+                    details
+                }
+                .render(line())[..],
+                expected
+            );
         };
         check(false, false, false, b"x\n");
         check(true, false, false, b"\x02\0\0\0\0\0\0\x02x\n");

@@ -13,7 +13,9 @@ pub(super) fn all() -> Vec<Route> {
     let mut all: Vec<Route> = SWARM_ROUTES
         .iter()
         .map(|(method, pattern)| {
-            Route::new(method.clone(), pattern, Lifetime::WithClient, |request| Box::pin(refuse(request)))
+            Route::new(method.clone(), pattern, Lifetime::WithClient, |request| {
+                Box::pin(refuse(request))
+            })
         })
         .collect();
     all.extend(routes! {
@@ -71,7 +73,10 @@ pub(crate) async fn refuse(_request: Request) -> Outcome {
 }
 
 async fn unsupported_swarm(_request: Request) -> Outcome {
-    Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "swarm mode is not supported by this engine"))
+    Err(Failure::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "swarm mode is not supported by this engine",
+    ))
 }
 
 async fn list_plugins(_request: Request) -> Outcome {
@@ -79,9 +84,15 @@ async fn list_plugins(_request: Request) -> Outcome {
 }
 
 async fn no_plugin(request: Request) -> Outcome {
-    Err(Failure::not_found(format!("plugin {:?} not found", request.path("name"))))
+    Err(Failure::not_found(format!(
+        "plugin {:?} not found",
+        request.path("name")
+    )))
 }
 
 async fn unsupported_plugins(_request: Request) -> Outcome {
-    Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "managed plugins are not supported by this engine"))
+    Err(Failure::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "managed plugins are not supported by this engine",
+    ))
 }

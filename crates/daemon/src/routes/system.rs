@@ -36,8 +36,17 @@ pub(crate) async fn info(request: Request) -> Outcome {
 
 /// `GET /system/df`; `type` (API 1.42) names the kinds to report.
 pub(crate) async fn disk_usage(request: Request) -> Outcome {
-    let kinds = if request.version.at_least(42) { request.query.all("type") } else { Vec::new() };
-    let mut scope = UsageScope { containers: false, images: false, volumes: false, build_cache: false };
+    let kinds = if request.version.at_least(42) {
+        request.query.all("type")
+    } else {
+        Vec::new()
+    };
+    let mut scope = UsageScope {
+        containers: false,
+        images: false,
+        volumes: false,
+        build_cache: false,
+    };
     for kind in &kinds {
         match kind.as_str() {
             "container" => scope.containers = true,
@@ -48,7 +57,12 @@ pub(crate) async fn disk_usage(request: Request) -> Outcome {
         }
     }
     if kinds.is_empty() {
-        scope = UsageScope { containers: true, images: true, volumes: true, build_cache: true };
+        scope = UsageScope {
+            containers: true,
+            images: true,
+            volumes: true,
+            build_cache: true,
+        };
     }
     let usage = request.app.engine.system().disk_usage(scope).await?;
     Reply::json(&convert::system::usage_to_wire(usage, request.version))
@@ -58,7 +72,15 @@ pub(crate) async fn disk_usage(request: Request) -> Outcome {
 pub(crate) async fn authenticate(mut request: Request) -> Outcome {
     let auth: wharf_api::auth::AuthConfig = request.required_json().await?;
     let credentials = super::transfer::credentials_of(&auth);
-    let login = request.app.engine.images().login(&auth.server_address, credentials).await?;
-    let answer = wire::AuthResponse { status: "Login Succeeded".to_owned(), identity_token: login };
+    let login = request
+        .app
+        .engine
+        .images()
+        .login(&auth.server_address, credentials)
+        .await?;
+    let answer = wire::AuthResponse {
+        status: "Login Succeeded".to_owned(),
+        identity_token: login,
+    };
     Reply::json(&answer)
 }

@@ -10,8 +10,16 @@ use crate::http::{Outcome, Reply, Request};
 
 /// `GET /volumes`
 pub(crate) async fn list(request: Request) -> Outcome {
-    let volumes = request.app.engine.volumes().list(&filters::from_query(&request.query)?).await?;
-    let list = wire::VolumeList { volumes: Some(volumes.into_iter().map(volume::to_wire).collect()), warnings: None };
+    let volumes = request
+        .app
+        .engine
+        .volumes()
+        .list(&filters::from_query(&request.query)?)
+        .await?;
+    let list = wire::VolumeList {
+        volumes: Some(volumes.into_iter().map(volume::to_wire).collect()),
+        warnings: None,
+    };
     Reply::json(&list)
 }
 
@@ -48,8 +56,17 @@ pub(crate) async fn remove(request: Request) -> Outcome {
 
 /// `POST /volumes/prune`. Before API 1.42 named volumes went too.
 pub(crate) async fn prune(request: Request) -> Outcome {
-    let scope = if request.version.at_least(42) { PruneScope::Anonymous } else { PruneScope::All };
-    let report = request.app.engine.volumes().prune(&filters::from_query(&request.query)?, scope).await?;
+    let scope = if request.version.at_least(42) {
+        PruneScope::Anonymous
+    } else {
+        PruneScope::All
+    };
+    let report = request
+        .app
+        .engine
+        .volumes()
+        .prune(&filters::from_query(&request.query)?, scope)
+        .await?;
     let answer = wire::VolumesPruneResponse {
         volumes_deleted: Some(report.deleted).filter(|list| !list.is_empty()),
         space_reclaimed: report.space_reclaimed,

@@ -3,6 +3,7 @@
 mod hello;
 mod pattern;
 mod removal;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use crate::model::requests::PruneReport;
 use crate::model::{ContainerRecord, EventKind, Timestamp};
 
 use removal::Question;
+
+pub use transfer::{ImportImage, PullImage, PullOutcome};
 
 const LIST_KEYS: [&str; 7] = ["before", "dangling", "label", "label!", "reference", "since", "until"];
 const PRUNE_KEYS: [&str; 4] = ["dangling", "label", "label!", "until"];
@@ -288,7 +291,7 @@ impl Conditions {
         if !admitted {
             return None;
         }
-        if !filters.contains("reference") {
+        if filters.is_open("reference") {
             return Some(image.tags.clone());
         }
         let fits = |name: &Reference| {

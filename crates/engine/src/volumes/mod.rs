@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharf_volume::{NewVolume, Volume, VolumeError, Volumes};
+pub use wharf_volume::{NewVolume, Volume};
+use wharf_volume::{VolumeError, Volumes};
 
 use crate::Shared;
 use crate::containers::Containers;

@@ -1,0 +1,116 @@
+//! Base images of builds: from the store, or pulled.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use wharf_build::{BaseImageError, BaseImages, ErrorKind as BuildKind, Event, Events, ImageRequest};
+use wharf_registry::{Credentials, LayerState, Progress};
+use wharf_store::{Platform, Reference};
+
+use crate::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::images::{Images, PullImage, PullOutcome};
+
+/// Looks into the store first, unless a refresh is wanted.
+pub(super) struct StoreOrRegistry {
+    pub(super) shared: Arc<Shared>,
+    pub(super) credentials: BTreeMap<String, Credentials>,
+    pub(super) runtime: Handle,
+}
+
+impl BaseImages for StoreOrRegistry {
+    fn provide(&self, request: &ImageRequest<'_>, events: &dyn Events) -> Result<String, BaseImageError> {
+        self.find_or_pull(request, events).map_err(|error| BaseImageError {
+            kind: build_kind(error.kind()),
+            message: error.message().to_owned(),
+            source: Some(Box::new(error)),
+        })
+    }
+}
+
+impl StoreOrRegistry {
+    fn find_or_pull(&self, request: &ImageRequest<'_>, events: &dyn Events) -> Result<String> {
+        let images = Images::new(Arc::clone(&self.shared));
+        let platform = request.platform.map(Platform::parse).transpose()?;
+        let local = self.runtime.block_on(images.resolve(request.reference));
+        match local {
+            Ok(image) if !request.refresh => {
+                let fits = platform
+                    .as_ref()
+                    .is_none_or(|wanted| image.platform(Some(wanted)).is_ok());
+                if fits {
+                    return Ok(image.id.to_string());
+                }
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.pull(&images, request.reference, platform, events)
+    }
+
+    /// Pulls on the runtime and tells its news from this thread.
+    fn pull(&self, images: &Images, name: &str, platform: Option<Platform>, events: &dyn Events) -> Result<String> {
+        let reference = Reference::parse(name)?.tagged();
+        let credentials = self.credentials_for(reference.domain());
+        let (sender, news) = std::sync::mpsc::channel();
+        let sink = Arc::new(move |progress| drop(sender.send(progress))); // the receiver outlives the pull
+        let images = images.clone();
+        let pull = PullImage {
+            reference,
+            platform,
+            credentials,
+            sink,
+        };
+        let task = self.runtime.spawn(async move { images.pull(pull).await });
+        for progress in news {
+            if let Progress::Layer { blob, state } = progress {
+                events.emit(status_event(blob.as_str(), &state));
+            }
+        }
+        let outcome = self.runtime.block_on(task);
+        match outcome.map_err(|join| Error::internal("a pull was interrupted").with_source(join))?? {
+            PullOutcome::Embedded(image) => Ok(image.id.to_string()),
+            PullOutcome::Fetched(pulled) => Ok(pulled.image.id.to_string()),
+        }
+    }
+
+    /// COMPAT: Docker Hub's credentials are kept under the address of its old index.
+    fn credentials_for(&self, domain: &str) -> Credentials {
+        let hub = ["docker.io", "index.docker.io", "https://index.docker.io/v1/"];
+        let names: &[&str] = if domain == hub[0] { &hub } else { &[domain] };
+        names
+            .iter()
+            .find_map(|name| self.credentials.get(*name))
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+fn status_event(blob: &str, state: &LayerState) -> Event {
+    let hex = blob.strip_prefix("sha256:").unwrap_or(blob);
+    let (status, progress) = match state {
+        LayerState::Downloading { current, total } => ("Downloading", Some((*current, Some(*total)))),
+        LayerState::Extracting { current, total } => ("Extracting", Some((*current, Some(*total)))),
+        LayerState::PullingFsLayer => ("Pulling fs layer", None),
+        LayerState::DownloadComplete => ("Download complete", None),
+        LayerState::PullComplete => ("Pull complete", None),
+        LayerState::AlreadyExists => ("Already exists", None),
+        _ => ("Waiting", None),
+    };
+    Event::PullStatus {
+        id: Some(hex.get(..12).unwrap_or(hex).to_owned()),
+        status: status.to_owned(),
+        progress,
+    }
+}
+
+fn build_kind(kind: ErrorKind) -> BuildKind {
+    match kind {
+        ErrorKind::NotFound => BuildKind::NotFound,
+        ErrorKind::InvalidArgument | ErrorKind::Conflict | ErrorKind::NotModified => BuildKind::InvalidArgument,
+        ErrorKind::Unauthorized | ErrorKind::Forbidden => BuildKind::Unauthorized,
+        ErrorKind::Unavailable => BuildKind::Unavailable,
+        ErrorKind::Unimplemented => BuildKind::Unimplemented,
+        ErrorKind::Internal => BuildKind::Internal,
+    }
+}
