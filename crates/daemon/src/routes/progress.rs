@@ -3,6 +3,7 @@
 //! Until the first line is sent a failure is an ordinary HTTP error; afterwards it is a line.
 
 use std::future::Future;
+use std::pin::Pin;
 
 use tokio::sync::mpsc;
 use wharf_api::types::{ErrorDetail, ProgressDetail, ProgressMessage};
@@ -26,56 +27,74 @@ where
     F: Future<Output = Result<(), Failure>> + Send + 'static,
 {
     let (sender, mut lines) = mpsc::unbounded_channel();
-    let mut work = Box::pin(work(sender));
+    let mut work = Work {
+        future: Box::pin(work(sender)),
+        result: None,
+    };
     let first = tokio::select! {
         biased;
         line = lines.recv() => line,
-        done = &mut work => {
-            done?;
-            lines.try_recv().ok()
-        }
+        () = work.run() => lines.try_recv().ok(),
     };
-    let (writer, body) = Body::channel();
     let Some(first) = first else {
+        work.finish().await?;
         return Ok(Reply::stream(Some(JSON), Body::empty()));
     };
+    let (writer, body) = Body::channel();
     tokio::spawn(async move {
         let _ = copy(first, lines, work, &writer).await; // an error means that the client has gone
     });
     Ok(Reply::stream(Some(JSON), body))
 }
 
-async fn copy(
-    first: ProgressMessage,
-    mut lines: mpsc::UnboundedReceiver<ProgressMessage>,
-    mut work: std::pin::Pin<Box<impl Future<Output = Result<(), Failure>>>>,
-    writer: &BodyWriter,
-) -> Result<(), ClientGone> {
-    writer.write_json(&first, LINE_END).await?;
-    let mut running = true;
-    let mut failure = None;
-    loop {
-        tokio::select! {
-            biased;
-            line = lines.recv() => match line {
-                Some(line) => writer.write_json(&line, LINE_END).await?,
-                None if !running => break,
-                None => {
-                    failure = (&mut work).await.err();
-                    break;
-                }
-            },
-            done = &mut work, if running => {
-                running = false;
-                failure = done.err();
-                lines.close();
-            }
-            () = writer.closed() => return Err(ClientGone),
+/// Work that may have ended already.
+struct Work<F> {
+    future: Pin<Box<F>>,
+    result: Option<Result<(), Failure>>,
+}
+
+impl<F: Future<Output = Result<(), Failure>>> Work<F> {
+    /// Runs it to its end; never returns when it has ended before.
+    async fn run(&mut self) {
+        if self.result.is_some() {
+            return std::future::pending().await;
+        }
+        self.result = Some(self.future.as_mut().await);
+    }
+
+    async fn finish(self) -> Result<(), Failure> {
+        match self.result {
+            Some(result) => result,
+            None => self.future.await,
         }
     }
-    match failure {
-        Some(failure) => writer.write_json(&error_line(&failure.message, None), LINE_END).await,
-        None => Ok(()),
+}
+
+async fn copy<F>(
+    first: ProgressMessage,
+    mut lines: mpsc::UnboundedReceiver<ProgressMessage>,
+    mut work: Work<F>,
+    writer: &BodyWriter,
+) -> Result<(), ClientGone>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let mut next = Some(first);
+    while let Some(line) = next {
+        writer.write_json(&line, LINE_END).await?;
+        next = tokio::select! {
+            biased;
+            line = lines.recv() => line,
+            () = work.run() => {
+                lines.close();
+                lines.recv().await
+            }
+            () = writer.closed() => return Err(ClientGone),
+        };
+    }
+    match work.finish().await {
+        Err(failure) => writer.write_json(&error_line(&failure.message, None), LINE_END).await,
+        Ok(()) => Ok(()),
     }
 }
 
