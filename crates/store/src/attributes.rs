@@ -7,6 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+/// Names and values.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The names of the attributes of an opened file; none where the file system has no attributes.
 pub(crate) fn list(file: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
     let mut buffer = vec![0u8; 1024];
@@ -56,7 +59,7 @@ pub(crate) fn write(file: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<(
 }
 
 /// The portable attributes of an opened file, sorted by name.
-pub(crate) fn portable(file: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+pub(crate) fn portable(file: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
     let mut found = Vec::new();
     for name in list(file)? {
         if is_portable(&name)

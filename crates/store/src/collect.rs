@@ -43,6 +43,8 @@ pub struct Collected {
 struct Marks {
     blobs: BTreeSet<Digest>,
     layers: BTreeSet<Digest>,
+    /// What living leases and pins name themselves.
+    leased: BTreeSet<Digest>,
 }
 
 impl Store {
@@ -54,7 +56,7 @@ impl Store {
             let marks = self.mark(scope)?;
             let mut moved = self.sweep_blobs(&marks, &mut collected)?;
             moved.extend(self.sweep_layers(&marks, &mut collected)?);
-            moved.extend(self.sweep_partials(scope, &mut collected)?);
+            moved.extend(self.sweep_partials(&marks, scope, &mut collected)?);
             moved
         };
         for path in moved {
@@ -91,6 +93,7 @@ impl Store {
         }
         for digest in self.leased(scope)? {
             marks.layers.insert(digest.clone());
+            marks.leased.insert(digest.clone());
             self.mark_target(&digest, "", &mut marks)?;
         }
         Ok(marks)
@@ -200,7 +203,7 @@ impl Store {
         Ok(moved)
     }
 
-    fn sweep_partials(&self, scope: GcScope, collected: &mut Collected) -> Result<Vec<PathBuf>> {
+    fn sweep_partials(&self, marks: &Marks, scope: GcScope, collected: &mut Collected) -> Result<Vec<PathBuf>> {
         let dir = self.inner.ingest_dir();
         let in_flight = lock(&self.inner.in_flight);
         let mut moved = Vec::new();
@@ -211,7 +214,8 @@ impl Store {
             };
             let Ok(meta) = entry.metadata() else { continue };
             let old = meta.modified().is_ok_and(|t| t + PARTIAL_AGE < SystemTime::now());
-            let stays = in_flight.is_active(&digest) || (scope == GcScope::Unreferenced && !old);
+            let wanted = in_flight.is_active(&digest) || marks.leased.contains(&digest);
+            let stays = wanted || (scope == GcScope::Unreferenced && !old);
             if stays {
                 continue;
             }

@@ -46,9 +46,9 @@ impl Store {
     pub fn commit_layer(&self, lease: &Lease, source: LayerSource<'_>) -> Result<Layer> {
         let (LayerSource::Copy(upper) | LayerSource::Consume(upper)) = source;
         let opened = inroot::open_path(upper).at("opening", upper)?;
-        let layer = self.compress(|out| pack::pack_layer(opened.as_fd(), out).map_err(|e| pack_error(upper, e)))?;
-        lease.protect(&layer.blob.digest)?;
-        lease.protect(&layer.diff_id)?;
+        let layer = self.compress(lease, |out| {
+            pack::pack_layer(opened.as_fd(), out).map_err(|e| pack_error(upper, e))
+        })?;
         if let LayerSource::Consume(_) = source
             && !self.has_layer(&layer.diff_id)
         {
@@ -70,7 +70,7 @@ impl Store {
             source,
         };
         let (_, mut plain) = compression::decompress(tar).map_err(source_error)?;
-        let layer = self.compress(|out| io::copy(&mut plain, out).map(drop).map_err(source_error))?;
+        let layer = self.compress(lease, |out| io::copy(&mut plain, out).map(drop).map_err(source_error))?;
         self.settle(lease, &layer)?;
         Ok(layer)
     }
@@ -97,7 +97,8 @@ impl Store {
     }
 
     /// Runs a producer of a plain tar into a gzip partial blob, hashing both forms, and names it by its digest.
-    fn compress(&self, produce: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Layer> {
+    /// ORDER: protected before it gets that name, under which the collector would take it for an old download.
+    fn compress(&self, lease: &Lease, produce: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Layer> {
         let path = self.inner.scratch(&self.inner.ingest_dir(), ".tmp-");
         let scratch = Scratch(&path);
         let file = File::create_new(&path).at("creating", &path)?;
@@ -109,6 +110,8 @@ impl Store {
         let (mut file, digest, size) = gzip.finish().at("writing", &path)?.finish();
         file.flush().at("writing", &path)?;
         drop(file);
+        lease.protect(&digest)?;
+        lease.protect(&diff_id)?;
         let partial = self.inner.partial_path(&digest);
         fs::rename(&path, &partial).at("moving into place", &partial)?;
         drop(scratch);

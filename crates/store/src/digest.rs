@@ -238,6 +238,7 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

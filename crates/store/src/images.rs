@@ -128,7 +128,9 @@ impl Store {
             };
             sizes.insert(layer.diff_id.clone(), size);
         }
-        Ok(history(image, platform, |diff_id| sizes.get(diff_id).copied().unwrap_or(0)))
+        Ok(history(image, platform, |diff_id| {
+            sizes.get(diff_id).copied().unwrap_or(0)
+        }))
     }
 
     pub(crate) fn records(&self) -> Result<Vec<Record>> {
@@ -231,7 +233,10 @@ impl Store {
         let mut blobs = BTreeSet::new();
         let mut trees = BTreeSet::new();
         for platform in &platforms {
-            blobs.insert((platform.manifest_descriptor.digest.clone(), platform.manifest_descriptor.size));
+            blobs.insert((
+                platform.manifest_descriptor.digest.clone(),
+                platform.manifest_descriptor.size,
+            ));
             blobs.insert((platform.manifest.config.digest.clone(), platform.manifest.config.size));
             blobs.extend(platform.layers.iter().map(|l| (l.blob.digest.clone(), l.blob.size)));
             trees.extend(platform.layers.iter().map(|l| l.diff_id.clone()));

@@ -274,6 +274,7 @@ pub struct Index {
 
 /// A parsed manifest document of either kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "documents are few and live behind an Arc")]
 pub enum Document {
     /// One image.
     Manifest(Manifest),

@@ -156,9 +156,7 @@ impl<'a> Pack<'a> {
 
     /// An empty file of root's: the form of marks.
     fn plain(&mut self, name: &[u8]) -> Result<(), PackError> {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Regular);
-        header.set_mode(0);
+        let mut header = new_header(EntryType::Regular, 0, 0);
         self.put(&mut header, name, b"", (0, 0), Vec::new())
     }
 
@@ -285,14 +283,23 @@ impl<'a> Pack<'a> {
         for (key, value) in records {
             body.extend_from_slice(&pax_record(key, value));
         }
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::XHeader);
-        header.set_mode(0o644);
-        header.set_size(body.len() as u64);
+        let mut header = new_header(EntryType::XHeader, 0o644, body.len() as u64);
         write_header(self.out, &mut header, b"././@PaxHeader", b"")?;
         self.out.write_all(&body).map_err(PackError::Write)?;
         self.pad(body.len() as u64)
     }
+}
+
+/// A header of root's, of the beginning of time, with every number set.
+fn new_header(kind: EntryType, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
 }
 
 /// Fills in the names, cut where PAX carries them whole, and the checksum.
@@ -347,9 +354,7 @@ impl<'a> Bundle<'a> {
 
     /// A directory entry.
     pub(crate) fn directory(&mut self, name: &str) -> Result<(), PackError> {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Directory);
-        header.set_mode(0o755);
+        let mut header = new_header(EntryType::Directory, 0o755, 0);
         self.0
             .put(&mut header, format!("{name}/").as_bytes(), b"", (0, 0), Vec::new())
     }
@@ -373,10 +378,7 @@ impl<'a> Bundle<'a> {
     }
 
     fn file_header(&mut self, name: &str, size: u64) -> Result<(), PackError> {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Regular);
-        header.set_mode(0o644);
-        header.set_size(size);
+        let mut header = new_header(EntryType::Regular, 0o644, size);
         self.0.put(&mut header, name.as_bytes(), b"", (0, 0), Vec::new())
     }
 }

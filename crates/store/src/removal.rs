@@ -131,6 +131,7 @@ fn same_references(named: &Reference, names: &[Reference]) -> Vec<Reference> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

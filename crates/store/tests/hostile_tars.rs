@@ -1,4 +1,5 @@
 //! Every way out of an archive's root that tars have been used for, and the refusals of damaged ones.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

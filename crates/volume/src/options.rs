@@ -118,6 +118,7 @@ fn flag_of(option: &str) -> Option<(MountFlags, Change)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,4 +1,5 @@
 //! Life of volumes: names, records, mounts, filling, crashes.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use super::ExtractError;
+use crate::attributes::Xattrs;
 
 const BLOCK: u64 = 512;
 const MAX_METADATA_BYTES: u64 = 1 << 20;
@@ -37,7 +38,7 @@ pub(crate) struct Member {
     pub(crate) gid: u32,
     pub(crate) mtime: (i64, u32),
     pub(crate) device: (u32, u32),
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
     /// Apparent size of a file.
     pub(crate) size: u64,
     /// Where the stored bytes of a sparse file belong: offset and length.
@@ -64,7 +65,7 @@ pub(crate) struct Reader<R> {
 struct Extensions {
     long_path: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
-    pax: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    pax: Option<Xattrs>,
 }
 
 impl Extensions {
@@ -220,7 +221,7 @@ impl<R: Read> Reader<R> {
         if block.iter().all(|&b| b == 0) {
             return Ok(None);
         }
-        let header = Header::from_byte_slice(&block).clone();
+        let mut header = Header::from_byte_slice(&block).clone();
         let sum: u32 = block[..148]
             .iter()
             .chain(&block[156..])
@@ -228,7 +229,10 @@ impl<R: Read> Reader<R> {
             .sum::<u32>()
             + 8 * 32;
         match header.cksum() {
-            Ok(stated) if stated == sum => Ok(Some(header)),
+            Ok(stated) if stated == sum => {
+                zero_blank_numbers(&mut header);
+                Ok(Some(header))
+            }
             _ => Err(damaged("header checksum mismatch")),
         }
     }
@@ -364,6 +368,18 @@ impl Extensions {
     }
 }
 
+/// Writers leave numbers blank that mean nothing for a member; readers take them for zero.
+fn zero_blank_numbers(header: &mut Header) {
+    // mode, uid, gid, size, mtime, device numbers (POSIX, "ustar Interchange Format")
+    const FIELDS: [(usize, usize); 7] = [(100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (329, 8), (337, 8)];
+    for (start, length) in FIELDS {
+        let field = &mut header.as_mut_bytes()[start..start + length];
+        if field.iter().all(|b| matches!(b, 0 | b' ')) {
+            field[0] = b'0';
+        }
+    }
+}
+
 pub(crate) fn damaged(reason: &str) -> ExtractError {
     ExtractError::Damaged {
         reason: reason.to_owned(),
@@ -420,7 +436,7 @@ fn device_of(kind: Kind, header: &Header) -> Result<(u32, u32), ExtractError> {
     ))
 }
 
-fn xattrs_of(ext: &Extensions) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn xattrs_of(ext: &Extensions) -> Xattrs {
     let records = ext.pax.iter().flatten();
     records
         .filter_map(|(k, v)| Some((k.strip_prefix(b"SCHILY.xattr.")?.to_vec(), v.clone())))
@@ -442,7 +458,7 @@ fn push_sparse(headers: &[GnuSparseHeader], segments: &mut Vec<(u64, u64)>) -> R
 }
 
 fn pairs(numbers: Vec<u64>) -> Result<Vec<(u64, u64)>, ExtractError> {
-    if numbers.len() % 2 != 0 || numbers.len() / 2 > MAX_SPARSE_SEGMENTS {
+    if !numbers.len().is_multiple_of(2) || numbers.len() / 2 > MAX_SPARSE_SEGMENTS {
         return Err(damaged("sparse map is malformed"));
     }
     Ok(numbers
@@ -478,9 +494,9 @@ fn parse_time(text: &[u8]) -> Result<(i64, u32), ExtractError> {
     Ok((seconds, nanos))
 }
 
-fn parse_pax(mut bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ExtractError> {
+fn parse_pax(mut bytes: &[u8]) -> Result<Xattrs, ExtractError> {
     let bad = || damaged("malformed PAX header");
-    let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut records: Xattrs = Vec::new();
     while !bytes.is_empty() && bytes[0] != 0 {
         let space = bytes.iter().position(|&b| b == b' ').ok_or_else(bad)?;
         let length = usize::try_from(parse_decimal(&bytes[..space])?).map_err(|_| bad())?;

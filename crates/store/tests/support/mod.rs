@@ -1,5 +1,5 @@
 //! What the store's tests share: a store in a temporary root, and tars made by hand.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::io::Write;
 use std::path::Path;
