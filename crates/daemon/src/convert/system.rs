@@ -5,6 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use wharf_api::ApiVersion;
 use wharf_api::types as wire;
+use wharf_engine::build::CacheRecord;
 use wharf_engine::model::Timestamp;
 use wharf_engine::system::{BUILTIN_RUNTIME, DiskUsage, HostFacts, Info};
 
@@ -222,11 +223,13 @@ fn registries(insecure: &[String]) -> wire::RegistryServiceConfig {
 
 /// `GET /system/df`.
 pub(crate) fn usage_to_wire(usage: DiskUsage, version: ApiVersion) -> wire::DiskUsage {
-    let cached = |pin: &wharf_engine::store::Pin| wire::BuildCache {
-        id: pin.name.clone(),
+    let cached = |record: &CacheRecord| wire::BuildCache {
+        id: record.id.clone(),
         kind: "regular".to_owned(),
-        description: "build step".to_owned(),
-        created_at: Timestamp::from(pin.created).to_string(),
+        description: record.description.clone(),
+        size: i64::try_from(record.size_bytes).unwrap_or(i64::MAX),
+        created_at: record.created.clone(),
+        last_used_at: Some(Timestamp::from(record.last_used).to_string()),
         ..wire::BuildCache::default()
     };
     wire::DiskUsage {
@@ -244,7 +247,7 @@ pub(crate) fn usage_to_wire(usage: DiskUsage, version: ApiVersion) -> wire::Disk
         volumes: usage
             .volumes
             .map(|list| list.into_iter().map(volume::usage_to_wire).collect()),
-        build_cache: usage.build_cache.map(|pins| pins.iter().map(cached).collect()),
+        build_cache: usage.build_cache.map(|records| records.iter().map(cached).collect()),
         builder_size: None,
     }
 }

@@ -225,18 +225,7 @@ fn credentials(request: &Request) -> BTreeMap<String, Credentials> {
 /// `POST /build/prune`
 pub(crate) async fn prune(request: Request) -> Outcome {
     let filters = crate::convert::filters::from_query(&request.query)?;
-    filters.check_keys(&[
-        "until",
-        "unused-for",
-        "id",
-        "parent",
-        "type",
-        "description",
-        "inuse",
-        "shared",
-        "private",
-    ])?;
-    let (caches, space) = request.app.engine.system().prune_build_cache().await?;
+    let (caches, space) = request.app.engine.system().prune_build_cache(&filters).await?;
     let answer = wire::BuildPruneResponse {
         caches_deleted: Some(caches).filter(|list| !list.is_empty()),
         space_reclaimed: space,

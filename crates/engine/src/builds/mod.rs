@@ -44,8 +44,9 @@ impl Builds {
         Self { shared }
     }
 
-    /// Removes the contexts of builds that a killed engine left. Part of the engine's start.
+    /// Removes what builds of a killed engine left. Part of the engine's start.
     pub fn prepare(&self) -> Result<()> {
+        wharf_build::sweep(&self.shared.config.root);
         let folder = self.folder();
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -125,9 +125,7 @@ impl Images {
             repo => Some(parse_target(repo, &request.tag)?),
         };
         let mut config = RunConfig::default();
-        if let Some(change) = request.changes.first() {
-            return Err(Error::unimplemented(format!("change {change:?}")));
-        }
+        wharf_build::apply_changes(&mut config, &request.changes)?;
         let document = import_config(config, &request);
         let made = self.call(move |store| {
             let lease = store.lease("import", LEASE)?;

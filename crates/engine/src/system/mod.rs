@@ -4,13 +4,17 @@ mod host;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use wharf_build::{BuildCache, CacheRecord};
 
 use crate::Shared;
 use crate::containers::Containers;
 use crate::error::{Context, Result};
+use crate::filters::Filters;
 use crate::images::{ImageListed, Images, SharedSizes};
 use crate::model::requests::{ContainerListed, ListContainers};
-use crate::model::{Status, ids::random_hex_id};
+use crate::model::{EventKind, Status, Timestamp, ids::random_hex_id};
 use crate::volumes::{VolumeService, VolumeUsage};
 
 pub use host::HostFacts;
@@ -72,11 +76,12 @@ pub struct DiskUsage {
     /// Volumes.
     pub volumes: Option<Vec<VolumeUsage>>,
     /// Records of the build cache.
-    pub build_cache: Option<Vec<wharf_store::Pin>>,
+    pub build_cache: Option<Vec<CacheRecord>>,
 }
 
-/// The prefix of the pins that are the build cache.
-const BUILD_CACHE: &str = "build-cache/";
+/// Filters of a prune of the build cache that clients may send; only `until` chooses anything.
+const BUILD_KEYS: [&str; 9] =
+    ["description", "id", "inuse", "parent", "private", "shared", "type", "until", "unused-for"];
 
 /// Facts about an engine.
 #[derive(Clone, Debug)]
@@ -92,7 +97,7 @@ impl System {
     /// Everything `info` tells.
     pub async fn info(&self) -> Result<Info> {
         let images = Images::new(Arc::clone(&self.shared))
-            .list(&crate::Filters::default(), SharedSizes::Skip)
+            .list(&Filters::default(), SharedSizes::Skip)
             .await?;
         let config = &self.shared.config;
         let id_path = config.root.join("engine-id");
@@ -125,7 +130,7 @@ impl System {
         if scope.images {
             let images = Images::new(Arc::clone(&self.shared));
             usage.layers_size = Some(images.disk_usage().await?);
-            usage.images = Some(images.list(&crate::Filters::default(), SharedSizes::Sum).await?);
+            usage.images = Some(images.list(&Filters::default(), SharedSizes::Sum).await?);
         }
         if scope.containers {
             let query = ListContainers {
@@ -144,27 +149,27 @@ impl System {
         Ok(usage)
     }
 
-    /// Forgets the build cache; answers what was forgotten and the bytes freed.
-    pub async fn prune_build_cache(&self) -> Result<(Vec<String>, u64)> {
+    /// Forgets what the build cache has not used since `before` (`None`: all of it); answers what
+    /// was forgotten and the bytes freed.
+    pub async fn prune_build_cache(&self, filters: &Filters) -> Result<(Vec<String>, u64)> {
+        filters.check_keys(&BUILD_KEYS)?;
+        let before = filters.until(Timestamp::now())?;
+        let before = before.map(|time| UNIX_EPOCH + Duration::from_nanos(u64::try_from(time.as_nanos()).unwrap_or(0)));
         let store = self.shared.store.clone();
-        tokio::task::spawn_blocking(move || -> Result<_> {
-            let pins = store.pins(BUILD_CACHE)?;
-            for pin in &pins {
-                store.unpin(&pin.name)?;
-            }
+        let pruned = tokio::task::spawn_blocking(move || -> Result<_> {
+            let pruned = BuildCache::new(&store).prune(before)?;
             let collected = store.gc(wharf_store::GcScope::Unreferenced)?;
-            let names = pins
-                .iter()
-                .map(|pin| pin.name.trim_start_matches(BUILD_CACHE).to_owned());
-            Ok((names.collect(), collected.bytes))
-        })
-        .await
-        .internal(|| "prune the build cache".into())?
+            Ok((pruned.ids, pruned.bytes.max(collected.bytes)))
+        });
+        let (ids, bytes) = pruned.await.internal(|| "prune the build cache".into())??;
+        let reclaimed = BTreeMap::from([("reclaimed".to_owned(), bytes.to_string())]);
+        self.shared.events.publish(EventKind::Builder, "prune", "", reclaimed);
+        Ok((ids, bytes))
     }
 
-    async fn build_cache(&self) -> Result<Vec<wharf_store::Pin>> {
+    async fn build_cache(&self) -> Result<Vec<CacheRecord>> {
         let store = self.shared.store.clone();
-        tokio::task::spawn_blocking(move || Ok(store.pins(BUILD_CACHE)?))
+        tokio::task::spawn_blocking(move || Ok(BuildCache::new(&store).records()?))
             .await
             .internal(|| "read the build cache".into())?
     }
