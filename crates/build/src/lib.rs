@@ -43,7 +43,7 @@ pub use event::{Event, Events, OutputStream};
 pub use request::{BuildRequest, Cancel, Limits, Ulimit};
 pub use runner::{RunError, RunExit, RunMount, RunNetwork, RunStep, Runner};
 pub use scratch::sweep;
-pub use source::{BaseImageError, BaseImages, ImageRequest};
+pub use source::{BaseImageError, BaseImages, Downloaded, ImageRequest};
 
 /// What a build works with.
 #[derive(Clone, Copy)]

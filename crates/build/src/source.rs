@@ -1,10 +1,12 @@
 //! Where base images come from: a trait that the engine implements over store and registry.
 
 use std::error::Error as StdError;
+use std::fs::File;
+use std::time::SystemTime;
 
 use wharf_store::Lease;
 
-use crate::{ErrorKind, Events};
+use crate::{Cancel, ErrorKind, Events};
 
 /// Finds images by name, locally or in a registry.
 pub trait BaseImages: Send + Sync {
@@ -12,6 +14,30 @@ pub trait BaseImages: Send + Sync {
     /// through `events` as [`crate::Event::PullStatus`]. `request.lease` must protect the id before
     /// the call returns, so that a prune cannot take the image away.
     fn provide(&self, request: &ImageRequest<'_>, events: &dyn Events) -> Result<String, BaseImageError>;
+
+    /// Fetches what `ADD` names by an `http` or `https` address into `to`, whatever it is. An
+    /// implementation without a client refuses.
+    fn download(&self, address: &str, to: &mut File, cancel: &Cancel) -> Result<Downloaded, BaseImageError> {
+        let _ = (to, cancel);
+        Err(BaseImageError {
+            kind: ErrorKind::Unimplemented,
+            message: format!("ADD {address}: {REMOTE_HINT}"),
+            source: None,
+        })
+    }
+}
+
+/// What to do instead of adding something remote that cannot be fetched.
+pub(crate) const REMOTE_HINT: &str =
+    "such remote sources are not supported by this builder; fetch it in a RUN step or put it into the build context";
+
+/// What the server said about a fetched file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Downloaded {
+    /// When it was changed last.
+    pub last_modified: Option<SystemTime>,
+    /// The name it suggests.
+    pub file_name: Option<String>,
 }
 
 /// One image wanted by a build.

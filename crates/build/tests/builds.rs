@@ -139,8 +139,16 @@ fn copies_that_cannot_be_done_are_named() {
         ),
         ("COPY --from=none:1 /x /x", "pull access denied for none:1"),
         (
-            "ADD https://example.com/x /x",
-            "ADD https://example.com/x: remote sources are not supported by this builder; fetch the file in a RUN step or put it into the build context",
+            "ADD https://example.com/x.git /x",
+            "ADD https://example.com/x.git: such remote sources are not supported by this builder; fetch it in a RUN step or put it into the build context",
+        ),
+        (
+            "ADD --checksum=sha256:00 http://h/x /x",
+            "digest mismatch sha256:86ca99740210faa002c7e540649a2601947e24afbb48775eddb3870bc9b97601: sha256:00",
+        ),
+        (
+            "ADD --checksum=sha256:00 a /x",
+            "checksum can't be specified for non-HTTP(S) sources: sha256:00",
         ),
         (
             "RUN --mount=type=secret,id=s,required cat /run/secrets/s",
@@ -421,6 +429,19 @@ fn archives_are_unpacked_by_add_alone() {
     assert_eq!(files["/e/empty"], "644 0:0 ");
     assert!(files.contains_key("/f/p.tar") && files.contains_key("/h/p.tar"));
     assert_eq!(files["/g/t"], "644 1:2 t");
+}
+
+#[test]
+fn fetched_files_are_added_as_they_are() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a", "1");
+    let image = sandbox
+        .build("FROM busybox\nADD http://h/p/f?q=1 a /d/\nADD --chmod=644 --chown=www http://h/x /y\n")
+        .image();
+    let files = sandbox.new_files(&image);
+    assert_eq!(files["/d/f"], "600 0:0 http://h/p/f?q=1");
+    assert_eq!(files["/d/a"], "644 0:0 1");
+    assert_eq!(files["/y"], "644 33:55 http://h/x");
 }
 
 #[test]

@@ -4,8 +4,10 @@
 //! it in a fresh upper directory and commit that as a layer, remember it, note it in the history.
 
 mod files;
+mod job;
 pub(crate) mod metadata;
 mod mounts;
+mod remote;
 mod run;
 mod state;
 mod stubs;
