@@ -55,10 +55,8 @@ impl Shim {
                 let typed = client.read();
                 self.on_typed(number, typed);
             }
-            ClientPhase::Lingering if ready.readable || ready.hung_up => {
-                if ready.hung_up || client.discard() {
-                    client.phase = ClientPhase::Gone;
-                }
+            ClientPhase::Lingering if ready.hung_up || (ready.readable && client.discard()) => {
+                client.phase = ClientPhase::Gone;
             }
             _ if ready.hung_up && !ready.readable => self.on_hang_up(number),
             _ => {}

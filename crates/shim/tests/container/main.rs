@@ -1,0 +1,8 @@
+//! Containers kept by a real shim: needs root, cgroups and Debian's busybox-static.
+#![allow(missing_docs)]
+
+mod attach;
+mod exec;
+mod life;
+mod stage;
+mod survival;
