@@ -50,7 +50,8 @@ impl Shim {
         if ready.writable {
             client.flush();
         }
-        match client.phase {
+        let phase = client.phase;
+        match phase {
             ClientPhase::Open if ready.readable && !client.input_ended => {
                 let typed = client.read();
                 self.on_typed(number, typed);
