@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -125,10 +126,8 @@ impl Store {
         if !marks.blobs.insert(digest.clone()) {
             return Ok(());
         }
-        let small = self
-            .blob_size(digest)?
-            .is_some_and(|size| size <= crate::MAX_DOCUMENT_BYTES);
-        if !small || !self.looks_like_json(digest)? {
+        let known = lock(&self.inner.documents).contains_key(digest);
+        if !known && !self.may_be_document(digest)? {
             return Ok(());
         }
         let Ok(document) = self.document(digest, media_type) else {
@@ -143,22 +142,34 @@ impl Store {
             Document::Manifest(manifest) => {
                 marks.blobs.insert(manifest.config.digest.clone());
                 marks.blobs.extend(manifest.layers.iter().map(|l| l.digest.clone()));
-                if let Ok(config) = self.config_if_here(&manifest.config.digest) {
-                    marks.layers.extend(config.rootfs.diff_ids);
-                }
+                marks.layers.extend(self.diff_ids(digest, &manifest.config.digest)?);
             }
         }
         Ok(())
     }
 
-    fn config_if_here(&self, digest: &Digest) -> Result<ImageConfig> {
-        let bytes = self.read_blob(digest)?;
-        ImageConfig::parse(&bytes).map_err(|e| crate::StoreError::malformed(digest.as_str(), e.to_string()))
+    /// The diff ids of a manifest's configuration; none if it is not here or is none.
+    fn diff_ids(&self, manifest: &Digest, config: &Digest) -> Result<Vec<Digest>> {
+        if let Some(known) = lock(&self.inner.platform_images).get(manifest) {
+            return Ok(known.config.rootfs.diff_ids.clone());
+        }
+        match self.read_blob(config) {
+            Ok(bytes) => Ok(ImageConfig::parse(&bytes)
+                .map(|c| c.rootfs.diff_ids)
+                .unwrap_or_default()),
+            Err(error) if error.kind() == crate::StoreErrorKind::Internal => Err(error),
+            Err(_) => Ok(Vec::new()),
+        }
     }
 
     /// Spares the collector from reading compressed layers as documents.
-    fn looks_like_json(&self, digest: &Digest) -> Result<bool> {
-        use std::io::Read;
+    fn may_be_document(&self, digest: &Digest) -> Result<bool> {
+        if self
+            .blob_size(digest)?
+            .is_none_or(|size| size > crate::MAX_DOCUMENT_BYTES)
+        {
+            return Ok(false);
+        }
         let mut first = [0u8; 1];
         let n = self
             .open_blob(digest)?
@@ -179,8 +190,7 @@ impl Store {
             for (digest, path, size) in blobs_in(&dir)? {
                 if !marks.blobs.contains(&digest) {
                     moved.push(self.move_away(&path, &self.inner.ingest_dir())?);
-                    lock(&self.inner.documents).remove(&digest);
-                    lock(&self.inner.platform_images).clear();
+                    self.forget(&digest);
                     collected.bytes += size;
                     collected.blobs.push(digest);
                 }
@@ -195,8 +205,7 @@ impl Store {
             if !marks.layers.contains(&diff_id) {
                 collected.bytes += self.layer_size(&diff_id).unwrap_or(0);
                 moved.push(self.move_away(&self.inner.layer_path(&diff_id), &self.inner.layers_dir())?);
-                lock(&self.inner.layer_sizes).remove(&diff_id);
-                lock(&self.inner.platform_images).clear();
+                self.forget(&diff_id);
                 collected.layers.push(diff_id);
             }
         }

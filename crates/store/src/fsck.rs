@@ -5,7 +5,6 @@ use std::fs;
 
 use crate::collect::blobs_in;
 use crate::error::FileContext;
-use crate::store::lock;
 use crate::{Digest, Digester, Result, Store, inroot};
 
 /// Whether [`Store::fsck`] changes anything.
@@ -91,8 +90,7 @@ impl Store {
                 let gone = self.inner.scratch(&self.inner.layers_dir(), ".gone-");
                 fs::rename(&path, &gone).at("moving away", &path)?;
                 inroot::remove_path(&gone).at("removing", &gone)?;
-                lock(&self.inner.layer_sizes).remove(&diff_id);
-                lock(&self.inner.platform_images).clear();
+                self.forget(&diff_id);
             }
             let problem = "its tree or its note is missing".to_owned();
             findings.push(Finding {
@@ -138,10 +136,5 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    fn forget(&self, digest: &Digest) {
-        lock(&self.inner.documents).remove(digest);
-        lock(&self.inner.platform_images).clear();
     }
 }

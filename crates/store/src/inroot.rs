@@ -1,7 +1,4 @@
-//! Opening paths below a directory so that no symbolic link leads out of it.
-//!
-//! KERNEL(5.6): openat2 with RESOLVE_IN_ROOT or RESOLVE_BENEATH; there is no fallback, because every user-space
-//! emulation loses races.
+//! Work on files below an opened directory, by descriptors and single names, so that no symbolic link leads out.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,42 +6,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-
-/// How symbolic links in the middle of a path are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Links {
-    /// Followed, with the directory as their root (as in a chroot).
-    InRoot,
-    /// Followed as long as they stay below; an absolute one or one that climbs out is EXDEV.
-    Beneath,
-}
-
-impl Links {
-    fn flags(self) -> ResolveFlags {
-        match self {
-            Links::InRoot => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-            Links::Beneath => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
-        }
-    }
-}
+pub(crate) use wharf_sys::path::Escape;
+use wharf_sys::path::open_below;
 
 /// Opens `path` below `root`; an empty path is `root` itself.
-pub(crate) fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, links: Links) -> Result<OwnedFd, Errno> {
-    let path = OsStr::from_bytes(if path.is_empty() { b"." } else { path });
-    loop {
-        // EAGAIN: a rename elsewhere on the system raced with the resolution.
-        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), links.flags()) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
+pub(crate) fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, escape: Escape) -> Result<OwnedFd, Errno> {
+    open_below(root, OsStr::from_bytes(path), flags, escape)
 }
 
 /// Opens a directory below `root` for reading.
-pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &[u8], links: Links) -> Result<OwnedFd, Errno> {
-    open(root, path, OFlags::RDONLY | OFlags::DIRECTORY, links)
+pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &[u8], escape: Escape) -> Result<OwnedFd, Errno> {
+    open(root, path, OFlags::RDONLY | OFlags::DIRECTORY, escape)
 }
 
 /// The attributes of `name` in `dir`, not following a link; `None` if there is nothing.

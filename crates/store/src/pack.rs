@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use tar::{EntryType, Header};
 
-use crate::inroot::{self, Links};
+use crate::inroot::{self, Escape};
 use crate::{attributes, overlay};
 
 /// Why a tree could not be written as a tar.
@@ -51,7 +51,7 @@ pub fn pack_path(root: BorrowedFd<'_>, path: &Path, name: &str, out: &mut dyn Wr
     let missing = || PackError::NotFound(path.display().to_string());
     let bytes: Vec<u8> = path.as_os_str().as_bytes().to_vec();
     let trimmed: &[u8] = bytes.strip_prefix(b"/").unwrap_or(&bytes);
-    let open = |p: &[u8]| match inroot::open_dir(root, p, Links::InRoot) {
+    let open = |p: &[u8]| match inroot::open_dir(root, p, Escape::Confine) {
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Err(missing()),
         other => other.map_err(|e| read_error(p, e)),
     };

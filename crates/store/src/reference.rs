@@ -395,4 +395,17 @@ mod tests {
         assert_eq!(Reference::parse(&"a".repeat(300)), Err(ReferenceError::TooLong));
         assert!(Reference::parse(&format!("x:{}", "t".repeat(129))).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_parses_survives_both_of_its_texts(text in "[a-zA-Z0-9_.:/@\\[\\]-]{0,40}") {
+            if let Ok(reference) = Reference::parse(&text) {
+                proptest::prop_assert_eq!(&Reference::parse(&reference.canonical()).unwrap(), &reference);
+                // A short name may read as an id or a host; then only the full one is safe.
+                if let Ok(short) = Reference::parse(&reference.familiar()) {
+                    proptest::prop_assert_eq!(&short, &reference);
+                }
+            }
+        }
+    }
 }

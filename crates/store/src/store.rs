@@ -84,6 +84,20 @@ impl Store {
         &self.inner.root
     }
 
+    /// Drops what is remembered of a blob or layer that goes.
+    pub(crate) fn forget(&self, digest: &Digest) {
+        lock(&self.inner.documents).remove(digest);
+        lock(&self.inner.layer_sizes).remove(digest);
+        let uses = |image: &PlatformImage| {
+            image.manifest.config.digest == *digest
+                || image
+                    .layers
+                    .iter()
+                    .any(|l| l.diff_id == *digest || l.blob.digest == *digest)
+        };
+        lock(&self.inner.platform_images).retain(|manifest, image| manifest != digest && !uses(image));
+    }
+
     /// Removes the scratch of earlier processes, recognisable by its name.
     fn clear_unfinished(&self) -> Result<()> {
         for dir in [self.inner.ingest_dir(), self.inner.layers_dir()] {

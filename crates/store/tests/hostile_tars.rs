@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use proptest::prelude::*;
 use support::{Entry, Sandbox, device, dir, entry, file, gzip, hard_link, layer_of, names, symlink, tar_of};
 use tar::EntryType;
 use wharf_store::extract::{ExtractOptions, Owner, Purpose, extract};
@@ -233,4 +234,41 @@ fn a_wrong_blob_is_named_as_such_even_if_it_does_not_unpack() {
     let error = sandbox.take_as(&lease, &wrong_diff, blob).err().unwrap();
     assert!(matches!(error, StoreError::DiffIdMismatch { .. }), "{error}");
     assert_eq!(names(&sandbox.root().join("ingest")), Vec::<String>::new());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever the bytes are, unpacking ends without a panic and touches nothing outside.
+    #[test]
+    fn broken_archives_do_no_harm(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
+        cut in any::<prop::sample::Index>(),
+        fix_sums in any::<bool>(),
+    ) {
+        let pax = Entry { pax: vec![("path".to_owned(), b"a/long".to_vec()), ("size".to_owned(), b"3".to_vec())], ..file("s", "xyz") };
+        let mut bytes = tar_of(&[
+            dir("a"), file("a/f", "text"), symlink("a/l", "f"), hard_link("h", "a/f"), pax,
+            file("a/.wh.gone", ""), device("dev/null", EntryType::Char, 1, 3), file("last", "x"),
+        ]);
+        for (index, value) in &changes {
+            let at = index.index(bytes.len());
+            bytes[at] = *value;
+        }
+        if fix_sums {
+            for block in bytes.chunks_exact_mut(512).filter(|b| b[257..262] == *b"ustar") {
+                let sum: u32 = block[..148].iter().chain(&block[156..]).map(|&b| u32::from(b)).sum::<u32>() + 256;
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+        }
+        bytes.truncate(bytes.len() - cut.index(bytes.len()) / 8);
+        let outer = tempfile::tempdir().unwrap();
+        std::fs::create_dir(outer.path().join("root")).unwrap();
+        for purpose in [Purpose::Layer, Purpose::Files] {
+            let root = std::fs::File::open(outer.path().join("root")).unwrap();
+            let options = ExtractOptions { purpose, ..ExtractOptions::default() };
+            let _ = extract(root.as_fd(), &bytes[..], &options);
+        }
+        prop_assert_eq!(names(outer.path()), ["root"]);
+    }
 }

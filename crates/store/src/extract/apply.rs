@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamp
 use rustix::io::Errno;
 
 use super::{Devices, ExtractError, ExtractOptions, Extracted, Kind, Member, Owner, Purpose, Reader};
-use crate::inroot::{self, Links};
+use crate::inroot::{self, Escape};
 use crate::{attributes, overlay};
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
@@ -21,7 +21,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub(super) struct Apply<'a> {
     root: BorrowedFd<'a>,
     options: ExtractOptions,
-    links: Links,
+    escape: Escape,
     /// The directory of the last member, which most members share.
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// Directories whose times are set once nothing is made in them any more.
@@ -32,15 +32,15 @@ pub(super) struct Apply<'a> {
 
 impl<'a> Apply<'a> {
     pub(super) fn new(root: BorrowedFd<'a>, options: ExtractOptions) -> Apply<'a> {
-        let links = match options.purpose {
-            Purpose::Layer => Links::Beneath,
-            Purpose::Files => Links::InRoot,
+        let escape = match options.purpose {
+            Purpose::Layer => Escape::Refuse,
+            Purpose::Files => Escape::Confine,
         };
         let buffer = vec![0; BUFFER_BYTES];
         Apply {
             root,
             options,
-            links,
+            escape,
             parent: None,
             directory_times: Vec::new(),
             buffer,
@@ -73,7 +73,7 @@ impl<'a> Apply<'a> {
     pub(super) fn finish(self) -> Result<Extracted, ExtractError> {
         for (path, mtime) in self.directory_times.iter().rev() {
             let entry = |e| entry_error(&String::from_utf8_lossy(path), "setting the times of", e);
-            match inroot::open_dir(self.root, path, self.links) {
+            match inroot::open_dir(self.root, path, self.escape) {
                 Ok(dir) => rustix::fs::futimens(&dir, &times(*mtime)).map_err(entry)?,
                 // A later member replaced the directory.
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
@@ -90,7 +90,7 @@ impl<'a> Apply<'a> {
         if self.options.purpose == Purpose::Files {
             return Ok(());
         }
-        let root = inroot::open_dir(self.root, b"", self.links).map_err(|e| at(member, "opening", e))?;
+        let root = inroot::open_dir(self.root, b"", self.escape).map_err(|e| at(member, "opening", e))?;
         self.directory_attributes(member, &root)?;
         self.directory_times.push((Vec::new(), member.mtime));
         Ok(())
@@ -102,7 +102,7 @@ impl<'a> Apply<'a> {
         {
             return Ok(fd);
         }
-        match inroot::open_dir(self.root, path, self.links) {
+        match inroot::open_dir(self.root, path, self.escape) {
             Err(Errno::NOENT) => self.make_parents(member, path),
             other => other.map_err(|e| self.parent_error(member, e)),
         }
@@ -119,11 +119,11 @@ impl<'a> Apply<'a> {
 
     /// Makes the missing directories of `path`, as root's with mode 0755, which is what an archive without them means.
     fn make_parents(&mut self, member: &Member, path: &[u8]) -> Result<OwnedFd, ExtractError> {
-        let mut current = inroot::open_dir(self.root, b"", self.links).map_err(|e| self.parent_error(member, e))?;
+        let mut current = inroot::open_dir(self.root, b"", self.escape).map_err(|e| self.parent_error(member, e))?;
         let mut end = 0;
         for component in path.split(|&b| b == b'/') {
             end += component.len() + usize::from(end > 0);
-            current = match inroot::open_dir(self.root, &path[..end], self.links) {
+            current = match inroot::open_dir(self.root, &path[..end], self.escape) {
                 Ok(next) => next,
                 Err(Errno::NOENT) => {
                     let mode = Mode::from_raw_mode(0o755);
@@ -336,7 +336,7 @@ impl<'a> Apply<'a> {
             return Err(refused(member, "a hard link to a directory"));
         }
         let missing = || refused(member, "a hard link to a file that is not in the archive");
-        let dir = inroot::open_dir(self.root, target_parent, self.links).map_err(|e| match e {
+        let dir = inroot::open_dir(self.root, target_parent, self.escape).map_err(|e| match e {
             Errno::NOENT => missing(),
             e => self.parent_error(member, e),
         })?;
