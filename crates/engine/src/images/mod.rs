@@ -8,7 +8,7 @@ mod transfer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use wharf_store::{HistoryRow, Image, Platform, PlatformImage, Reference, Removed, Store, StoreError};
+use wharf_store::{GcScope, HistoryRow, Image, Platform, PlatformImage, Reference, Removed, Store, StoreError};
 
 use crate::Shared;
 use crate::containers::Containers;
@@ -194,6 +194,9 @@ impl Images {
                 Err(error) => tracing::warn!(image = %image.id, "not pruned: {}", error.chain()),
             }
         }
+        // Also what interrupted pulls and builds left; content in use is protected by leases.
+        let rest = self.call(|store| store.gc(GcScope::Everything)).await?;
+        report.space_reclaimed += rest.bytes;
         let reclaimed = BTreeMap::from([("reclaimed".to_owned(), report.space_reclaimed.to_string())]);
         self.shared.events.publish(EventKind::Image, "prune", "", reclaimed);
         Ok(report)
