@@ -12,9 +12,9 @@ wire! {
         from: String = "from" omitempty,
         time: i64 = "time" omitempty,
         time_nano: i64 = "timeNano" omitempty,
-        error_detail: Option<ErrorDetail> = "errorDetail" omitempty,
         /// The text of [`error_detail`](Self::error_detail) again.
         error: String = "error" omitempty,
+        error_detail: Option<ErrorDetail> = "errorDetail" omitempty,
         aux: Option<serde_json::Value> = "aux" omitempty,
     }
 

@@ -16,7 +16,7 @@ pub(crate) fn summary_to_wire(listed: &ImageListed, version: ApiVersion) -> wire
     let image = &listed.image;
     let described = images::described_by(image);
     let mut repo_tags = familiar(&listed.tags);
-    let mut repo_digests = familiar(&image.repo_digests);
+    let mut repo_digests = familiar(&listed.digests);
     if !version.at_least(43) && repo_tags.is_empty() {
         repo_tags.push(NO_NAME.to_owned());
         if repo_digests.is_empty() {

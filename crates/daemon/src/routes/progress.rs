@@ -205,7 +205,7 @@ mod tests {
         .await;
         assert_eq!(
             text(outcome).await.as_deref(),
-            Ok("{\"status\":\"begun\"}\r\n{\"errorDetail\":{\"message\":\"broken\"},\"error\":\"broken\"}\r\n")
+            Ok("{\"status\":\"begun\"}\r\n{\"error\":\"broken\",\"errorDetail\":{\"message\":\"broken\"}}\r\n")
         );
     }
 

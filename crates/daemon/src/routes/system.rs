@@ -1,6 +1,7 @@
 //! `/_ping`, `/version`, `/info`, `/system/df`, `/auth`.
 
 use hyper::StatusCode;
+use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use wharf_api::types as wire;
 use wharf_engine::system::{HostFacts, UsageScope};
 
@@ -18,7 +19,8 @@ pub(crate) async fn ping(_request: Request) -> Outcome {
 
 /// `HEAD /_ping`: the same headers, and a body that is said to be empty.
 pub(crate) async fn head_ping(_request: Request) -> Outcome {
-    Ok(with_ping_headers(Reply::whole(StatusCode::OK, TEXT, "")))
+    let reply = Reply::whole(StatusCode::OK, TEXT, "").with_header(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    Ok(with_ping_headers(reply))
 }
 
 /// `GET /version`

@@ -31,6 +31,8 @@ pub struct ImageListed {
     pub image: Arc<Image>,
     /// Its names, only those that the `reference` filter lets through.
     pub tags: Vec<Reference>,
+    /// Its names by digest, only those of the same repositories.
+    pub digests: Vec<Reference>,
     /// Containers made from it.
     pub containers: usize,
     /// Bytes of its layers that other images have too, when asked.
@@ -107,12 +109,13 @@ impl Images {
         let mut listed: Vec<ImageListed> = images
             .iter()
             .filter_map(|image| {
-                let tags = conditions.admit(image, filters)?;
+                let (tags, digests) = conditions.admit(image, filters)?;
                 let containers = containers.iter().filter(|c| c.image_id == image.id.as_str()).count();
                 let shared_size = shared.as_ref().map(|sizes| shared_bytes(image, &users, sizes));
                 Some(ImageListed {
                     image: Arc::clone(image),
                     tags,
+                    digests,
                     containers,
                     shared_size,
                 })
@@ -282,8 +285,8 @@ struct Conditions {
 }
 
 impl Conditions {
-    /// The names to show if the image is to be shown.
-    fn admit(&self, image: &Image, filters: &Filters) -> Option<Vec<Reference>> {
+    /// The names to show, by tag and by digest, if the image is to be shown.
+    fn admit(&self, image: &Image, filters: &Filters) -> Option<(Vec<Reference>, Vec<Reference>)> {
         let created = created_at(image);
         let labels = labels_of(image);
         let admitted = self.dangling.is_none_or(|wanted| wanted == image.tags.is_empty())
@@ -295,7 +298,7 @@ impl Conditions {
             return None;
         }
         if filters.is_open("reference") {
-            return Some(image.tags.clone());
+            return Some((image.tags.clone(), image.repo_digests.clone()));
         }
         let fits = |name: &Reference| {
             filters
@@ -303,7 +306,9 @@ impl Conditions {
                 .any(|want| pattern::reference_matches(want, name))
         };
         let tags: Vec<Reference> = image.tags.iter().filter(|tag| fits(tag)).cloned().collect();
-        (!tags.is_empty() || image.repo_digests.iter().any(fits)).then_some(tags)
+        let belongs = |digest: &&Reference| fits(digest) || tags.iter().any(|tag| tag.same_repository(digest));
+        let digests: Vec<Reference> = image.repo_digests.iter().filter(belongs).cloned().collect();
+        (!tags.is_empty() || !digests.is_empty()).then_some((tags, digests))
     }
 }
 

@@ -80,8 +80,17 @@ pub struct DiskUsage {
 }
 
 /// Filters of a prune of the build cache that clients may send; only `until` chooses anything.
-const BUILD_KEYS: [&str; 9] =
-    ["description", "id", "inuse", "parent", "private", "shared", "type", "until", "unused-for"];
+const BUILD_KEYS: [&str; 9] = [
+    "description",
+    "id",
+    "inuse",
+    "parent",
+    "private",
+    "shared",
+    "type",
+    "until",
+    "unused-for",
+];
 
 /// Facts about an engine.
 #[derive(Clone, Debug)]
