@@ -1,8 +1,64 @@
-//! System call filters: Docker's default policy as data, and a compiler to BPF.
+//! System call filters: Docker's default policy as data, profiles in Docker's
+//! own format, and a compiler from the specification to BPF.
+//!
+//! ```text
+//! spec::Seccomp -> rules by number, per architecture      (policy)
+//!               -> intervals of equal verdict, a balanced
+//!                  tree of comparisons, argument checks
+//!                  at its leaves                           (program)
+//! ```
+
+mod docker;
+mod numbers;
+mod policy;
+mod profile;
+mod program;
+
+#[cfg(test)]
+mod tests;
 
 use crate::RuntimeError;
 use crate::spec::Seccomp;
+use wharf_sys::seccomp as kernel;
 use wharf_sys::seccomp::Instruction;
+
+pub use docker::resolve_profile;
+pub use profile::default_profile;
+
+/// Architectures that can occur on the machines we run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arch {
+    X86_64,
+    I386,
+    X32,
+    Aarch64,
+    Arm,
+}
+
+impl Arch {
+    /// The architecture of this program.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const NATIVE: Self = Self::X86_64;
+    /// The architecture of this program.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) const NATIVE: Self = Self::Aarch64;
+
+    /// `AUDIT_ARCH_...`; x32 shares that of x86-64.
+    pub(crate) fn audit(self) -> u32 {
+        match self {
+            Self::X86_64 | Self::X32 => 0xc000_003e,
+            Self::I386 => 0x4000_0003,
+            Self::Aarch64 => 0xc000_00b7,
+            Self::Arm => 0x4000_0028,
+        }
+    }
+
+    /// Whether arguments have 64 bits; of the others only the lower half
+    /// counts, as libseccomp compares them.
+    pub(crate) fn is_wide(self) -> bool {
+        matches!(self, Self::X86_64 | Self::Aarch64)
+    }
+}
 
 /// A compiled filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,16 +69,40 @@ impl Filter {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(|instruction| instruction.to_bytes()).collect()
     }
+
+    /// The instructions.
+    #[must_use]
+    pub fn instructions(&self) -> &[Instruction] {
+        &self.0
+    }
 }
 
-pub(crate) fn filter_flags(_: &Seccomp) -> Result<u32, RuntimeError> {
-    Ok(0)
+/// Compiles a filter for this machine.
+///
+/// # Errors
+/// The field with an unknown or impossible value; names of calls are no
+/// error, as the specification says.
+pub fn compile(seccomp: &Seccomp) -> Result<Filter, RuntimeError> {
+    let policies = policy::plan_policies(seccomp, Arch::NATIVE)?;
+    program::assemble(&policies).map(Filter)
 }
-pub(crate) fn compile(_: &Seccomp) -> Result<Filter, RuntimeError> {
-    Ok(Filter(vec![Instruction {
-        code: 6,
-        jt: 0,
-        jf: 0,
-        k: 0x7fff0000,
-    }]))
+
+/// The flags of seccomp(2) that the configuration asks for.
+///
+/// # Errors
+/// Unknown flags.
+pub(crate) fn filter_flags(seccomp: &Seccomp) -> Result<u32, RuntimeError> {
+    seccomp.flags.iter().try_fold(0, |flags, name| {
+        Ok(flags
+            | match name.as_str() {
+                "SECCOMP_FILTER_FLAG_TSYNC" => kernel::FLAG_TSYNC,
+                "SECCOMP_FILTER_FLAG_LOG" => kernel::FLAG_LOG,
+                "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => kernel::FLAG_SPEC_ALLOW,
+                "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => kernel::FLAG_WAIT_KILLABLE_RECV,
+                other => {
+                    let text = format!("linux.seccomp.flags: unknown value {other:?}");
+                    return Err(RuntimeError::invalid("linux.seccomp.flags", text));
+                }
+            })
+    })
 }
