@@ -176,9 +176,8 @@ pub fn run_poststart(spec: &Spec, id: &str, pid: i32, bundle: &Path) -> Result<(
 pub fn run_poststop(spec: &Spec, id: &str, bundle: &Path) -> Result<(), RuntimeError> {
     let Some(hooks) = &spec.hooks else { return Ok(()) };
     let state = state(spec, id, "stopped", 0, bundle);
-    let results = hooks
-        .poststop
-        .iter()
-        .map(|hook| run("poststop", std::slice::from_ref(hook), &state));
-    results.fold(Ok(()), |first, result| first.and(result))
+    // All of them first, then what the first failure was.
+    let run_one = |hook: &Hook| run("poststop", std::slice::from_ref(hook), &state);
+    let results: Vec<_> = hooks.poststop.iter().map(run_one).collect();
+    results.into_iter().collect()
 }

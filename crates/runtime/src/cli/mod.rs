@@ -1,8 +1,133 @@
-//! The runc-compatible command line, as a library function.
+//! The runc-compatible command line, as a library function: each command in
+//! its own file, all over the same state directory.
+//!
+//! ```text
+//! <root>/<id>/state.json    what exists: pid with start time, bundle, cgroup
+//! <root>/<id>/config.json   the configuration it was created with
+//! <root>/<id>/start         socket on which init waits, until `start`
+//! <root>/<id>/lock          held by a command that changes the container
+//! ```
 
-/// Runs the command line of the current process and returns its exit code.
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod foreground;
+mod global;
+mod kill;
+mod list;
+mod log;
+mod pause;
+mod ps;
+mod spec;
+mod start;
+mod state;
+mod store;
+mod update;
+
+use crate::{ErrorKind, RuntimeError};
+use global::Global;
+use std::ffi::OsString;
+
+/// What a command needs beside its own arguments.
+struct Call {
+    global: Global,
+    parser: lexopt::Parser,
+}
+
+/// Runs the command line (program name first) and returns its exit code.
+///
+/// Errors go to stderr, and to the file of `--log`.
 #[must_use]
-pub fn main_cli(args: Vec<std::ffi::OsString>) -> i32 {
-    let _ = args;
-    1
+pub fn main_cli(args: Vec<OsString>) -> i32 {
+    let mut parser = lexopt::Parser::from_iter(args);
+    let mut global = Global::default();
+    let outcome = global.parse(&mut parser).and_then(|command| match command {
+        Some(command) => {
+            let call = Call {
+                global: global.clone(),
+                parser,
+            };
+            dispatch(&command, call)
+        }
+        None => Ok(0),
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            log::report(&global, &error);
+            match error.kind {
+                ErrorKind::CommandNotFound | ErrorKind::CommandNotExecutable => error.exit_code(),
+                _ => 1,
+            }
+        }
+    }
+}
+
+fn dispatch(command: &str, call: Call) -> Result<i32, RuntimeError> {
+    match command {
+        "create" => create::create(call),
+        "start" => start::start(call),
+        "run" => create::run(call),
+        "state" => state::state(call),
+        "kill" => kill::kill(call),
+        "delete" => delete::delete(call),
+        "exec" => exec::exec(call),
+        "list" => list::list(call),
+        "ps" => ps::ps(call),
+        "pause" => pause::pause(call),
+        "resume" => pause::resume(call),
+        "update" => update::update(call),
+        "spec" => spec::spec(call),
+        "features" => features::features(call),
+        other => Err(usage(format!("unknown command {other:?}, see --help"))),
+    }
+}
+
+/// The command line is wrong.
+fn usage(message: impl Into<String>) -> RuntimeError {
+    RuntimeError::new(ErrorKind::Invalid, "command line", message)
+}
+
+/// An argument that lexopt could not give out.
+fn argument(error: lexopt::Error) -> RuntimeError {
+    usage(error.to_string())
+}
+
+/// Text of an argument's value.
+fn text(value: OsString) -> Result<String, RuntimeError> {
+    value
+        .into_string()
+        .map_err(|value| usage(format!("{} is not UTF-8", value.display())))
+}
+
+impl Call {
+    /// For commands that take an id and nothing else.
+    fn only_id(mut self) -> Result<(Global, String), RuntimeError> {
+        let mut id = None;
+        while let Some(arg) = self.parser.next().map_err(argument)? {
+            match arg {
+                lexopt::Arg::Value(value) if id.is_none() => id = Some(text(value)?),
+                other => return Err(argument(other.unexpected())),
+            }
+        }
+        Ok((self.global, required_id(id)?))
+    }
+}
+
+fn required_id(id: Option<String>) -> Result<String, RuntimeError> {
+    id.ok_or_else(|| usage("a container id is missing"))
+}
+
+/// A failed call of the operating system by a command.
+fn system(what: impl Into<String>, errno: rustix::io::Errno) -> RuntimeError {
+    RuntimeError::system("command", what, errno)
+}
+
+/// A failed operation of the standard library by a command.
+fn failed(what: impl Into<String>, error: &std::io::Error) -> RuntimeError {
+    match error.raw_os_error() {
+        Some(errno) => system(what, rustix::io::Errno::from_raw_os_error(errno)),
+        None => RuntimeError::new(ErrorKind::System, "command", format!("{}: {error}", what.into())),
+    }
 }

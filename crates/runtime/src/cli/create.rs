@@ -1,0 +1,292 @@
+//! `create` and `run`.
+
+use super::global::Global;
+use super::store::{Entry, Record, process_facts};
+use super::{Call, argument, failed, foreground, log, required_id, system, text, usage};
+use crate::spec::{self, Spec};
+use crate::{CreateRequest, Created, Gate, Rootfs, RuntimeError, Stdio};
+use lexopt::Arg::{Long, Short, Value};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::time::{ClockId, clock_gettime};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Options of `create` and `run`.
+#[derive(Debug, Default)]
+struct Options {
+    id: Option<String>,
+    bundle: Option<PathBuf>,
+    console_socket: Option<PathBuf>,
+    pidfd_socket: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
+    no_pivot: bool,
+    no_new_keyring: bool,
+    preserve_fds: u32,
+    detach: bool,
+    keep: bool,
+}
+
+fn parse(parser: &mut lexopt::Parser, is_run: bool) -> Result<Options, RuntimeError> {
+    let mut options = Options::default();
+    while let Some(arg) = parser.next().map_err(argument)? {
+        match arg {
+            Long("bundle") | Short('b') => options.bundle = Some(parser.value().map_err(argument)?.into()),
+            Long("console-socket") => options.console_socket = Some(parser.value().map_err(argument)?.into()),
+            Long("pidfd-socket") => options.pidfd_socket = Some(parser.value().map_err(argument)?.into()),
+            Long("pid-file") => options.pid_file = Some(parser.value().map_err(argument)?.into()),
+            Long("no-pivot") => options.no_pivot = true,
+            Long("no-new-keyring") => options.no_new_keyring = true,
+            Long("preserve-fds") => options.preserve_fds = parse_number(&text(parser.value().map_err(argument)?)?)?,
+            Long("detach") | Short('d') if is_run => options.detach = true,
+            Long("keep") if is_run => options.keep = true,
+            Long("no-subreaper") if is_run => {}
+            Value(value) if options.id.is_none() => options.id = Some(text(value)?),
+            other => return Err(argument(other.unexpected())),
+        }
+    }
+    Ok(options)
+}
+
+fn parse_number(value: &str) -> Result<u32, RuntimeError> {
+    value.parse().map_err(|_| usage(format!("{value:?} is no number")))
+}
+
+/// A container in the making; its directory goes away with a failure.
+struct Making {
+    entry: Option<Entry>,
+    record: Record,
+    spec: Spec,
+}
+
+impl Making {
+    fn keep(mut self) -> Option<Entry> {
+        self.entry.take()
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            let _ = entry.remove();
+        }
+    }
+}
+
+/// `create [OPTIONS] ID`.
+pub(super) fn create(mut call: Call) -> Result<i32, RuntimeError> {
+    let options = parse(&mut call.parser, false)?;
+    let (mut making, request) = prepare(&call.global, &options)?;
+    let entry = making.entry.as_ref().ok_or_else(|| usage("no state directory"))?;
+    let gate = Gate::Socket(listen(&entry.start_socket())?);
+    let mut created = crate::create(CreateRequest { gate, ..request })?;
+    record_init(&call.global, &mut making, &mut created, &options)?;
+    let _ = created.leave();
+    making.keep();
+    Ok(0)
+}
+
+/// `run [OPTIONS] ID`.
+pub(super) fn run(mut call: Call) -> Result<i32, RuntimeError> {
+    let options = parse(&mut call.parser, true)?;
+    let (mut making, request) = prepare(&call.global, &options)?;
+    let watch = if options.detach {
+        None
+    } else {
+        Some(foreground::Watch::start()?)
+    };
+    let mut created = crate::create(request)?;
+    let console = record_init(&call.global, &mut making, &mut created, &options)?;
+    created.start()?;
+    let (id, bundle) = (making.record.id.clone(), making.record.bundle.clone());
+    crate::hooks::run_poststart(&making.spec, &id, created.pid(), &bundle)?;
+    let Some(watch) = watch else {
+        let _ = created.leave();
+        making.keep();
+        return Ok(0);
+    };
+    let code = watch.wait(created.pidfd(), console)?;
+    // Dropping `created` removes the cgroup with what is left in it.
+    if options.keep {
+        let _ = created.leave();
+        making.keep();
+        return Ok(code);
+    }
+    created.abort();
+    if let Err(error) = crate::hooks::run_poststop(&making.spec, &id, &bundle) {
+        log::warn(&call.global, &error.message());
+    }
+    Ok(code)
+}
+
+/// Reads the bundle and makes the state directory.
+fn prepare(global: &Global, options: &Options) -> Result<(Making, CreateRequest), RuntimeError> {
+    let id = required_id(options.id.clone())?;
+    let bundle = options.bundle.clone().unwrap_or_else(|| PathBuf::from("."));
+    let bundle =
+        std::fs::canonicalize(&bundle).map_err(|error| failed(format!("open {}", bundle.display()), &error))?;
+    let mut spec = load(&bundle)?;
+    choose_cgroup(global, &mut spec, &id)?;
+    check_terminal(&spec, options)?;
+    let rootfs = spec.root.as_ref().map(|root| bundle.join(&root.path));
+    let rootfs = rootfs.ok_or_else(|| RuntimeError::invalid("root", "root: is missing"))?;
+    let entry = Entry::create(global, &id)?;
+    let record = Record {
+        id: id.clone(),
+        pid: 0,
+        start_time: 0,
+        bundle: bundle.clone(),
+        rootfs: rootfs.clone(),
+        cgroup: spec
+            .linux()
+            .cgroups_path
+            .as_ref()
+            .map(|path| format!("/{}", path.trim_start_matches('/'))),
+        created: log::rfc3339(clock_gettime(ClockId::Realtime).tv_sec),
+        annotations: spec.annotations.clone(),
+    };
+    let making = Making {
+        entry: Some(entry),
+        record,
+        spec: spec.clone(),
+    };
+    let mut request = CreateRequest::new(id, bundle, spec, Rootfs::Directory(rootfs));
+    request.stdio = Stdio::Inherit;
+    request.preserve_fds = options.preserve_fds + listen_fds();
+    request.no_pivot = options.no_pivot;
+    request.no_new_keyring = options.no_new_keyring;
+    Ok((making, request))
+}
+
+/// How many descriptors socket activation handed to us.
+fn listen_fds() -> u32 {
+    let own = std::env::var("LISTEN_PID").ok().and_then(|pid| pid.parse().ok());
+    let is_ours = own == Some(rustix::process::getpid().as_raw_nonzero().get());
+    let count = std::env::var("LISTEN_FDS").ok().filter(|_| is_ours);
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+pub(super) fn load(bundle: &Path) -> Result<Spec, RuntimeError> {
+    spec::load(bundle).map_err(|error| {
+        use std::error::Error as _;
+        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        RuntimeError {
+            chain: vec![error.to_string(), cause],
+            ..RuntimeError::invalid("config.json", "")
+        }
+    })
+}
+
+fn choose_cgroup(global: &Global, spec: &mut Spec, id: &str) -> Result<(), RuntimeError> {
+    let linux = spec.linux.get_or_insert_default();
+    if global.no_cgroup {
+        linux.cgroups_path = None;
+        return Ok(());
+    }
+    if global.systemd_cgroup {
+        return Err(RuntimeError::invalid(
+            "--systemd-cgroup",
+            "cgroups by systemd are not supported, only cgroupfs",
+        ));
+    }
+    if linux.cgroups_path.as_deref().is_none_or(str::is_empty) {
+        linux.cgroups_path = Some(format!("/{id}"));
+    }
+    Ok(())
+}
+
+/// A terminal needs someone to take its master side, and only then.
+fn check_terminal(spec: &Spec, options: &Options) -> Result<(), RuntimeError> {
+    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    let is_detached = options.detach || options.console_socket.is_some();
+    match (terminal, &options.console_socket) {
+        (true, None) if is_detached => Err(RuntimeError::invalid(
+            "process.terminal",
+            "process.terminal: needs --console-socket when detached",
+        )),
+        (false, Some(_)) => Err(RuntimeError::invalid(
+            "process.terminal",
+            "--console-socket: is given, but process.terminal is false",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Writes down who init is, and hands out what callers asked for. Returns
+/// the terminal if nobody else takes it.
+fn record_init(
+    global: &Global,
+    making: &mut Making,
+    created: &mut Created,
+    options: &Options,
+) -> Result<Option<OwnedFd>, RuntimeError> {
+    for warning in created.warnings() {
+        log::warn(global, warning);
+    }
+    making.record.pid = created.pid();
+    making.record.start_time = process_facts(created.pid()).map_or(0, |(_, start)| start);
+    if let Some(entry) = &making.entry {
+        entry.save_spec(&making.spec)?;
+        entry.save(&making.record)?;
+    }
+    let mut console = created.take_console();
+    if let (Some(socket), Some(master)) = (
+        &options.console_socket,
+        console.take_if(|_| options.console_socket.is_some()),
+    ) {
+        send_descriptor(socket, b"/dev/pts/0", master.as_fd())?;
+    }
+    if let Some(socket) = &options.pidfd_socket {
+        send_descriptor(socket, b"pidfd", created.pidfd())?;
+    }
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, created.pid())?;
+    }
+    Ok(console)
+}
+
+/// Writes the pid in one step.
+pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<(), RuntimeError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_file_name(format!(".{name}"));
+    std::fs::write(&fresh, pid.to_string())
+        .and_then(|()| std::fs::rename(&fresh, path))
+        .map_err(|error| failed(format!("write {}", path.display()), &error))
+}
+
+/// Sends a descriptor to the unix socket at `path`, with `label` as payload.
+pub(super) fn send_descriptor(path: &Path, label: &[u8], fd: std::os::fd::BorrowedFd<'_>) -> Result<(), RuntimeError> {
+    let failed = |errno| system(format!("send a descriptor to {}", path.display()), errno);
+    let socket = connect(path, SocketType::STREAM).map_err(failed)?;
+    wharf_sys::fdpass::send(&socket, label, &[fd]).map(drop).map_err(failed)
+}
+
+/// Connects to a unix socket by a path of any length.
+pub(super) fn connect(path: &Path, kind: SocketType) -> Result<OwnedFd, rustix::io::Errno> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    let location = rustix::fs::open(
+        path,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(wharf_sys::fd::proc_path(&location))?)?;
+    Ok(socket)
+}
+
+/// Makes the socket on which init waits, by a path of any length.
+fn listen(path: &Path) -> Result<OwnedFd, RuntimeError> {
+    let failed = |errno| system(format!("make {}", path.display()), errno);
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let directory = rustix::fs::open(
+        parent,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(failed)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(failed)?;
+    let address = SocketAddrUnix::new(format!("{}/{name}", wharf_sys::fd::proc_path(&directory))).map_err(failed)?;
+    rustix::net::bind(&socket, &address).map_err(failed)?;
+    rustix::net::listen(&socket, 1).map_err(failed)?;
+    Ok(socket)
+}

@@ -1,0 +1,231 @@
+//! `exec`.
+
+use super::global::Global;
+use super::store::{Entry, Record, Status};
+use super::{Call, argument, create, failed, foreground, log, required_id, text, usage};
+use crate::spec::{Process, Spec, User, validate};
+use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, Stdio};
+use lexopt::Arg::{Long, Short, Value};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+#[derive(Debug, Default)]
+struct Options {
+    id: Option<String>,
+    command: Vec<String>,
+    process: Option<PathBuf>,
+    console_socket: Option<PathBuf>,
+    pidfd_socket: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
+    cwd: Option<PathBuf>,
+    env: Vec<String>,
+    tty: bool,
+    user: Option<String>,
+    groups: Vec<u32>,
+    capabilities: Vec<String>,
+    no_new_privileges: bool,
+    apparmor: Option<String>,
+    label: Option<String>,
+    detach: bool,
+    preserve_fds: u32,
+    ignore_paused: bool,
+}
+
+fn parse(parser: &mut lexopt::Parser) -> Result<Options, RuntimeError> {
+    let mut options = Options::default();
+    while let Some(arg) = parser.next().map_err(argument)? {
+        match arg {
+            Long("tty") | Short('t') => options.tty = true,
+            Long("detach") | Short('d') => options.detach = true,
+            Long("no-new-privs") => options.no_new_privileges = true,
+            Long("ignore-paused") => options.ignore_paused = true,
+            Value(value) => {
+                options.id = Some(text(value)?);
+                // What follows belongs to the program.
+                let rest = parser.raw_args().map_err(argument)?;
+                options.command = rest.map(text).collect::<Result<_, _>>()?;
+                if options.command.first().is_some_and(|first| first == "--") {
+                    options.command.remove(0);
+                }
+                break;
+            }
+            Long(name) => {
+                let name = name.to_owned();
+                let value = text(parser.value().map_err(argument)?)?;
+                set(&mut options, &name, value)?;
+            }
+            Short(letter) => {
+                let value = text(parser.value().map_err(argument)?)?;
+                set(&mut options, letter.encode_utf8(&mut [0; 4]), value)?;
+            }
+        }
+    }
+    Ok(options)
+}
+
+fn set(options: &mut Options, name: &str, value: String) -> Result<(), RuntimeError> {
+    let number = |value: &str| {
+        value
+            .parse()
+            .map_err(|_| usage(format!("--{name}: {value:?} is no number")))
+    };
+    match name {
+        "process" | "p" => options.process = Some(value.into()),
+        "console-socket" => options.console_socket = Some(value.into()),
+        "pidfd-socket" => options.pidfd_socket = Some(value.into()),
+        "pid-file" => options.pid_file = Some(value.into()),
+        "cwd" => options.cwd = Some(value.into()),
+        "env" | "e" => options.env.push(value),
+        "user" | "u" => options.user = Some(value),
+        "additional-gids" | "g" => options.groups.push(number(&value)?),
+        "cap" | "c" => options.capabilities.push(value),
+        "apparmor" => options.apparmor = Some(value),
+        "process-label" => options.label = Some(value),
+        "preserve-fds" => options.preserve_fds = number(&value)?,
+        other => return Err(usage(format!("unknown option --{other}"))),
+    }
+    Ok(())
+}
+
+/// `exec [OPTIONS] ID COMMAND...`, or with `--process FILE`.
+pub(super) fn exec(mut call: Call) -> Result<i32, RuntimeError> {
+    let options = parse(&mut call.parser)?;
+    let id = required_id(options.id.clone())?;
+    let entry = Entry::open(&call.global, &id)?;
+    let record = entry.load()?;
+    check_status(&entry, &record, options.ignore_paused)?;
+    let spec = entry.load_spec()?;
+    let process = plan_process(&options, &spec)?;
+    validate::validate_process("process", &process)?;
+    if process.terminal && options.detach && options.console_socket.is_none() {
+        return Err(RuntimeError::invalid(
+            "process.terminal",
+            "process.terminal: needs --console-socket when detached",
+        ));
+    }
+    let watch = if options.detach {
+        None
+    } else {
+        Some(foreground::Watch::start()?)
+    };
+    run(&call.global, &options, &record, &spec, process, watch)
+}
+
+fn check_status(entry: &Entry, record: &Record, ignore_paused: bool) -> Result<(), RuntimeError> {
+    let status = entry.status(record);
+    match status {
+        Status::Running | Status::Created => Ok(()),
+        Status::Paused if ignore_paused => Ok(()),
+        _ => {
+            let text = format!("cannot exec in container {} in the {} state", record.id, status.name());
+            Err(RuntimeError::new(ErrorKind::Conflict, "exec", text))
+        }
+    }
+}
+
+fn run(
+    global: &Global,
+    options: &Options,
+    record: &Record,
+    spec: &Spec,
+    process: Process,
+    watch: Option<foreground::Watch>,
+) -> Result<i32, RuntimeError> {
+    let gone = || {
+        RuntimeError::new(
+            ErrorKind::Conflict,
+            "exec",
+            format!("container {} is not running", record.id),
+        )
+    };
+    let pidfd = record.open_pidfd()?.ok_or_else(gone)?;
+    let cgroup = record.open_cgroup()?;
+    let target = ExecTarget {
+        pid: record.pid,
+        pidfd: pidfd.as_fd(),
+        cgroup: cgroup.as_ref(),
+        spec,
+    };
+    let started = crate::exec(
+        &target,
+        ExecRequest {
+            process,
+            user: None,
+            group_add: Vec::new(),
+            stdio: Stdio::Inherit,
+            privileged: false,
+            preserve_fds: options.preserve_fds,
+        },
+    )?;
+    for warning in &started.warnings {
+        log::warn(global, warning);
+    }
+    let mut console = started.console;
+    if let Some(socket) = &options.console_socket
+        && let Some(master) = console.take()
+    {
+        create::send_descriptor(socket, b"/dev/pts/0", master.as_fd())?;
+    }
+    if let Some(socket) = &options.pidfd_socket {
+        create::send_descriptor(socket, b"pidfd", started.pidfd.as_fd())?;
+    }
+    if let Some(path) = &options.pid_file {
+        create::write_pid_file(path, started.pid)?;
+    }
+    match watch {
+        Some(watch) => watch.wait(started.pidfd.as_fd(), console),
+        None => Ok(0),
+    }
+}
+
+fn plan_process(options: &Options, spec: &Spec) -> Result<Process, RuntimeError> {
+    if let Some(path) = &options.process {
+        let bytes = std::fs::read(path).map_err(|error| failed(format!("read {}", path.display()), &error))?;
+        let mut process: Process = serde_json::from_slice(&bytes)
+            .map_err(|error| RuntimeError::invalid("--process", format!("parse {}: {error}", path.display())))?;
+        process.terminal |= options.tty;
+        return Ok(process);
+    }
+    let mut process = spec.process.clone().unwrap_or_default();
+    process.args.clone_from(&options.command);
+    process.terminal = options.tty;
+    process.env.extend(options.env.iter().cloned());
+    process.no_new_privileges |= options.no_new_privileges;
+    if let Some(cwd) = &options.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    if let Some(user) = &options.user {
+        process.user = parse_user(user)?;
+    }
+    process.user.additional_gids.extend(&options.groups);
+    if options.apparmor.is_some() {
+        process.apparmor_profile.clone_from(&options.apparmor);
+    }
+    if options.label.is_some() {
+        process.selinux_label.clone_from(&options.label);
+    }
+    if let Some(sets) = process
+        .capabilities
+        .as_mut()
+        .filter(|_| !options.capabilities.is_empty())
+    {
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+            set.extend(options.capabilities.iter().cloned());
+        }
+    }
+    Ok(process)
+}
+
+/// `uid[:gid]`, numbers only as runc takes them.
+fn parse_user(text: &str) -> Result<User, RuntimeError> {
+    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+    let number = |part: &str| {
+        part.parse()
+            .map_err(|_| usage(format!("--user: {text:?} is not uid[:gid]")))
+    };
+    Ok(User {
+        uid: number(uid)?,
+        gid: number(gid)?,
+        ..User::default()
+    })
+}

@@ -1,0 +1,125 @@
+//! Options before the command.
+
+use super::{argument, text};
+use crate::RuntimeError;
+use lexopt::Arg::{Long, Short, Value};
+use std::path::PathBuf;
+
+/// Options that hold for all commands.
+#[derive(Debug, Clone)]
+pub(super) struct Global {
+    /// Directory of the states.
+    pub(super) root: PathBuf,
+    /// Where errors are logged beside stderr.
+    pub(super) log: Option<PathBuf>,
+    /// Log lines are JSON objects.
+    pub(super) json_log: bool,
+    /// Cgroups are asked of systemd.
+    pub(super) systemd_cgroup: bool,
+    /// No cgroup is made.
+    pub(super) no_cgroup: bool,
+}
+
+impl Default for Global {
+    fn default() -> Self {
+        let run = if rustix::process::geteuid().is_root() {
+            None
+        } else {
+            std::env::var_os("XDG_RUNTIME_DIR")
+        };
+        let root = run
+            .map_or_else(|| PathBuf::from("/run"), PathBuf::from)
+            .join("wharf-runtime");
+        Self {
+            root,
+            log: None,
+            json_log: false,
+            systemd_cgroup: false,
+            no_cgroup: false,
+        }
+    }
+}
+
+const HELP: &str = "\
+wharf-runtime: an OCI runtime
+
+Usage: wharf-runtime [OPTIONS] COMMAND [ARGS]
+
+Commands:
+  create    create a container; its program waits for start
+  start     start the program of a created container
+  run       create and start
+  state     print the state of a container
+  kill      send a signal to a container
+  delete    remove a stopped container
+  exec      run a further program in a container
+  list      list containers
+  ps        list the processes of a container
+  pause     freeze a container
+  resume    thaw a container
+  update    change the limits of a container
+  spec      write a default config.json
+  features  print what this runtime can do
+
+Options:
+  --root DIR                 directory of the states
+  --log FILE                 log errors there too
+  --log-format text|json     format of the log
+  --debug                    accepted for compatibility
+  --systemd-cgroup           not supported; an error when a cgroup is made
+  --cgroup-manager NAME      cgroupfs or disabled
+  --rootless auto|true|false accepted for compatibility
+  --version, --help
+";
+
+impl Global {
+    /// Reads up to the command; none when help or version was asked for.
+    pub(super) fn parse(&mut self, parser: &mut lexopt::Parser) -> Result<Option<String>, RuntimeError> {
+        while let Some(arg) = parser.next().map_err(argument)? {
+            match arg {
+                Long("root") => self.root = parser.value().map_err(argument)?.into(),
+                Long("log") => self.log = Some(parser.value().map_err(argument)?.into()),
+                Long("log-format") => self.json_log = self.parse_format(parser)?,
+                Long("systemd-cgroup") => self.systemd_cgroup = true,
+                Long("cgroup-manager") => self.parse_manager(parser)?,
+                Long("debug") => {}
+                Long("rootless" | "criu" | "config") => drop(parser.value().map_err(argument)?),
+                Long("version") | Short('v') => {
+                    print_version();
+                    return Ok(None);
+                }
+                Long("help") | Short('h') => {
+                    print!("{HELP}");
+                    return Ok(None);
+                }
+                Value(command) => return text(command).map(Some),
+                other => return Err(argument(other.unexpected())),
+            }
+        }
+        print!("{HELP}");
+        Ok(None)
+    }
+
+    fn parse_format(&self, parser: &mut lexopt::Parser) -> Result<bool, RuntimeError> {
+        match text(parser.value().map_err(argument)?)?.as_str() {
+            "json" => Ok(true),
+            "text" => Ok(false),
+            other => Err(super::usage(format!("unknown log format {other:?}"))),
+        }
+    }
+
+    fn parse_manager(&mut self, parser: &mut lexopt::Parser) -> Result<(), RuntimeError> {
+        match text(parser.value().map_err(argument)?)?.as_str() {
+            "cgroupfs" => {}
+            "disabled" => self.no_cgroup = true,
+            "systemd" => self.systemd_cgroup = true,
+            other => return Err(super::usage(format!("unknown cgroup manager {other:?}"))),
+        }
+        Ok(())
+    }
+}
+
+fn print_version() {
+    println!("wharf-runtime version {}", env!("CARGO_PKG_VERSION"));
+    println!("spec: {}", crate::spec::VERSION);
+}
