@@ -271,7 +271,111 @@ fn port_list(record: &ContainerRecord) -> Vec<wire::Port> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
     use super::*;
+
+    /// A container on the default bridge and on a network of its own, with a published port.
+    fn record() -> ContainerRecord {
+        let endpoint = |network: &str, id: &str, address: &str, aliases: serde_json::Value| {
+            json!({
+                "network_name": network, "network_id": id.repeat(64), "endpoint_id": "e".repeat(64),
+                "settings": {"aliases": aliases, "gw_priority": 1}, "dns_names": if network == "own" { json!(["web"]) } else { json!([]) },
+                "live": {
+                    "id": "e".repeat(64), "network_id": id.repeat(64), "network_name": network,
+                    "container_id": "c".repeat(64), "interface": "eth0", "host_interface": "v0",
+                    "mac": "02:42:ac:11:00:02", "ipv4": address, "ipv6": null, "gateway4": "172.17.0.1",
+                    "gateway6": null, "gateway_priority": 0, "dns_names": [],
+                },
+            })
+        };
+        let value = json!({
+            "id": "c".repeat(64), "name": "web", "created": 1_700_000_000_000_000_000_i64,
+            "config": {
+                "hostname": "cccccccccccc", "image": "busybox", "cmd": ["sleep", "60"],
+                "exposed_ports": {"81/tcp": {}, "80/tcp": {}}, "labels": {"a": "b"},
+            },
+            "host": {"network_mode": "bridge", "log_config": {"driver": "json-file"}, "runtime": "wharf-runtime"},
+            "image_id": format!("sha256:{}", "1".repeat(64)), "path": "sleep", "args": ["60", "a b"],
+            "mounts": [
+                {"kind": "volume", "name": "v", "source": "/r/v", "destination": "/d", "driver": "local", "rw": true},
+                {"kind": "tmpfs", "destination": "/hidden", "rw": true, "listed": false},
+            ],
+            "endpoints": {
+                "bridge": endpoint("bridge", "b", "172.17.0.2/16", serde_json::Value::Null),
+                "own": endpoint("own", "a", "172.18.0.2/16", json!(["web"])),
+            },
+            "published": [{"container_port": 80, "protocol": "tcp", "host_ip": "0.0.0.0", "host_port": 32768}],
+            "state": {"status": "running", "pid": 7, "started_at": 1_700_000_001_000_000_000_i64},
+            "dir": "/r/containers/c",
+        });
+        serde_json::from_value(value).expect("a record")
+    }
+
+    fn inspect(version: ApiVersion) -> serde_json::Value {
+        let inspect = ContainerInspect {
+            record: record(),
+            exec_ids: Vec::new(),
+            size_rw: None,
+            size_root_fs: None,
+            resolv_conf_path: "/r/containers/c/resolv.conf".into(),
+            hostname_path: "/r/containers/c/hostname".into(),
+            hosts_path: "/r/containers/c/hosts".into(),
+            log_path: "/r/containers/c/logs/c-json.log".into(),
+            sandbox_key: "/n/netns/c".into(),
+            overlay: OverlayDirs {
+                lower: vec!["/l/2".into(), "/l/1".into()],
+                upper: "/u".into(),
+                work: "/w".into(),
+            },
+        };
+        let manifest = wire::Descriptor {
+            digest: "sha256:2".into(),
+            ..wire::Descriptor::default()
+        };
+        serde_json::to_value(inspect_to_wire(&inspect, Some(manifest), version)).expect("JSON")
+    }
+
+    fn pretty(value: &serde_json::Value) -> String {
+        serde_json::to_string_pretty(value).expect("JSON")
+    }
+
+    #[test]
+    fn inspect_has_docker_s_fields() {
+        insta::assert_snapshot!(pretty(&inspect(ApiVersion::MAX)));
+    }
+
+    #[test]
+    fn older_clients_see_ids_among_the_aliases_and_no_descriptor() {
+        let old = inspect(ApiVersion::new(1, 44));
+        let aliases = |network: &str| old["NetworkSettings"]["Networks"][network]["Aliases"].clone();
+        assert_eq!(aliases("own"), json!(["web", "cccccccccccc"]));
+        assert_eq!(aliases("bridge"), json!(null));
+        assert_eq!(old.get("ImageManifestDescriptor"), None);
+        assert!(inspect(ApiVersion::new(1, 48)).get("ImageManifestDescriptor").is_some());
+    }
+
+    #[test]
+    fn lists_have_docker_s_fields() {
+        let listed = ContainerListed {
+            record: Arc::new(record()),
+            image: "busybox".into(),
+            size_rw: None,
+            size_root_fs: None,
+            status_text: "Up 2 seconds".into(),
+        };
+        let summary = serde_json::to_value(summary_to_wire(&listed, ApiVersion::MAX)).expect("JSON");
+        insta::assert_snapshot!(pretty(&summary));
+    }
+
+    #[test]
+    fn ports_of_a_container_that_does_not_run_are_not_told() {
+        let mut record = record();
+        record.state.status = Status::Exited;
+        assert!(port_map(&record).is_empty());
+    }
 
     #[test]
     fn commands_are_shown_with_quotes_around_spaces() {

@@ -263,7 +263,8 @@ fn resources_to_wire(limits: &Resources) -> wire::Resources {
         memory_reservation: limits.memory_reservation,
         memory_swap: limits.memory_swap,
         memory_swappiness: limits.memory_swappiness,
-        oom_kill_disable: limits.oom_kill_disable,
+        // COMPAT: not asked for is shown as false (oracle api/create_defaults_in_inspect).
+        oom_kill_disable: Some(limits.oom_kill_disable.unwrap_or(false)),
         pids_limit: limits.pids_limit,
         ulimits: limits.ulimits.as_ref().map(|list| list.iter().map(ulimit).collect()),
         cpu_count: limits.cpu_count,

@@ -244,3 +244,47 @@ fn bytes(number: u64) -> i64 {
 fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn legacy(version: u16) -> [bool; 4] {
+        let mut value = json!({"Config": {"Cmd": ["sh"]}});
+        let fields = value.as_object_mut().expect("an object");
+        add_legacy_fields(fields, ApiVersion::new(1, version));
+        let has = |key: &str| fields.contains_key(key);
+        [
+            has("Container"),
+            has("ContainerConfig"),
+            fields["Config"].get("Hostname").is_some(),
+            fields["Config"].get("Tty").is_some(),
+        ]
+    }
+
+    #[test]
+    fn what_images_told_of_their_container_went_version_by_version() {
+        assert_eq!(legacy(24), [true; 4]);
+        assert_eq!(legacy(44), [true; 4]);
+        assert_eq!(legacy(45), [false, false, true, true]);
+        assert_eq!(legacy(49), [false, false, true, true]);
+        assert_eq!(legacy(50), [false; 4]);
+    }
+
+    #[test]
+    fn history_shows_an_id_only_for_the_newest_step() {
+        let row = HistoryRow {
+            id: None,
+            created: Some("2020-01-01T00:00:05Z".into()),
+            created_by: "RUN x".into(),
+            comment: String::new(),
+            size: 5,
+            tags: Vec::new(),
+        };
+        let item = history_to_wire(&row);
+        assert_eq!(
+            (item.id.as_str(), item.created, item.tags),
+            ("<missing>", 1_577_836_805, None)
+        );
+    }
+}
