@@ -1,6 +1,8 @@
 //! How failures of the crates below become the engine's own error: kind by kind, text kept.
 use wharf_build::{BuildError, ErrorKind as BuildKind};
 use wharf_net::{NetError, NetErrorKind};
+use wharf_shim::client::CallError;
+use wharf_shim::protocol::FaultKind;
 use wharf_store::{PlatformError, ReferenceError, StoreError, StoreErrorKind};
 use wharf_volume::VolumeError;
 
@@ -49,6 +51,25 @@ impl From<VolumeError> for Error {
         let kind = match &error {
             VolumeError::NotFound(_) => ErrorKind::NotFound,
             VolumeError::Invalid(_) => ErrorKind::InvalidArgument,
+            _ => ErrorKind::Internal,
+        };
+        Error::new(kind, error.to_string()).with_source(error)
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        let kind = match &error {
+            CallError::Fault(fault) => match fault.kind {
+                FaultKind::CommandNotFound | FaultKind::CommandNotExecutable | FaultKind::Invalid => {
+                    ErrorKind::InvalidArgument
+                }
+                FaultKind::Conflict => ErrorKind::Conflict,
+                FaultKind::NotFound => ErrorKind::NotFound,
+                FaultKind::Unsupported => ErrorKind::Unimplemented,
+                FaultKind::System => ErrorKind::Internal,
+            },
+            CallError::Deadline { .. } => ErrorKind::Unavailable,
             _ => ErrorKind::Internal,
         };
         Error::new(kind, error.to_string()).with_source(error)

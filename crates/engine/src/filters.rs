@@ -106,7 +106,8 @@ fn has_label(labels: &BTreeMap<String, String>, want: &str) -> bool {
     }
 }
 
-fn pattern_matches(want: &str, text: &str) -> bool {
+/// Whether `text` is, or holds a match of, `want`.
+pub(crate) fn pattern_matches(want: &str, text: &str) -> bool {
     want == text || Regex::new(want).is_ok_and(|pattern| pattern.is_match(text))
 }
 

@@ -9,7 +9,6 @@
 //! The engine holds nothing that a container needs: stdio, logs and exit status live in its
 //! shim, its network namespace is pinned in the run directory. Killed at any instruction,
 //! the next [`Engine::start`] reads the records, reconnects and completes or undoes.
-#![allow(clippy::todo)]
 
 pub mod builds;
 pub mod config;
@@ -22,7 +21,11 @@ pub mod filters;
 pub mod images;
 pub mod model;
 pub mod networks;
+mod opening;
+mod reset;
+pub mod spec;
 pub mod system;
+mod trace;
 pub mod volumes;
 
 use std::sync::Arc;
@@ -46,10 +49,14 @@ pub use events::{EventBus, EventWatch};
 pub use filters::Filters;
 pub use images::Images;
 pub use networks::Networks;
+pub use reset::reset;
 pub use system::System;
 pub use volumes::VolumeService;
 
 use db::Db;
+
+/// The file below the root that a running engine holds locked; it names its process.
+pub const LOCK_FILE: &str = "engine.lock";
 
 /// A running engine; cheap to clone.
 #[derive(Clone, Debug)]
@@ -75,6 +82,16 @@ pub struct Shared {
     pub net: Arc<wharf_net::Net>,
     /// Published network records.
     pub networks: networks::NetworkTable,
+    /// All containers.
+    pub(crate) containers: containers::Registry,
+    /// The host's cgroups.
+    pub(crate) hierarchy: wharf_cgroup::Hierarchy,
+    /// What limits can refer to.
+    pub(crate) host_limits: containers::create::limits::HostLimits,
+    /// Capabilities that can be handed on.
+    pub(crate) capabilities: Vec<String>,
+    /// The root's lock, held as long as the engine lives.
+    _lock: std::os::fd::OwnedFd,
 }
 
 impl std::fmt::Debug for Shared {
@@ -89,8 +106,9 @@ impl Engine {
     /// Takes the root's lock, opens everything, reconciles with shims and kernel, and returns
     /// as soon as requests can be answered. Fails when another engine owns the root.
     pub async fn start(config: Config) -> Result<Self> {
-        config.validate()?;
-        todo!()
+        Ok(Self {
+            shared: opening::open(config).await?,
+        })
     }
 
     /// Containers and their exec sessions.
@@ -135,12 +153,8 @@ impl Engine {
 
     /// Ends background work and saves what is pending; containers go on.
     pub async fn shutdown(&self) {
-        todo!()
+        if let Err(error) = self.shared.events.flush(&self.shared.db).await {
+            tracing::warn!("events not saved: {}", error.chain());
+        }
     }
-}
-
-/// Removes everything an instance owns in the kernel and on disk, with or without an engine.
-pub fn reset(root: &std::path::Path, run: &std::path::Path, instance: &str) -> Result<()> {
-    let _ = (root, run, instance);
-    todo!()
 }

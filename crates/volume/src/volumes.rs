@@ -49,6 +49,8 @@ pub struct Volume {
 pub struct NewVolume {
     /// Empty: a fresh name of 64 digits, and the volume counts as anonymous.
     pub name: String,
+    /// It counts as anonymous although it has a name (chosen by the engine, to find it after a crash).
+    pub anonymous: bool,
     /// Empty: `local`.
     pub driver: String,
     /// Options of the driver.
@@ -98,8 +100,8 @@ impl Volumes {
 
     /// Creates a volume. Idempotent by name: one that exists is returned as it is, whatever its options.
     pub fn create(&self, new: NewVolume) -> Result<Volume> {
-        let anonymous = new.name.is_empty();
-        let name = if anonymous { random_name()? } else { new.name };
+        let anonymous = new.anonymous || new.name.is_empty();
+        let name = if new.name.is_empty() { random_name()? } else { new.name };
         check_name(&name)?;
         if !matches!(new.driver.as_str(), "" | LOCAL) {
             let driver = new.driver;

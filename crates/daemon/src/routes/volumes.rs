@@ -33,6 +33,7 @@ pub(crate) async fn inspect(request: Request) -> Outcome {
 pub(crate) async fn create(mut request: Request) -> Outcome {
     let wanted: wire::VolumeCreateRequest = request.json().await?.unwrap_or_default();
     let new = NewVolume {
+        anonymous: false,
         name: wanted.name,
         driver: wanted.driver,
         options: wanted.driver_opts,

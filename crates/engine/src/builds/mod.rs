@@ -15,7 +15,7 @@ use wharf_registry::Credentials;
 use wharf_store::extract::{Devices, ExtractOptions, Owner, Purpose, extract};
 
 use crate::Shared;
-use crate::containers::ByteSource;
+use crate::containers::{ByteSource, StepRunner};
 use crate::error::{Context, Error, Result};
 use crate::model::ids::random_hex_id;
 
@@ -74,9 +74,10 @@ impl Builds {
                 credentials: build.credentials,
                 runtime,
             };
+            let runner = StepRunner::new(Arc::clone(&shared));
             let services = Services {
                 store: &shared.store,
-                runner: &NoRunner,
+                runner: &runner,
                 images: &images,
                 events: &events as &dyn Events,
             };
@@ -125,16 +126,4 @@ fn unpack(archive: ByteSource, folder: &Path) -> Result<()> {
         .map_err(|error| Error::invalid(format!("the build context cannot be read: {error}")).with_source(error))?;
     extract(root.as_fd(), plain, &options).map_err(wharf_store::StoreError::from)?;
     Ok(())
-}
-
-struct NoRunner;
-
-impl wharf_build::Runner for NoRunner {
-    fn run(
-        &self,
-        _step: &wharf_build::RunStep,
-        _output: &mut dyn FnMut(wharf_build::OutputStream, &[u8]),
-    ) -> Result<wharf_build::RunExit, wharf_build::RunError> {
-        todo!()
-    }
 }

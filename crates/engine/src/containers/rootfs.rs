@@ -124,6 +124,32 @@ fn stopped_root(shared: &Shared, record: &ContainerRecord) -> Result<RootDir> {
     Ok(RootDir::from_fd(fd))
 }
 
+/// The layers of an image (top first) as one read-only directory; `None` when there are none.
+pub(crate) fn layers(lower: &[PathBuf]) -> Result<Option<OwnedFd>> {
+    let failed = |source: Errno| Error::internal("the layers of the image cannot be opened").with_source(source);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match lower {
+        [] => Ok(None),
+        [single] => rustix::fs::open(single, flags, Mode::empty()).map(Some).map_err(failed),
+        several => {
+            let text = |path: &PathBuf| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL);
+            let paths = several
+                .iter()
+                .map(text)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(failed)?;
+            let parameters: Vec<_> = paths.iter().map(|p| Parameter::Text("lowerdir+", p)).collect();
+            let mount = new_filesystem("overlay", &parameters, MOUNT_ATTR_RDONLY).map_err(failed)?;
+            rustix::fs::openat(&mount, c".", flags, Mode::empty())
+                .map(Some)
+                .map_err(failed)
+        }
+    }
+}
+
+/// As mount_setattr(2) has it.
+const MOUNT_ATTR_RDONLY: u32 = 0x1;
+
 /// The directories of an overlay, lowers top first.
 struct Overlay {
     lower: Vec<PathBuf>,

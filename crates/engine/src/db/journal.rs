@@ -21,14 +21,6 @@ pub enum OperationKind {
     Start,
     /// Removing it.
     Remove,
-    /// Making a network.
-    NetworkCreate,
-    /// Removing a network.
-    NetworkRemove,
-    /// Making a volume.
-    VolumeCreate,
-    /// Removing a volume.
-    VolumeRemove,
 }
 
 /// One unfinished operation.

@@ -1,8 +1,8 @@
-//! The engine's records in `<root>/wharf.db`: containers, networks, volumes, journal, events.
+//! The engine's records in `<root>/wharf.db`: containers, networks, journal, events.
 //!
 //! One connection behind a mutex, WAL, `synchronous=NORMAL`: a commit survives the death of
-//! the engine; volumes and networks are committed with `FULL`, because losing an acknowledged
-//! one in a power cut would lose user data. Functions are synchronous and short; async code
+//! the engine; networks are committed with `FULL`, because losing an
+//! acknowledged one in a power cut would lose user data. Functions are synchronous and short; async code
 //! uses [`Db::call`]. The store keeps its own tables in the same file through its own
 //! connection.
 mod events;
@@ -28,7 +28,6 @@ CREATE TABLE IF NOT EXISTS containers (
     id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS networks (
     id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS volumes (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, target TEXT NOT NULL,
     step INTEGER NOT NULL DEFAULT 0, deadline_ns INTEGER NOT NULL, args TEXT NOT NULL);

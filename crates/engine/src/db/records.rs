@@ -1,11 +1,11 @@
-//! Containers, networks and volumes: one JSON record per row.
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+//! Containers and networks: one JSON record per row.
+use rusqlite::{Connection, ErrorCode, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Db;
+use super::{Db, JournalId};
 use crate::error::{Context, Error, Result};
-use crate::model::{ContainerId, ContainerRecord, NetworkId, NetworkRecord, VolumeName, VolumeRecord};
+use crate::model::{ContainerId, ContainerRecord, NetworkId, NetworkRecord};
 
 impl Db {
     /// Writes a new or changed container. A taken name is a conflict.
@@ -26,6 +26,35 @@ impl Db {
             ))),
             Err(e) => Err(e).internal(|| format!("write container {}", record.id)),
         }
+    }
+
+    /// Writes a changed container and ends an operation's journal row, in one transaction.
+    pub fn put_container_ending(&self, record: &ContainerRecord, journal: JournalId) -> Result<()> {
+        let json = to_json(record)?;
+        let mut connection = self.lock();
+        let mut write = || -> rusqlite::Result<()> {
+            let transaction = connection.transaction()?;
+            transaction
+                .prepare_cached("UPDATE containers SET name = ?2, record = ?3 WHERE id = ?1")?
+                .execute(params![record.id.as_str(), record.name, json])?;
+            transaction
+                .prepare_cached("DELETE FROM journal WHERE id = ?1")?
+                .execute([journal.0])?;
+            transaction.commit()
+        };
+        write().internal(|| format!("write container {}", record.id))
+    }
+
+    /// Forgets a container and ends an operation's journal row, in one transaction.
+    pub fn delete_container_ending(&self, id: &ContainerId, journal: JournalId) -> Result<()> {
+        let mut connection = self.lock();
+        let mut write = || -> rusqlite::Result<()> {
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM containers WHERE id = ?1", [id.as_str()])?;
+            transaction.execute("DELETE FROM journal WHERE id = ?1", [journal.0])?;
+            transaction.commit()
+        };
+        write().internal(|| format!("delete container {id}"))
     }
 
     /// All containers.
@@ -74,46 +103,6 @@ impl Db {
     pub fn delete_network(&self, id: &NetworkId) -> Result<()> {
         self.durably(|c| c.execute("DELETE FROM networks WHERE id = ?1", [id.as_str()]))
             .internal(|| format!("delete network {id}"))?;
-        Ok(())
-    }
-
-    /// Writes a new or changed volume.
-    pub fn put_volume(&self, record: &VolumeRecord) -> Result<()> {
-        let json = to_json(record)?;
-        self.durably(|c| {
-            c.execute(
-                "INSERT INTO volumes (name, record) VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET record = ?2",
-                params![record.name.as_str(), json],
-            )
-        })
-        .internal(|| format!("write volume {}", record.name))?;
-        Ok(())
-    }
-
-    /// One volume.
-    pub fn volume(&self, name: &VolumeName) -> Result<Option<VolumeRecord>> {
-        let json: Option<String> = self
-            .lock()
-            .query_row("SELECT record FROM volumes WHERE name = ?1", [name.as_str()], |r| {
-                r.get(0)
-            })
-            .optional()
-            .internal(|| format!("read volume {name}"))?;
-        json.map(|text| from_json(&text)).transpose()
-    }
-
-    /// All volumes.
-    pub fn volumes(&self) -> Result<Vec<VolumeRecord>> {
-        all(&self.lock(), "SELECT record FROM volumes ORDER BY name")
-            .internal(|| "read the volumes".into())
-            .and_then(from_json_rows)
-    }
-
-    /// Forgets a volume; nothing when it is unknown.
-    pub fn delete_volume(&self, name: &VolumeName) -> Result<()> {
-        self.durably(|c| c.execute("DELETE FROM volumes WHERE name = ?1", [name.as_str()]))
-            .internal(|| format!("delete volume {name}"))?;
         Ok(())
     }
 }

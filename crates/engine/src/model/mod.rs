@@ -1,5 +1,5 @@
 //! Domain types of the engine: what is asked (`ContainerConfig`, `HostConfig`), what is
-//! kept (`ContainerRecord`, `NetworkRecord`, `VolumeRecord`) and what is told (`Event`).
+//! kept (`ContainerRecord`, `NetworkRecord`) and what is told (`Event`).
 //!
 //! They are persisted as JSON in the database and know nothing of HTTP. Field names follow
 //! the Engine API in snake case; `Option<Vec<_>>` and `Option<BTreeMap<_>>` keep the
@@ -15,7 +15,6 @@ pub mod mounts;
 pub mod network;
 pub mod requests;
 pub mod time;
-pub mod volume;
 
 pub use config::{ContainerConfig, HealthConfig};
 pub use container::{ContainerRecord, Health, HealthProbe, HealthStatus, State, Status};
@@ -30,4 +29,3 @@ pub use modes::{CgroupnsMode, IpcMode, NetworkMode, PidMode, RestartKind, Userns
 pub use mounts::{BindOptions, ImageOptions, MountKind, MountPoint, MountSpec, TmpfsOptions, VolumeOptions};
 pub use network::{IpamPool, IpamSettings, NetworkRecord};
 pub use time::Timestamp;
-pub use volume::VolumeRecord;

@@ -1,0 +1,492 @@
+//! Exec sessions: processes that run in a container beside its first one.
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use wharf_runtime::spec::Process;
+use wharf_shim::client::{CallError, ShimClient};
+use wharf_shim::plan::{AttachSpec, ConsoleSize, ExecPlan, StdioPlan};
+use wharf_shim::protocol::{ExitRecord, FaultKind};
+
+use super::attach::{AttachTicket, parse_detach_keys};
+use super::handle::{Handle, lock};
+use super::happened;
+use crate::Shared;
+use crate::error::{Context, Error, Result};
+use crate::model::requests::{ClientStream, CreateExec, ExecInfo, StartExec};
+use crate::model::{ContainerRecord, ExecId, Status};
+use crate::spec::{environment, merge_environment};
+
+/// How long an ended session can still be inspected.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// Sessions one container may have at a time.
+const MAX_SESSIONS: usize = 1024;
+
+/// One exec session.
+#[derive(Debug)]
+pub(crate) struct ExecSession {
+    pub(crate) id: ExecId,
+    pub(crate) request: CreateExec,
+    /// A health probe: not listed, no events.
+    hidden: bool,
+    state: Mutex<Phase>,
+    ended: watch::Sender<Option<i32>>,
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Created,
+    Starting,
+    Running(i32),
+    Ended(i32, Instant),
+}
+
+impl ExecSession {
+    fn new(request: CreateExec, hidden: bool) -> Arc<Self> {
+        Arc::new(Self {
+            id: ExecId::random(),
+            request,
+            hidden,
+            state: Mutex::new(Phase::Created),
+            ended: watch::Sender::new(None),
+        })
+    }
+
+    fn phase(&self) -> Phase {
+        *lock(&self.state)
+    }
+
+    fn end(&self, code: i32) {
+        *lock(&self.state) = Phase::Ended(code, Instant::now());
+        self.ended.send_replace(Some(code));
+    }
+
+    /// Claims the one start a session has.
+    fn begin(&self) -> Result<()> {
+        let mut state = lock(&self.state);
+        match *state {
+            Phase::Created => {
+                *state = Phase::Starting;
+                Ok(())
+            }
+            Phase::Starting | Phase::Running(_) => Err(Error::conflict(format!(
+                "Error: Exec command {} is already running",
+                self.id
+            ))),
+            Phase::Ended(..) => Err(Error::conflict(format!(
+                "Error: Exec command {} has already run",
+                self.id
+            ))),
+        }
+    }
+
+    fn note_started(&self, pid: u32) {
+        let mut state = lock(&self.state);
+        // Its end may have been heard of first.
+        if matches!(*state, Phase::Starting) {
+            *state = Phase::Running(i32::try_from(pid).unwrap_or(0));
+        }
+    }
+
+    /// Waits for its end.
+    async fn wait(&self) -> i32 {
+        let mut receiver = self.ended.subscribe();
+        match receiver.wait_for(Option::is_some).await {
+            Ok(code) => code.unwrap_or(-1),
+            Err(_) => -1, // the sender lives as long as the session
+        }
+    }
+}
+
+/// Prepares a session in a running container.
+pub(super) fn create(shared: &Arc<Shared>, handle: &Arc<Handle>, request: CreateExec) -> Result<ExecId> {
+    let record = handle.record();
+    if request.cmd.is_empty() {
+        return Err(Error::invalid("No exec command specified"));
+    }
+    for entry in &request.env {
+        if entry.is_empty() || entry.starts_with('=') {
+            return Err(Error::invalid(format!("invalid environment variable: {entry}")));
+        }
+    }
+    parse_detach_keys(&request.detach_keys)?;
+    check_execable(&record)?;
+    let action = format!("exec_create: {}", request.cmd.join(" "));
+    let session = ExecSession::new(request, false);
+    let id = session.id.clone();
+    insert(shared, handle, session)?;
+    publish(shared, &record, &action, &id, None);
+    Ok(id)
+}
+
+fn check_execable(record: &ContainerRecord) -> Result<()> {
+    match record.state.status {
+        Status::Running => Ok(()),
+        Status::Paused => Err(Error::conflict(format!(
+            "Container {} is paused, unpause the container before exec",
+            record.name
+        ))),
+        Status::Restarting => Err(Error::conflict(format!(
+            "Container {} is restarting, wait until the container is running",
+            record.name
+        ))),
+        _ => Err(Error::conflict(format!("container {} is not running", record.id))),
+    }
+}
+
+fn insert(shared: &Shared, handle: &Handle, session: Arc<ExecSession>) -> Result<()> {
+    let mut execs = lock(&handle.execs);
+    let mut forgotten = Vec::new();
+    execs.retain(|id, old| {
+        let stale = matches!(old.phase(), Phase::Ended(_, at) if at.elapsed() > REMEMBERED);
+        if stale {
+            forgotten.push(id.clone());
+        }
+        !stale
+    });
+    if execs.len() >= MAX_SESSIONS {
+        return Err(Error::unavailable(format!(
+            "container {} has {MAX_SESSIONS} exec sessions",
+            handle.id
+        )));
+    }
+    let id = session.id.clone();
+    execs.insert(id.clone(), session);
+    drop(execs);
+    for old in forgotten {
+        shared.containers.forget_exec(&old);
+    }
+    shared.containers.add_exec(id, handle.id.clone());
+    Ok(())
+}
+
+/// Finds a session and its container.
+pub(super) fn find(shared: &Shared, id: &str) -> Result<(Arc<Handle>, Arc<ExecSession>)> {
+    let handle = shared.containers.find_exec(id)?;
+    let session = lock(&handle.execs).get(id).cloned();
+    match session {
+        Some(session) => Ok((handle, session)),
+        None => Err(Error::not_found(format!("No such exec instance: {id}"))),
+    }
+}
+
+/// Starts a session without a client.
+pub(super) async fn start_detached(shared: &Arc<Shared>, id: &str, request: StartExec) -> Result<()> {
+    let (handle, session) = find(shared, id)?;
+    check_execable(&handle.record())?;
+    session.begin()?;
+    run(shared, &handle, &session, request.console_size, Vec::new()).await
+}
+
+/// Accepts a start with a client; the process starts when the connection is handed over.
+pub(super) fn accept(shared: &Arc<Shared>, id: &str, request: StartExec) -> Result<AttachTicket> {
+    let (handle, session) = find(shared, id)?;
+    check_execable(&handle.record())?;
+    Ok(AttachTicket::for_exec(Arc::clone(shared), handle, session, request))
+}
+
+/// Starts a session for a client, who reads in the stream why it failed.
+pub(super) async fn start_attached(
+    shared: &Arc<Shared>,
+    handle: &Arc<Handle>,
+    session: &Arc<ExecSession>,
+    request: &StartExec,
+    stream: ClientStream,
+) -> Result<()> {
+    let copy = stream
+        .socket
+        .try_clone()
+        .internal(|| "keep the client's connection".into())?;
+    let framed = stream.framed;
+    let asked = &session.request;
+    let spec = AttachSpec {
+        stdin: asked.attach_stdin,
+        stdout: asked.attach_stdout,
+        stderr: asked.attach_stderr && !asked.tty,
+        framed,
+        detach_keys: parse_detach_keys(&asked.detach_keys)?,
+        early_stdin: stream.early_input,
+        ..AttachSpec::default()
+    };
+    let started = match session.begin() {
+        Ok(()) => {
+            run(
+                shared,
+                handle,
+                session,
+                request.console_size,
+                vec![(spec, stream.socket)],
+            )
+            .await
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &started {
+        tell(copy, framed, error.message()).await;
+    }
+    started
+}
+
+/// Writes an error into a client's stream, as Docker does, and ends it.
+async fn tell(client: OwnedFd, framed: bool, message: &str) {
+    let text = format!("{message}\r\n");
+    let mut bytes = Vec::with_capacity(text.len() + 8);
+    if framed {
+        bytes.extend([1, 0, 0, 0]);
+        bytes.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+    }
+    bytes.extend(text.as_bytes());
+    let write = super::attach::write_all(client, bytes);
+    let _ = tokio::time::timeout(Duration::from_secs(5), write).await; // a client that does not read loses it
+}
+
+async fn run(
+    shared: &Arc<Shared>,
+    handle: &Arc<Handle>,
+    session: &Arc<ExecSession>,
+    console_size: Option<[u32; 2]>,
+    clients: Vec<(AttachSpec, OwnedFd)>,
+) -> Result<()> {
+    let record = handle.record();
+    let action = format!("exec_start: {}", session.request.cmd.join(" "));
+    publish(shared, &record, &action, &session.id, None);
+    let shim = handle.running_shim();
+    let result = match shim {
+        Ok(shim) => call(&shim, &record, session, console_size, clients).await,
+        Err(error) => Err((error, 126)),
+    };
+    result.map_err(|(error, code)| {
+        session.end(code);
+        publish(shared, &record, "exec_die", &session.id, Some(code));
+        error
+    })
+}
+
+async fn call(
+    shim: &ShimClient,
+    record: &ContainerRecord,
+    session: &ExecSession,
+    console_size: Option<[u32; 2]>,
+    clients: Vec<(AttachSpec, OwnedFd)>,
+) -> Result<(), (Error, i32)> {
+    let request = &session.request;
+    let plan = ExecPlan {
+        id: session.id.to_string(),
+        process: process_of(record, request).map_err(|e| (e, 126))?,
+        user: user_of(record, request),
+        group_add: record.host.group_add.clone().unwrap_or_default(),
+        stdio: StdioPlan {
+            terminal: request.tty,
+            open_stdin: request.attach_stdin,
+            stdin_once: true,
+            console_size: console_size.or(request.console_size).and_then(size_of),
+        },
+        privileged: request.privileged,
+    };
+    match shim.exec(plan, clients).await {
+        Ok(started) => {
+            session.note_started(started.pid);
+            Ok(())
+        }
+        Err(CallError::Fault(fault)) => {
+            let code = if fault.kind == FaultKind::CommandNotFound {
+                127
+            } else {
+                126
+            };
+            // COMPAT: clients look for the words of the runtime in this text.
+            let text = format!(
+                "OCI runtime exec failed: exec failed: unable to start container process: {}",
+                fault.message
+            );
+            Err((Error::invalid(text).with_source(fault), code))
+        }
+        Err(other) => Err((Error::from(other), 126)),
+    }
+}
+
+fn user_of(record: &ContainerRecord, request: &CreateExec) -> Option<String> {
+    let user = if request.user.is_empty() {
+        &record.config.user
+    } else {
+        &request.user
+    };
+    Some(user.clone()).filter(|u| !u.is_empty())
+}
+
+fn size_of([rows, cols]: [u32; 2]) -> Option<ConsoleSize> {
+    let clamp = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+    (rows > 0 && cols > 0).then(|| ConsoleSize {
+        rows: clamp(rows),
+        cols: clamp(cols),
+    })
+}
+
+/// The specification's process object of an exec session.
+pub(super) fn process_of(record: &ContainerRecord, request: &CreateExec) -> Result<serde_json::Value> {
+    let mut env = environment(record);
+    if request.tty && !env.iter().any(|e| e.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+    }
+    let cwd = match (request.working_dir.as_str(), record.config.working_dir.as_str()) {
+        ("", "") => "/",
+        ("", own) => own,
+        (asked, _) => asked,
+    };
+    let process = Process {
+        terminal: request.tty,
+        args: request.cmd.clone(),
+        env: merge_environment(env, &request.env),
+        cwd: PathBuf::from("/").join(cwd),
+        no_new_privileges: crate::spec::SecurityOptions::parse(&record.host)?.no_new_privileges,
+        ..Process::default()
+    };
+    serde_json::to_value(process).internal(|| "describe the process".into())
+}
+
+/// Runs a hidden session to its end: a health probe. The exit code, or why there is none.
+pub(super) async fn run_hidden(
+    shared_record: &ContainerRecord,
+    handle: &Arc<Handle>,
+    shim: &ShimClient,
+    request: CreateExec,
+    client: (AttachSpec, OwnedFd),
+) -> Result<HiddenRun> {
+    let session = ExecSession::new(request, true);
+    lock(&handle.execs).insert(session.id.clone(), Arc::clone(&session));
+    let run = HiddenRun {
+        handle: Arc::clone(handle),
+        session,
+        shim: shim.clone(),
+    };
+    call(shim, shared_record, &run.session, None, vec![client])
+        .await
+        .map_err(|(error, _)| error)?;
+    Ok(run)
+}
+
+/// A probe under way; dropping it forgets the session.
+#[derive(Debug)]
+pub(super) struct HiddenRun {
+    handle: Arc<Handle>,
+    session: Arc<ExecSession>,
+    shim: ShimClient,
+}
+
+impl HiddenRun {
+    pub(super) async fn exit_code(&self) -> i32 {
+        self.session.wait().await
+    }
+
+    pub(super) async fn kill(&self) {
+        let done = self
+            .shim
+            .exec_kill(self.session.id.as_str(), super::machine::SIGKILL)
+            .await;
+        if let Err(error) = done {
+            tracing::debug!("a probe could not be killed: {error}");
+        }
+    }
+}
+
+impl Drop for HiddenRun {
+    fn drop(&mut self) {
+        lock(&self.handle.execs).remove(&self.session.id);
+    }
+}
+
+/// A session ended, says the shim.
+pub(super) fn on_exit(
+    shared: &Arc<Shared>,
+    handle: &Arc<Handle>,
+    shim: Option<ShimClient>,
+    exec: &str,
+    exit: &ExitRecord,
+) {
+    let session = lock(&handle.execs).get(exec).cloned();
+    if let Some(session) = session {
+        session.end(exit.code);
+        if !session.hidden {
+            publish(shared, &handle.record(), "exec_die", &session.id, Some(exit.code));
+        }
+    }
+    let exec = exec.to_owned();
+    if let Some(shim) = shim {
+        tokio::spawn(async move {
+            if let Err(error) = shim.acknowledge_exec(&exec).await {
+                tracing::debug!("exec {exec} not acknowledged: {error}");
+            }
+        });
+    }
+}
+
+/// The container ended: so did all its sessions, and their ids are gone.
+pub(super) fn forget_all(shared: &Arc<Shared>, handle: &Arc<Handle>) {
+    let sessions: Vec<_> = lock(&handle.execs).drain().map(|(_, s)| s).collect();
+    for session in sessions {
+        shared.containers.forget_exec(&session.id);
+        if matches!(session.phase(), Phase::Starting | Phase::Running(_)) {
+            session.end(137);
+            if !session.hidden {
+                publish(shared, &handle.record(), "exec_die", &session.id, Some(137));
+            }
+        }
+    }
+}
+
+/// A session as `inspect` shows it.
+pub(super) fn inspect(shared: &Shared, id: &str) -> Result<ExecInfo> {
+    let (handle, session) = find(shared, id)?;
+    let (running, exit_code, pid, ended) = match session.phase() {
+        Phase::Created => (false, None, 0, false),
+        Phase::Starting => (true, None, 0, false),
+        Phase::Running(pid) => (true, None, pid, false),
+        Phase::Ended(code, _) => (false, Some(code), 0, true),
+    };
+    Ok(ExecInfo {
+        id: session.id.clone(),
+        container: handle.id.clone(),
+        request: session.request.clone(),
+        running,
+        exit_code,
+        pid,
+        can_remove: ended,
+    })
+}
+
+/// Sets the size of a session's terminal.
+pub(super) async fn resize(shared: &Shared, id: &str, height: u32, width: u32) -> Result<()> {
+    let (handle, session) = find(shared, id)?;
+    if !matches!(session.phase(), Phase::Running(_)) {
+        return Err(Error::conflict(format!("exec {id} is not running")));
+    }
+    let Some(size) = size_of([height, width]) else {
+        return Ok(());
+    };
+    Ok(handle.running_shim()?.exec_resize(session.id.as_str(), size).await?)
+}
+
+/// Ids of the sessions that `inspect` of their container lists.
+pub(super) fn ids(handle: &Handle) -> Vec<String> {
+    let execs = lock(&handle.execs);
+    let live = execs
+        .values()
+        .filter(|s| !s.hidden && !matches!(s.phase(), Phase::Ended(..)));
+    let mut ids: Vec<String> = live.map(|s| s.id.to_string()).collect();
+    ids.sort();
+    ids
+}
+
+fn publish(shared: &Shared, record: &ContainerRecord, action: &str, id: &ExecId, code: Option<i32>) {
+    let mut more: BTreeMap<&str, String> = BTreeMap::from([("execID", id.to_string())]);
+    if let Some(code) = code {
+        more.insert("exitCode", code.to_string());
+    }
+    let more: Vec<(&str, String)> = more.into_iter().collect();
+    happened::publish(&shared.events, record, action, &more);
+}

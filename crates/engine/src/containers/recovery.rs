@@ -1,0 +1,461 @@
+//! After a restart of the engine: what records, shims and kernel say, and what follows.
+//!
+//! On conflict the kernel wins, then the shim, then the database. [`decide`] is the pure
+//! core; the rest looks and acts. Every row of the journal is completed or undone here and
+//! nowhere else.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wharf_cgroup::Cgroup;
+use wharf_shim::client::{EventStream, ShimClient, connect, read_exit, shim_pid};
+use wharf_shim::protocol::{ExitRecord, Phase};
+
+use super::blocking::blocking;
+use super::paths::{Places, cgroup_path, containers_dir};
+use super::remove::delete_tree;
+use super::start::{self, Namespace};
+use super::task::{self, Beginning};
+use crate::Shared;
+use crate::db::{JournalEntry, OperationKind};
+use crate::error::Result;
+use crate::model::requests::RemoveOptions;
+use crate::model::{ContainerId, ContainerRecord, RestartKind, Status, Timestamp};
+
+/// Exit code of a container whose end nobody saw.
+const UNKNOWN_END: i32 = 255;
+
+/// Longest time a cgroup of killed processes may take to be gone.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a look at the run directory and the kernel shows of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// A shim answers.
+    Shim(Phase, Option<ExitRecord>),
+    /// No shim answers, but it left how the container ended.
+    ExitFile(ExitRecord),
+    /// Neither.
+    Nothing,
+}
+
+/// What is to be done about one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It runs: reconnect.
+    Adopt,
+    /// It ended while nobody watched.
+    End(ExitRecord),
+    /// Take back a half-done start, then as the inner verdict says.
+    UndoStart(Box<Verdict>),
+    /// Complete its removal.
+    Remove,
+    /// Start it again.
+    Restart,
+    /// Nothing runs and nothing is to be done.
+    Rest,
+}
+
+/// What the decision needs to know of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    pub(crate) status: Status,
+    pub(crate) restart: RestartKind,
+    pub(crate) manually_stopped: bool,
+    pub(crate) auto_remove: bool,
+    /// The machine was booted since the engine last ran.
+    pub(crate) rebooted: bool,
+}
+
+/// Decides what becomes of a container.
+pub(crate) fn decide(recorded: Recorded, journal: Option<OperationKind>, seen: &Seen, now: Timestamp) -> Verdict {
+    let removing = matches!(recorded.status, Status::Removing | Status::Dead);
+    if journal == Some(OperationKind::Remove) || removing {
+        return Verdict::Remove;
+    }
+    if journal == Some(OperationKind::Start) {
+        // Whoever asked for it was never told that it runs.
+        return Verdict::UndoStart(Box::new(at_rest(recorded)));
+    }
+    let unseen = ExitRecord {
+        code: UNKNOWN_END,
+        exited_at_ns: now.as_nanos(),
+        ..ExitRecord::default()
+    };
+    match (recorded.status, seen) {
+        (_, Seen::Shim(Phase::Running | Phase::Paused, _)) => Verdict::Adopt,
+        (Status::Running | Status::Paused, Seen::Shim(Phase::Exited, exit)) => {
+            Verdict::End(exit.clone().unwrap_or(unseen))
+        }
+        (Status::Running | Status::Paused, Seen::ExitFile(exit)) => Verdict::End(exit.clone()),
+        (Status::Running | Status::Paused, _) => Verdict::End(unseen),
+        (_, Seen::Shim(..) | Seen::ExitFile(_)) => Verdict::UndoStart(Box::new(at_rest(recorded))),
+        (_, Seen::Nothing) => at_rest(recorded),
+    }
+}
+
+/// What becomes of a container that does not run.
+fn at_rest(recorded: Recorded) -> Verdict {
+    let always = recorded.restart == RestartKind::Always && recorded.status == Status::Exited;
+    match recorded.status {
+        Status::Restarting if !recorded.manually_stopped => Verdict::Restart,
+        Status::Exited if recorded.auto_remove => Verdict::Remove,
+        // COMPAT: with the machine, `always` containers come back even when a user stopped them.
+        _ if recorded.rebooted && always => Verdict::Restart,
+        _ => Verdict::Rest,
+    }
+}
+
+/// Looks for the run of a container, for its task when the shim's connection broke.
+pub(crate) async fn find_run(shared: &Arc<Shared>, record: &ContainerRecord) -> Beginning {
+    let (seen, connection) = look(shared, record).await;
+    let recorded = Recorded {
+        status: Status::Running,
+        ..recorded_of(record, false)
+    };
+    match (decide(recorded, None, &seen, Timestamp::now()), connection) {
+        (Verdict::Adopt, Some((shim, events))) => Beginning::Adopted(shim, events),
+        (Verdict::End(exit), connection) => {
+            clear_kernel(shared, record).await;
+            Beginning::Ended(exit, connection.map(|(shim, _)| shim))
+        }
+        _ => Beginning::Idle,
+    }
+}
+
+fn recorded_of(record: &ContainerRecord, rebooted: bool) -> Recorded {
+    Recorded {
+        status: record.state.status,
+        restart: record.host.restart(),
+        manually_stopped: record.manually_stopped,
+        auto_remove: record.host.auto_remove,
+        rebooted,
+    }
+}
+
+async fn look(shared: &Arc<Shared>, record: &ContainerRecord) -> (Seen, Option<(ShimClient, EventStream)>) {
+    let dir = Places::of(&shared.config, &record.id).shim;
+    if let Ok((shim, events)) = connect(&dir).await {
+        if let Ok(state) = shim.state().await {
+            return (Seen::Shim(state.phase, state.exit), Some((shim, events)));
+        }
+    }
+    match read_exit(&dir) {
+        Some(exit) => (Seen::ExitFile(exit), None),
+        None => (Seen::Nothing, None),
+    }
+}
+
+/// Brings the tasks of all recorded containers into being, in parallel, and clears what no
+/// record names. Returns when each container's state is known.
+pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>, rebooted: bool) -> Result<()> {
+    let journal = shared.db.call(|db| db.journal()).await?;
+    let known: BTreeSet<String> = records.iter().map(|r| r.id.to_string()).collect();
+    let mut rows: BTreeMap<String, Vec<JournalEntry>> = BTreeMap::new();
+    for row in journal {
+        rows.entry(row.target.clone()).or_default().push(row);
+    }
+    for row in rows.values().flatten().filter(|r| !known.contains(&r.target)) {
+        undo_create(shared, row).await;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for record in records {
+        let (shared, rows) = (Arc::clone(shared), rows.remove(record.id.as_str()).unwrap_or_default());
+        tasks.spawn(async move { recover_one(&shared, record, rows, rebooted).await });
+    }
+    while tasks.join_next().await.is_some() {}
+    let shared = Arc::clone(shared);
+    blocking("clearing leftovers", move || {
+        clear_strangers(&shared, &known);
+        Ok(())
+    })
+    .await
+}
+
+async fn recover_one(shared: &Arc<Shared>, mut record: ContainerRecord, rows: Vec<JournalEntry>, rebooted: bool) {
+    let (seen, connection) = look(shared, &record).await;
+    let kind = rows.iter().map(|r| r.kind).find(|k| *k != OperationKind::Create);
+    let volumes = rows
+        .iter()
+        .any(|r| r.args.get("volumes") == Some(&serde_json::Value::Bool(true)));
+    let mut verdict = decide(recorded_of(&record, rebooted), kind, &seen, Timestamp::now());
+    if let Verdict::UndoStart(then) = verdict {
+        undo_start(shared, &mut record, connection.as_ref().map(|(shim, _)| shim)).await;
+        verdict = *then;
+    }
+    let beginning = match (verdict, connection) {
+        (Verdict::Adopt, Some((shim, events))) => {
+            record.state.status = match seen {
+                Seen::Shim(Phase::Paused, _) => Status::Paused,
+                _ => Status::Running,
+            };
+            Beginning::Adopted(shim, events)
+        }
+        (Verdict::End(exit), connection) => {
+            clear_kernel(shared, &record).await;
+            Beginning::Ended(exit, connection.map(|(shim, _)| shim))
+        }
+        (Verdict::Remove, connection) => {
+            undo_start(shared, &mut record, connection.as_ref().map(|(shim, _)| shim)).await;
+            let volumes = volumes || record.host.auto_remove;
+            Beginning::Remove(RemoveOptions {
+                force: true,
+                volumes,
+                link: false,
+            })
+        }
+        (Verdict::Restart, _) => {
+            record.state.status = Status::Restarting;
+            Beginning::Restart
+        }
+        _ => Beginning::Idle,
+    };
+    for row in rows {
+        if let Err(error) = shared.db.call(move |db| db.journal_end(row.id)).await {
+            tracing::warn!("the journal keeps a row too long: {}", error.chain());
+        }
+    }
+    task::spawn(shared, record, beginning);
+}
+
+/// Takes back a create of which there is no record.
+async fn undo_create(shared: &Arc<Shared>, row: &JournalEntry) {
+    let names: Vec<String> = row
+        .args
+        .get("anonymous")
+        .and_then(|list| serde_json::from_value(list.clone()).ok())
+        .unwrap_or_default();
+    let dir = Places::of(&shared.config, &ContainerId::new(row.target.clone())).dir;
+    let (held, id) = (Arc::clone(shared), row.id);
+    let done = blocking("undoing a create", move || {
+        for name in names {
+            match held.volumes.remove(&name) {
+                Ok(()) | Err(wharf_volume::VolumeError::NotFound(_)) => {}
+                Err(error) => tracing::warn!(volume = name, "left over: {error}"),
+            }
+        }
+        delete_tree(&dir);
+        held.db.journal_end(id)
+    })
+    .await;
+    if let Err(error) = done {
+        tracing::warn!("undoing a create: {}", error.chain());
+    }
+}
+
+/// Ends whatever a half-done start left: shim, processes, namespace, mounts.
+async fn undo_start(shared: &Arc<Shared>, record: &mut ContainerRecord, shim: Option<&ShimClient>) {
+    if let Some(shim) = shim {
+        if let Err(error) = shim.destroy().await {
+            tracing::debug!(container = record.id.short(), "shim did not end: {error}");
+        }
+    }
+    clear_kernel(shared, record).await;
+    for error in [
+        start::release_network(shared, record, Namespace::Remove).await.err(),
+        start::release_mounts(shared, record).await.err(),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        tracing::warn!(container = record.id.short(), "undoing a start: {}", error.chain());
+    }
+}
+
+/// Kills shim and processes of a container that nobody can talk to any more.
+async fn clear_kernel(shared: &Arc<Shared>, record: &ContainerRecord) {
+    let shared = Arc::clone(shared);
+    let dir = Places::of(&shared.config, &record.id).shim;
+    let cgroup = cgroup_path(&shared.config, record);
+    let done = blocking("clearing a dead container", move || {
+        if connectable(&dir) {
+            return Ok(()); // it is asked to end by its protocol
+        }
+        kill_shim(&dir);
+        delete_cgroup(&shared, &cgroup);
+        Ok(())
+    })
+    .await;
+    if let Err(error) = done {
+        tracing::warn!(container = record.id.short(), "{}", error.chain());
+    }
+}
+
+fn connectable(dir: &Path) -> bool {
+    shim_pid(dir).is_some() && std::os::unix::net::UnixStream::connect(dir.join("sock")).is_ok()
+}
+
+fn kill_shim(dir: &Path) {
+    let pid = shim_pid(dir)
+        .and_then(|p| i32::try_from(p).ok())
+        .and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL); // gone is fine
+    }
+}
+
+fn delete_cgroup(shared: &Shared, path: &str) {
+    if let Ok(cgroup) = Cgroup::open(&shared.hierarchy, path) {
+        let _ = cgroup.kill(); // what cannot be killed shows in the deletion below
+    }
+    if let Err(error) = Cgroup::delete_tree(&shared.hierarchy, path, KILL_DEADLINE) {
+        tracing::warn!("cgroup {path}: {error}");
+    }
+}
+
+/// Ends what is left of a build step. Blocking.
+pub(super) fn clear_step(shared: &Shared, record: &ContainerRecord) {
+    let dir = Places::of(&shared.config, &record.id).shim;
+    kill_shim(&dir);
+    delete_cgroup(shared, &cgroup_path(&shared.config, record));
+    delete_tree(&dir);
+}
+
+/// Removes shims, directories and cgroups that no record names.
+fn clear_strangers(shared: &Shared, known: &BTreeSet<String>) {
+    let is_stranger = |name: &str| is_id(name) && !known.contains(name);
+    for name in names_in(&shared.config.run.join("shims"))
+        .into_iter()
+        .filter(|n| is_stranger(n))
+    {
+        let dir = shared.config.run.join("shims").join(&name);
+        kill_shim(&dir);
+        delete_cgroup(shared, &format!("/{}/{name}", shared.config.instance));
+        delete_tree(&dir);
+    }
+    for name in cgroups_of(shared).into_iter().filter(|n| is_stranger(n)) {
+        delete_cgroup(shared, &format!("/{}/{name}", shared.config.instance));
+    }
+    let containers = containers_dir(&shared.config);
+    for name in names_in(&containers) {
+        if name.starts_with(".gone-") || is_stranger(&name) {
+            delete_tree(&containers.join(name));
+        }
+    }
+    for name in names_in(&shared.config.run.join("shm"))
+        .into_iter()
+        .filter(|n| is_stranger(n))
+    {
+        start::unmount_shm(&shared.config.run.join("shm").join(name));
+    }
+}
+
+fn cgroups_of(shared: &Shared) -> BTreeSet<String> {
+    let own = Cgroup::open(&shared.hierarchy, &format!("/{}", shared.config.instance));
+    let Ok(own) = own else { return BTreeSet::new() };
+    own.directories().values().flat_map(|dir| names_in(dir)).collect()
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().into_string().ok()).collect()
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn statuses() -> impl Strategy<Value = Status> {
+        prop_oneof![
+            Just(Status::Created),
+            Just(Status::Running),
+            Just(Status::Paused),
+            Just(Status::Restarting),
+            Just(Status::Removing),
+            Just(Status::Exited),
+            Just(Status::Dead),
+        ]
+    }
+
+    fn sights() -> impl Strategy<Value = Seen> {
+        let exit = ExitRecord {
+            code: 7,
+            exited_at_ns: 5,
+            ..ExitRecord::default()
+        };
+        prop_oneof![
+            Just(Seen::Shim(Phase::Created, None)),
+            Just(Seen::Shim(Phase::Running, None)),
+            Just(Seen::Shim(Phase::Paused, None)),
+            Just(Seen::Shim(Phase::Exited, Some(exit.clone()))),
+            Just(Seen::ExitFile(exit)),
+            Just(Seen::Nothing),
+        ]
+    }
+
+    fn rows() -> impl Strategy<Value = Option<OperationKind>> {
+        prop_oneof![
+            Just(None),
+            Just(Some(OperationKind::Create)),
+            Just(Some(OperationKind::Start)),
+            Just(Some(OperationKind::Remove)),
+        ]
+    }
+
+    fn recorded() -> impl Strategy<Value = Recorded> {
+        let restarts = prop_oneof![
+            Just(RestartKind::No),
+            Just(RestartKind::Always),
+            Just(RestartKind::OnFailure)
+        ];
+        (statuses(), restarts, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(status, restart, manually_stopped, auto_remove, rebooted)| Recorded {
+                status,
+                restart,
+                manually_stopped,
+                auto_remove,
+                rebooted,
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn verdicts_follow_the_kernel(recorded in recorded(), row in rows(), seen in sights()) {
+            let verdict = decide(recorded, row, &seen, Timestamp::from_nanos(9));
+            let runs = matches!(seen, Seen::Shim(Phase::Running | Phase::Paused, _));
+            let was_running = matches!(recorded.status, Status::Running | Status::Paused);
+            match &verdict {
+                Verdict::Adopt => prop_assert!(runs && row != Some(OperationKind::Start)),
+                Verdict::End(exit) => {
+                    prop_assert!(was_running && !runs);
+                    if matches!(seen, Seen::ExitFile(_) | Seen::Shim(Phase::Exited, _)) {
+                        prop_assert_eq!(exit.code, 7);
+                    } else {
+                        prop_assert_eq!(exit.code, UNKNOWN_END);
+                    }
+                }
+                Verdict::UndoStart(then) => prop_assert!(!matches!(**then, Verdict::Adopt | Verdict::UndoStart(_))),
+                Verdict::Remove => {}
+                Verdict::Restart => prop_assert!(!runs && !matches!(recorded.status, Status::Created)),
+                Verdict::Rest => prop_assert!(!runs && !was_running),
+            }
+            if row == Some(OperationKind::Remove) {
+                prop_assert_eq!(verdict, Verdict::Remove);
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_nobody_saw_has_code_255() {
+        let recorded = Recorded {
+            status: Status::Running,
+            restart: RestartKind::No,
+            manually_stopped: false,
+            auto_remove: false,
+            rebooted: false,
+        };
+        let Verdict::End(exit) = decide(recorded, None, &Seen::Nothing, Timestamp::from_nanos(3)) else {
+            panic!("it ended")
+        };
+        assert_eq!((exit.code, exit.exited_at_ns), (255, 3));
+    }
+}

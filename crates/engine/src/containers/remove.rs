@@ -1,0 +1,116 @@
+//! Removing a container: record, directory, anonymous volumes. Every step may be repeated.
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::blocking::blocking;
+use super::paths::{Places, cgroup_path, containers_dir};
+use super::start::{self, Namespace};
+use crate::Shared;
+use crate::db::OperationKind;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::model::requests::RemoveOptions;
+use crate::model::{ContainerRecord, EventKind, NetworkMode, Timestamp};
+
+/// Longest time a removal may take before the next start completes it.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Removes a container that does not run. When it fails, it can be asked for again.
+pub(super) async fn remove(shared: &Arc<Shared>, record: &mut ContainerRecord, options: RemoveOptions) -> Result<()> {
+    let id = record.id.clone();
+    let args = serde_json::json!({ "volumes": options.volumes });
+    let deadline = Timestamp::from_nanos(Timestamp::now().as_nanos() + DEADLINE.as_nanos() as i64);
+    let target = id.to_string();
+    let journal = shared
+        .db
+        .call(move |db| db.journal_begin(OperationKind::Remove, &target, deadline, &args))
+        .await?;
+    start::release_network(shared, record, Namespace::Remove).await?;
+    start::release_mounts(shared, record).await?;
+    let gone = move_away(shared, record).await?;
+    if options.volumes {
+        remove_anonymous_volumes(shared, record).await;
+    }
+    // ORDER: the record goes last, so that what is left of a killed removal is still known.
+    shared
+        .db
+        .call(move |db| db.delete_container_ending(&id, journal))
+        .await?;
+    delete_in_background(gone);
+    Ok(())
+}
+
+/// Whether another container uses this one's network namespace.
+pub(super) fn is_joined(shared: &Shared, record: &ContainerRecord) -> bool {
+    shared.containers.all().iter().any(|handle| {
+        let other = handle.record();
+        other.state.is_running()
+            && matches!(other.host.network(), NetworkMode::Container(name) if name == record.id.as_str())
+    })
+}
+
+/// Renames the directory to a name that only says that it is to be deleted.
+async fn move_away(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<std::path::PathBuf> {
+    let dir = Places::of(&shared.config, &record.id).dir;
+    let gone = containers_dir(&shared.config).join(format!(".gone-{}", record.id));
+    let cgroup = cgroup_path(&shared.config, record);
+    let shim = Places::of(&shared.config, &record.id).shim;
+    let shared = Arc::clone(shared);
+    blocking("moving the container's directory away", move || {
+        if let Err(error) = wharf_cgroup::Cgroup::delete_tree(&shared.hierarchy, &cgroup, Duration::from_secs(2)) {
+            tracing::debug!("cgroup {cgroup}: {error}");
+        }
+        let _ = std::fs::remove_dir_all(shim); // usually gone already
+        match std::fs::rename(&dir, &gone) {
+            Ok(()) => Ok(gone),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(gone),
+            Err(e) => Err(e).internal(|| format!("move {} away", dir.display())),
+        }
+    })
+    .await
+}
+
+/// Deletes what was moved away; what a killed engine leaves is deleted at the next start.
+pub(crate) fn delete_in_background(gone: std::path::PathBuf) {
+    tokio::task::spawn_blocking(move || delete_tree(&gone));
+}
+
+/// Deletes a directory tree; not there is fine.
+pub(crate) fn delete_tree(path: &Path) {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!("delete {}: {e}", path.display());
+        }
+        _ => {}
+    }
+}
+
+/// Volumes made for this container alone go with it, unless another container took them over.
+async fn remove_anonymous_volumes(shared: &Arc<Shared>, record: &ContainerRecord) {
+    for mount in record.mounts.iter().filter(|m| m.anonymous && !m.name.is_empty()) {
+        let used_elsewhere = shared
+            .containers
+            .all()
+            .iter()
+            .any(|handle| handle.id != record.id && handle.record().mounts.iter().any(|m| m.name == mount.name));
+        if used_elsewhere {
+            continue;
+        }
+        let (volumes, name) = (shared.volumes.clone(), mount.name.clone());
+        let done = blocking("removing an anonymous volume", move || Ok(volumes.remove(&name)?)).await;
+        match done {
+            Ok(()) => {
+                let attributes = std::collections::BTreeMap::from([("driver".to_owned(), mount.driver.clone())]);
+                shared
+                    .events
+                    .publish(EventKind::Volume, "destroy", mount.name.clone(), attributes);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => report(record, &error),
+        }
+    }
+}
+
+fn report(record: &ContainerRecord, error: &Error) {
+    tracing::warn!(container = record.id.short(), "anonymous volume: {}", error.chain());
+}

@@ -1,0 +1,275 @@
+//! Starting a container: named steps, each undone when a later one fails.
+//!
+//! ```text
+//! journal -> prepare (namespace, files, volumes, config.json) -> shim creates, in parallel
+//! networks are connected -> shim starts -> record, journal ended, events
+//! ```
+mod files;
+mod host_facts;
+mod network;
+mod prepare;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wharf_shim::client::{EventStream, LaunchError, Launched, ShimClient, ShimLauncher, Started};
+use wharf_shim::plan::{AttachSpec, LaunchPlan};
+use wharf_shim::protocol::{Fault, FaultKind};
+
+pub(crate) use files::rewrite_hosts;
+pub(crate) use host_facts::{capabilities_known, host_limits};
+pub(crate) use network::{Namespace, connect_one, disconnect_one, has_own_namespace, release_network};
+pub(crate) use prepare::{release_mounts, unmount_shm};
+
+use super::handle::Handle;
+use super::happened;
+use super::paths::Places;
+use crate::Shared;
+use crate::db::{JournalId, OperationKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{ContainerRecord, Timestamp};
+use crate::trace::Trace;
+
+/// Longest time the shim may take to create a container.
+const CREATE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running container, as its task gets it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) shim: ShimClient,
+    pub(crate) events: EventStream,
+    /// The journal's row, to be ended with the record's commit.
+    pub(crate) journal: JournalId,
+}
+
+/// A start that failed; everything it had done is undone.
+#[derive(Debug)]
+pub(crate) struct StartFailure {
+    pub(crate) error: Error,
+    /// The exit code that `inspect` and `wait` show.
+    pub(crate) exit_code: i32,
+}
+
+impl From<Error> for StartFailure {
+    fn from(error: Error) -> Self {
+        Self { error, exit_code: 128 }
+    }
+}
+
+/// Starts the container of `record`, which is updated to running on success.
+pub(crate) async fn start(
+    shared: &Arc<Shared>,
+    handle: &Arc<Handle>,
+    record: &mut ContainerRecord,
+) -> Result<Running, StartFailure> {
+    let mut trace = Trace::begin("start", record.id.short());
+    let journal = begin(shared, record).await?;
+    trace.step("journal");
+    let result = run_steps(shared, handle, record, journal, &mut trace).await;
+    if let Err(failure) = &result {
+        undo(shared, record).await;
+        end_journal(shared, journal).await;
+        tracing::info!(container = record.id.short(), "start failed: {}", failure.error.chain());
+    }
+    trace.end();
+    result
+}
+
+async fn run_steps(
+    shared: &Arc<Shared>,
+    handle: &Arc<Handle>,
+    record: &mut ContainerRecord,
+    journal: JournalId,
+    trace: &mut Trace,
+) -> Result<Running, StartFailure> {
+    let networks = network::resolve_networks(shared, record)?;
+    let (prepared, clients) = tokio::join!(
+        prepare::prepare(shared, record, &networks),
+        handle.take_waiting_clients()
+    );
+    let prepared = prepared?;
+    record.upstream = prepared.upstream;
+    trace.step("prepare: namespace, files, mounts, config.json");
+    let launched = launch(shared, record, &prepared.plan, clients);
+    let connected = network::connect_all(shared, record, &networks);
+    let (launched, connected) = tokio::join!(launched, connected);
+    trace.step("shim: created | engine: networks connected");
+    let launched = match (launched, connected) {
+        (Ok(launched), Ok(connected)) => {
+            network::note_connected(record, connected);
+            launched
+        }
+        (Ok(launched), Err(error)) => {
+            discard(&launched.client).await;
+            return Err(error.into());
+        }
+        (Err(failure), connected) => {
+            network::note_connected(record, connected.unwrap_or_default());
+            return Err(failure);
+        }
+    };
+    files::rewrite_hosts(shared, record).await?;
+    publish_connected(shared, record, &networks);
+    for client in handle.shim_is(Some(launched.client.clone())) {
+        attach_late(&launched.client, client).await;
+    }
+    let started = match launched.client.start().await {
+        Ok(started) => started,
+        Err(error) => {
+            handle.shim_is(None);
+            discard(&launched.client).await;
+            return Err(call_failure(error));
+        }
+    };
+    trace.step("shim: started");
+    note_started(record, started);
+    Ok(Running {
+        shim: launched.client,
+        events: launched.events,
+        journal,
+    })
+}
+
+async fn begin(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<JournalId> {
+    let id = record.id.to_string();
+    let deadline = Timestamp::from_nanos(
+        Timestamp::now()
+            .as_nanos()
+            .saturating_add(2 * CREATE_DEADLINE.as_nanos() as i64),
+    );
+    shared
+        .db
+        .call(move |db| db.journal_begin(OperationKind::Start, &id, deadline, &serde_json::Value::Null))
+        .await
+}
+
+async fn end_journal(shared: &Arc<Shared>, journal: JournalId) {
+    if let Err(error) = shared.db.call(move |db| db.journal_end(journal)).await {
+        tracing::warn!("the journal keeps a row too long: {}", error.chain());
+    }
+}
+
+async fn launch(
+    shared: &Arc<Shared>,
+    record: &ContainerRecord,
+    plan: &LaunchPlan,
+    clients: Vec<(AttachSpec, OwnedFd)>,
+) -> Result<Launched, StartFailure> {
+    let launcher = ShimLauncher {
+        binary: shared.config.shim_binary.clone(),
+        deadline: CREATE_DEADLINE,
+    };
+    let dir = Places::of(&shared.config, &record.id).shim;
+    launcher.launch(&dir, plan, clients).await.map_err(launch_failure)
+}
+
+async fn attach_late(shim: &ShimClient, (spec, client): (AttachSpec, OwnedFd)) {
+    if let Err(error) = shim.attach(spec, client).await {
+        tracing::debug!("a client could not be attached: {error}");
+    }
+}
+
+/// Ends a shim whose container shall not run.
+async fn discard(shim: &ShimClient) {
+    if let Err(error) = shim.destroy().await {
+        tracing::warn!("a shim could not be ended: {error}");
+    }
+}
+
+fn note_started(record: &mut ContainerRecord, started: Started) {
+    record.state.pid = i32::try_from(started.pid).unwrap_or(0);
+    record.state.started_at = Some(Timestamp::from_nanos(started.at_ns));
+    record.state.exit_code = 0;
+    record.state.error.clear();
+    record.state.oom_killed = false;
+    record.state.health = None;
+}
+
+fn publish_connected(shared: &Arc<Shared>, record: &ContainerRecord, networks: &network::Networks) {
+    for network in networks.values() {
+        happened::publish_network(&shared.events, record, network, "connect");
+    }
+    for mount in record.mounts.iter().filter(|m| !m.driver.is_empty()) {
+        happened::publish_volume(&shared.events, record, mount, "mount");
+    }
+}
+
+/// Takes back what a failed start did in the kernel. Goes on past failures.
+async fn undo(shared: &Arc<Shared>, record: &mut ContainerRecord) {
+    for error in [
+        network::release_network(shared, record, network::Namespace::Remove)
+            .await
+            .err(),
+        prepare::release_mounts(shared, record).await.err(),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        tracing::warn!(container = record.id.short(), "undoing a start: {}", error.chain());
+    }
+}
+
+pub(crate) fn launch_failure(error: LaunchError) -> StartFailure {
+    match error {
+        LaunchError::Create(fault) => fault_failure(fault),
+        other => StartFailure {
+            error: Error::internal(other.to_string()).with_source(other),
+            exit_code: 128,
+        },
+    }
+}
+
+pub(crate) fn call_failure(error: wharf_shim::client::CallError) -> StartFailure {
+    match error {
+        wharf_shim::client::CallError::Fault(fault) => fault_failure(fault),
+        other => StartFailure {
+            error: Error::internal(other.to_string()).with_source(other),
+            exit_code: 128,
+        },
+    }
+}
+
+/// COMPAT: clients derive their exit code from the words of this text.
+fn fault_failure(fault: Fault) -> StartFailure {
+    let (kind, exit_code) = match fault.kind {
+        FaultKind::CommandNotFound => (ErrorKind::InvalidArgument, 127),
+        FaultKind::CommandNotExecutable => (ErrorKind::InvalidArgument, 126),
+        FaultKind::Invalid | FaultKind::NotFound => (ErrorKind::InvalidArgument, 128),
+        FaultKind::Conflict => (ErrorKind::Conflict, 128),
+        FaultKind::Unsupported => (ErrorKind::Unimplemented, 128),
+        FaultKind::System => (ErrorKind::Internal, 128),
+    };
+    let message = format!("failed to start the container: {}", fault.message);
+    StartFailure {
+        error: Error::new(kind, message).with_source(fault),
+        exit_code,
+    }
+}
+
+/// Prepares a build step like a container; its network is not connected yet.
+pub(crate) async fn prepare_step(
+    shared: &Arc<Shared>,
+    record: &mut ContainerRecord,
+) -> Result<(network::Networks, LaunchPlan)> {
+    let networks = network::resolve_networks(shared, record)?;
+    let prepared = prepare::prepare(shared, record, &networks).await?;
+    record.upstream = prepared.upstream;
+    Ok((networks, prepared.plan))
+}
+
+/// Connects a prepared build step.
+pub(crate) async fn connect_step(
+    shared: &Arc<Shared>,
+    record: &mut ContainerRecord,
+    networks: &network::Networks,
+) -> Result<()> {
+    let connected = network::connect_all(shared, record, networks).await?;
+    network::note_connected(record, connected);
+    files::rewrite_hosts(shared, record).await
+}
+
+/// Takes back everything a start or a run has in the kernel. Goes on past failures.
+pub(crate) async fn clean_up(shared: &Arc<Shared>, record: &mut ContainerRecord) {
+    undo(shared, record).await;
+}

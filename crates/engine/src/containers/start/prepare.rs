@@ -1,0 +1,344 @@
+//! Everything a start needs before the shim: namespace, files, mounts, `config.json`.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use wharf_net::{NamespaceRequest, Upstream};
+use wharf_runtime::spec::Spec;
+use wharf_shim::plan::{ConsoleSize, LaunchPlan, LogPlan, RootfsPlan, RuntimePlan, StdioPlan};
+use wharf_sys::path::RootDir;
+
+use super::{files, host_facts, network};
+use crate::Shared;
+use crate::containers::blocking::blocking;
+use crate::containers::create::validate::parse_size;
+use crate::containers::paths::{Places, cgroup_path, lower_dirs};
+use crate::error::{Context, Error, Result};
+use crate::model::{ContainerRecord, IpcMode, LogConfig, MountKind, MountPoint, NetworkMode, PidMode, Status};
+use crate::spec::{self, HostFacts};
+use crate::system::BUILTIN_RUNTIME;
+
+/// What was prepared.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) plan: LaunchPlan,
+    pub(super) upstream: Vec<Upstream>,
+}
+
+/// Other containers that this one joins, as they are now.
+#[derive(Clone, Debug, Default)]
+struct Joined {
+    network: Option<Arc<ContainerRecord>>,
+    pid: Option<Arc<ContainerRecord>>,
+    ipc: Option<Arc<ContainerRecord>>,
+}
+
+/// Prepares a start. What it leaves in the kernel is undone by releasing network and mounts.
+pub(super) async fn prepare(
+    shared: &Arc<Shared>,
+    record: &ContainerRecord,
+    networks: &network::Networks,
+) -> Result<Prepared> {
+    let joined = resolve_joined(shared, record)?;
+    let (shared, record, networks) = (Arc::clone(shared), record.clone(), networks.clone());
+    blocking("preparing the container", move || {
+        prepare_blocking(&shared, record, &networks, &joined)
+    })
+    .await
+}
+
+fn resolve_joined(shared: &Shared, record: &ContainerRecord) -> Result<Joined> {
+    let running = |name: &str, what: &str| -> Result<Arc<ContainerRecord>> {
+        let other = shared.containers.find(name)?.record();
+        match other.state.status {
+            Status::Running | Status::Paused => Ok(other),
+            _ => Err(Error::conflict(format!(
+                "cannot join {what} of a non running container: {}",
+                other.id
+            ))),
+        }
+    };
+    let network = match record.host.network() {
+        NetworkMode::Container(name) => Some(running(&name, "network")?),
+        _ => None,
+    };
+    let pid = match PidMode::parse(&record.host.pid_mode) {
+        Ok(PidMode::Container(name)) => Some(running(&name, "PID")?),
+        _ => None,
+    };
+    let ipc = match IpcMode::parse(&record.host.ipc_mode) {
+        Ok(IpcMode::Container(name)) => Some(joinable_ipc(running(&name, "IPC")?)?),
+        _ => None,
+    };
+    Ok(Joined { network, pid, ipc })
+}
+
+fn joinable_ipc(other: Arc<ContainerRecord>) -> Result<Arc<ContainerRecord>> {
+    match IpcMode::parse(&other.host.ipc_mode) {
+        Ok(IpcMode::Shareable | IpcMode::Host) => Ok(other),
+        _ => Err(Error::invalid(format!(
+            "can't join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+            other.id
+        ))),
+    }
+}
+
+fn prepare_blocking(
+    shared: &Shared,
+    mut record: ContainerRecord,
+    networks: &network::Networks,
+    joined: &Joined,
+) -> Result<Prepared> {
+    let places = Places::of(&shared.config, &record.id);
+    make_dirs(&places)?;
+    let files_dir = match &joined.network {
+        Some(other) => {
+            record.config.hostname.clone_from(&other.config.hostname);
+            record.config.domainname.clone_from(&other.config.domainname);
+            Places::of(&shared.config, &other.id).dir
+        }
+        None => places.dir.clone(),
+    };
+    let upstream = match &joined.network {
+        Some(_) => Vec::new(),
+        None => files::write_first(&places.dir, &record, networks, shared.net.host_gateway())?.upstream,
+    };
+    let netns = prepare_namespace(shared, &record, joined, &upstream)?;
+    for mount in &mut record.mounts {
+        prepare_mount(shared, mount)?;
+    }
+    let facts = HostFacts {
+        cgroup_path: cgroup_path(&shared.config, &record),
+        cgroup_v2: shared.cgroup_v2(),
+        netns,
+        pid_of_pid_container: joined.pid.as_ref().map(|c| c.state.pid),
+        pid_of_ipc_container: joined.ipc.as_ref().map(|c| c.state.pid),
+        shared_shm: prepare_shm(shared, &record, joined)?,
+        files_dir,
+        devices: host_facts::wanted_devices(&record.host)?,
+        host_devices: if record.host.privileged {
+            host_facts::all_devices()
+        } else {
+            Vec::new()
+        },
+        block_devices: host_facts::block_devices(&record.host.resources),
+        init_binary: shared.config.shim_binary.clone(),
+        known_capabilities: shared.capabilities.clone(),
+        default_pids_limit: shared.config.default_pids_limit,
+    };
+    let spec = spec::generate(&record, &facts)?;
+    write_spec(&places.dir, &spec)?;
+    Ok(Prepared {
+        plan: launch_plan(shared, &record, &places)?,
+        upstream,
+    })
+}
+
+fn make_dirs(places: &Places) -> Result<()> {
+    for dir in [places.upper(), places.work(), places.dir.join("logs")] {
+        match std::fs::create_dir(&dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(e).internal(|| format!("create {}", dir.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The namespace to join: its own pinned one, another container's, or the host's (`None`).
+fn prepare_namespace(
+    shared: &Shared,
+    record: &ContainerRecord,
+    joined: &Joined,
+    upstream: &[Upstream],
+) -> Result<Option<PathBuf>> {
+    if let Some(other) = &joined.network {
+        return Ok(network::has_own_namespace(other).then(|| shared.net.namespace_path(other.id.as_str())));
+    }
+    if !network::has_own_namespace(record) {
+        return Ok(None);
+    }
+    let request = NamespaceRequest {
+        container_id: record.id.to_string(),
+        upstream: upstream.to_vec(),
+    };
+    Ok(Some(shared.net.create_namespace(&request)?))
+}
+
+/// Makes the source of a mount usable and puts its host path into the mount point.
+fn prepare_mount(shared: &Shared, mount: &mut MountPoint) -> Result<()> {
+    match mount.kind {
+        MountKind::Tmpfs => Ok(()),
+        MountKind::Bind => prepare_bind(mount),
+        MountKind::Volume => {
+            let source = shared.volumes.attach(&mount.name)?;
+            mount.source = within(&source, &mount.subpath, &mount.name)?
+                .to_string_lossy()
+                .into_owned();
+            Ok(())
+        }
+        MountKind::Image => Err(Error::unimplemented(format!(
+            "image mounts are not supported by this engine (mount of {} on {})",
+            mount.name, mount.destination
+        ))),
+    }
+}
+
+fn prepare_bind(mount: &MountPoint) -> Result<()> {
+    let source = Path::new(&mount.source);
+    match std::fs::metadata(source) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && mount.create_source => std::fs::create_dir_all(source)
+            .internal(|| format!("error while creating mount source path '{}'", mount.source)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::invalid(format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {}",
+            mount.source
+        ))),
+        Err(e) => Err(e).internal(|| format!("examine mount source {}", mount.source)),
+    }
+}
+
+/// SECURITY: a subpath is resolved inside the volume; a link in it cannot lead out.
+fn within(source: &Path, subpath: &str, volume: &str) -> Result<PathBuf> {
+    if subpath.is_empty() {
+        return Ok(source.to_owned());
+    }
+    let wrong =
+        |e: rustix::io::Errno| Error::invalid(format!("cannot access path {subpath:?} within volume {volume}: {e}"));
+    let root = RootDir::open(source).map_err(wrong)?;
+    let found = root.open_at(subpath, OFlags::PATH, Mode::empty()).map_err(wrong)?;
+    std::fs::read_link(wharf_sys::fd::proc_path(&found))
+        .internal(|| format!("locate {subpath:?} within volume {volume}"))
+}
+
+/// A /dev/shm that others may join lives on the host, in the run directory.
+fn prepare_shm(shared: &Shared, record: &ContainerRecord, joined: &Joined) -> Result<Option<PathBuf>> {
+    if let Some(other) = &joined.ipc {
+        return Ok(Some(match IpcMode::parse(&other.host.ipc_mode) {
+            Ok(IpcMode::Host) => PathBuf::from("/dev/shm"),
+            _ => Places::of(&shared.config, &other.id).shm,
+        }));
+    }
+    if IpcMode::parse(&record.host.ipc_mode) != Ok(IpcMode::Shareable) {
+        return Ok(None);
+    }
+    let path = Places::of(&shared.config, &record.id).shm;
+    std::fs::create_dir_all(&path).internal(|| format!("create {}", path.display()))?;
+    let size = std::ffi::CString::new(format!("mode=1777,size={}", record.host.shm_size))
+        .map_err(|_| Error::internal("a size has no NUL"))?;
+    let flags =
+        rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOEXEC;
+    rustix::mount::mount("shm", &path, "tmpfs", flags, Some(size.as_c_str()))
+        .internal(|| format!("mount /dev/shm of {} on {}", record.id.short(), path.display()))?;
+    Ok(Some(path))
+}
+
+fn write_spec(dir: &Path, spec: &Spec) -> Result<()> {
+    let path = dir.join("config.json");
+    let bytes = serde_json::to_vec(spec).internal(|| "write config.json".into())?;
+    std::fs::write(&path, bytes).internal(|| format!("write {}", path.display()))
+}
+
+fn launch_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Result<LaunchPlan> {
+    let [rows, cols] = record.host.console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+    let nonempty = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
+    Ok(LaunchPlan {
+        id: record.id.to_string(),
+        bundle: places.dir.clone(),
+        rootfs: rootfs_plan(shared, record, places),
+        user: nonempty(&record.config.user),
+        group_add: record.host.group_add.clone().unwrap_or_default(),
+        stdio: StdioPlan {
+            terminal: record.config.tty,
+            open_stdin: record.config.open_stdin,
+            stdin_once: record.config.stdin_once,
+            console_size: (rows > 0 && cols > 0).then_some(ConsoleSize { rows, cols }),
+        },
+        log: log_plan(shared, &record.host.log_config, places.log(&record.id))?,
+        runtime: runtime_plan(shared, &record.host.runtime)?,
+        shim_cgroup: Some(format!("/{}/shims", shared.config.instance)),
+    })
+}
+
+fn rootfs_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> RootfsPlan {
+    RootfsPlan::Overlay {
+        lower: lower_dirs(&shared.config.root, record),
+        upper: places.upper(),
+        work: places.work(),
+    }
+}
+
+fn runtime_plan(shared: &Shared, name: &str) -> Result<RuntimePlan> {
+    if name.is_empty() || name == BUILTIN_RUNTIME {
+        return Ok(RuntimePlan::Builtin);
+    }
+    match shared.config.runtimes.get(name) {
+        Some(path) => Ok(RuntimePlan::Foreign {
+            path: path.clone(),
+            args: Vec::new(),
+            root: shared.config.run.join("runtimes").join(name),
+        }),
+        None => Err(Error::invalid(format!("unknown or invalid runtime name: {name}"))),
+    }
+}
+
+/// How the shim logs; `None` with the `none` driver.
+pub(crate) fn log_plan(shared: &Shared, log: &LogConfig, path: PathBuf) -> Result<Option<LogPlan>> {
+    if log.driver == "none" {
+        return Ok(None);
+    }
+    let option = |key: &str| log.options.as_ref().and_then(|o| o.get(key));
+    let max_bytes = match option("max-size") {
+        Some(text) => parse_size(text)?,
+        None => shared.config.default_log_size,
+    };
+    let max_files = match option("max-file") {
+        Some(text) => text
+            .parse()
+            .map_err(|_| Error::invalid(format!("max-file cannot be {text:?}")))?,
+        // COMPAT: a size alone keeps one file, as Docker's driver does.
+        None if option("max-size").is_some() => 1,
+        None => shared.config.default_log_files,
+    };
+    Ok(Some(LogPlan {
+        max_bytes,
+        max_files,
+        ..LogPlan::new(path)
+    }))
+}
+
+/// Gives back volumes and the shared /dev/shm. Goes on past failures, reports the first.
+pub(crate) async fn release_mounts(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<()> {
+    let shareable = IpcMode::parse(&record.host.ipc_mode) == Ok(IpcMode::Shareable);
+    let volumes: Vec<String> = record
+        .mounts
+        .iter()
+        .filter(|m| m.kind == MountKind::Volume)
+        .map(|m| m.name.clone())
+        .collect();
+    if volumes.is_empty() && !shareable {
+        return Ok(());
+    }
+    let shared = Arc::clone(shared);
+    let shm = Places::of(&shared.config, &record.id).shm;
+    blocking("releasing the mounts", move || {
+        let mut first = None;
+        for name in volumes {
+            if let Err(error) = shared.volumes.release(&name) {
+                first.get_or_insert(Error::from(error));
+            }
+        }
+        if shareable {
+            unmount_shm(&shm);
+        }
+        first.map_or(Ok(()), Err)
+    })
+    .await
+}
+
+/// Takes a shared /dev/shm away; containers that joined it keep theirs.
+pub(crate) fn unmount_shm(path: &Path) {
+    let _ = rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH); // not mounted is fine
+    let _ = std::fs::remove_dir(path); // not there is fine
+}

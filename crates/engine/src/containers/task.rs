@@ -1,0 +1,716 @@
+//! The task of one container: it alone changes it, one thing at a time.
+//!
+//! It performs what the state machine tells it to, commits the record, publishes it, tells
+//! events, answers askers. Everything slow has a deadline.
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use wharf_shim::client::{EventStream, ShimClient};
+use wharf_shim::protocol::{Event as ShimEvent, ExitRecord};
+
+use super::changes;
+use super::command::{Command, Reply, stop_timeout};
+use super::handle::Handle;
+use super::happened;
+use super::health::Monitor;
+use super::machine::{Effect, Input, Machine, Phase, Policy, Refusal, SIGKILL};
+use super::remove;
+use super::signals::parse_signal;
+use super::start::{self, Namespace, StartFailure};
+use crate::Shared;
+use crate::db::JournalId;
+use crate::error::{Error, Result};
+use crate::model::requests::{RemoveOptions, StopOptions};
+use crate::model::{ContainerRecord, HealthProbe, HostConfig, Status, Timestamp};
+
+/// Requests a container's task may be behind.
+const MAILBOX: usize = 64;
+
+/// SIGTERM, sent by a stop unless the container says otherwise.
+const SIGTERM: i32 = 15;
+
+/// How a container's task begins.
+#[derive(Debug)]
+pub(crate) enum Beginning {
+    /// Nothing runs.
+    Idle,
+    /// It runs in a shim that was reconnected to.
+    Adopted(ShimClient, EventStream),
+    /// It ended while no engine watched.
+    Ended(ExitRecord, Option<ShimClient>),
+    /// Its policy shall start it (again) now.
+    Restart,
+    /// A removal is to be completed.
+    Remove(RemoveOptions),
+}
+
+/// Those who wait for something to happen.
+#[derive(Debug, Default)]
+struct Askers {
+    start: Vec<Reply<()>>,
+    stop: Vec<Reply<()>>,
+    restart: Vec<Reply<()>>,
+    remove: Vec<Reply<()>>,
+}
+
+/// The task's own state.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(super) shared: Arc<Shared>,
+    pub(super) handle: Arc<Handle>,
+    pub(super) record: ContainerRecord,
+    pub(super) shim: Option<ShimClient>,
+    committed: ContainerRecord,
+    mailbox: mpsc::Receiver<Command>,
+    machine: Machine,
+    events: Option<EventStream>,
+    stop_at: Option<Instant>,
+    restart_at: Option<Instant>,
+    askers: Askers,
+    monitor: Option<Monitor>,
+    run: u64,
+    removal: RemoveOptions,
+    user_stop: bool,
+    user_restart: bool,
+}
+
+/// What woke the task.
+enum Wake {
+    Command(Command),
+    Shim(Option<ShimEvent>),
+    StopTimedOut,
+    BackoffElapsed,
+    NobodyAsks,
+}
+
+/// Makes the handle of a container and starts its task.
+pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Beginning) -> Arc<Handle> {
+    let (sender, mailbox) = mpsc::channel(MAILBOX);
+    let handle = Handle::new(record.clone(), sender);
+    let task = Task {
+        shared: Arc::clone(shared),
+        handle: Arc::clone(&handle),
+        machine: machine_of(&record),
+        committed: record.clone(),
+        record,
+        shim: None,
+        mailbox,
+        events: None,
+        stop_at: None,
+        restart_at: None,
+        askers: Askers::default(),
+        monitor: None,
+        run: 0,
+        removal: RemoveOptions::default(),
+        user_stop: false,
+        user_restart: false,
+    };
+    shared.containers.insert(Arc::clone(&handle));
+    tokio::spawn(task.run(beginning));
+    handle
+}
+
+/// The machine of a record at rest or running.
+fn machine_of(record: &ContainerRecord) -> Machine {
+    let phase = match record.state.status {
+        Status::Created => Phase::Created,
+        Status::Running => Phase::Running,
+        Status::Paused => Phase::Paused,
+        Status::Restarting => Phase::Restarting,
+        Status::Removing | Status::Dead => Phase::Dead,
+        Status::Exited => Phase::Exited,
+    };
+    Machine {
+        phase,
+        ran: record.state.started_at.is_some(),
+        restart_count: record.restart_count,
+        manually_stopped: record.manually_stopped,
+        ..Machine::new(policy_of(&record.host), record.host.auto_remove)
+    }
+}
+
+fn policy_of(host: &HostConfig) -> Policy {
+    let max_retries = u32::try_from(host.restart_policy.maximum_retry_count).unwrap_or(0);
+    Policy {
+        kind: host.restart(),
+        max_retries,
+    }
+}
+
+impl Task {
+    async fn run(mut self, beginning: Beginning) {
+        Box::pin(self.begin(beginning)).await;
+        while self.machine.phase != Phase::Removed {
+            let wake = self.wake().await;
+            if matches!(wake, Wake::NobodyAsks) {
+                return;
+            }
+            // Boxed, so that a thousand idle tasks stay small.
+            Box::pin(self.on(wake)).await;
+        }
+    }
+
+    async fn begin(&mut self, beginning: Beginning) {
+        match beginning {
+            Beginning::Idle => {}
+            Beginning::Adopted(shim, events) => self.adopt(shim, events),
+            Beginning::Ended(exit, shim) => {
+                self.shim = shim;
+                self.on_exit(exit).await;
+            }
+            Beginning::Restart => {
+                self.machine.phase = Phase::Restarting;
+                let _ = self.feed(Input::BackoffElapsed).await; // never refused
+            }
+            Beginning::Remove(options) => {
+                self.removal = options;
+                self.machine.phase = Phase::Dead;
+                let _ = self.feed(Input::Remove { force: true }).await; // accepted when dead
+            }
+        }
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let at = |time: Option<Instant>| async move {
+            match time {
+                Some(time) => sleep_until(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (stop_at, restart_at) = (self.stop_at, self.restart_at);
+        let events = &mut self.events;
+        let next_event = async {
+            match events {
+                Some(stream) => stream.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            event = next_event => Wake::Shim(event),
+            command = self.mailbox.recv() => command.map_or(Wake::NobodyAsks, Wake::Command),
+            () = at(stop_at) => Wake::StopTimedOut,
+            () = at(restart_at) => Wake::BackoffElapsed,
+        }
+    }
+
+    async fn on(&mut self, wake: Wake) {
+        match wake {
+            Wake::Command(command) => self.on_command(command).await,
+            Wake::Shim(Some(ShimEvent::Exited(exit))) => self.on_exit(exit).await,
+            Wake::Shim(Some(ShimEvent::OutOfMemory)) => {
+                self.record.state.oom_killed = true;
+                self.commit().await;
+                self.happened("oom", &[]);
+            }
+            Wake::Shim(Some(ShimEvent::ExecExited { exec, exit })) => {
+                super::exec::on_exit(&self.shared, &self.handle, self.shim.clone(), &exec, &exit);
+            }
+            Wake::Shim(Some(ShimEvent::Detached { exec })) => match exec {
+                Some(exec) => self.happened("exec_detach", &[("execID", exec)]),
+                None => self.happened("detach", &[]),
+            },
+            Wake::Shim(None) => self.on_shim_lost().await,
+            Wake::StopTimedOut => {
+                self.stop_at = None;
+                let _ = self.feed(Input::StopTimedOut).await; // never refused
+            }
+            Wake::BackoffElapsed => {
+                self.restart_at = None;
+                let _ = self.feed(Input::BackoffElapsed).await; // never refused
+            }
+            Wake::NobodyAsks => {}
+        }
+    }
+
+    async fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Start(reply) => {
+                self.ask(Input::Start, reply, |a| &mut a.start).await;
+            }
+            Command::Stop(options, reply) => match self.stop_input(&options) {
+                Ok((signal, timeout)) => {
+                    self.user_stop = true;
+                    self.ask(Input::Stop { signal, timeout }, reply, |a| &mut a.stop).await;
+                }
+                Err(error) => answer(reply, Err(error)),
+            },
+            Command::Restart(options, reply) => match self.stop_input(&options) {
+                Ok((signal, timeout)) => {
+                    self.user_stop = self.machine.is_alive();
+                    self.user_restart = true;
+                    self.ask(Input::Restart { signal, timeout }, reply, |a| &mut a.restart)
+                        .await;
+                }
+                Err(error) => answer(reply, Err(error)),
+            },
+            Command::Kill(signal, reply) => self.kill(signal, reply).await,
+            Command::Pause(reply) => {
+                let done = self.feed_or_refuse(Input::Pause).await;
+                answer(reply, done.map(|()| self.happened("pause", &[])));
+            }
+            Command::Unpause(reply) => {
+                let done = self.feed_or_refuse(Input::Unpause).await;
+                answer(reply, done.map(|()| self.happened("unpause", &[])));
+            }
+            Command::Remove(options, reply) => {
+                self.removal = RemoveOptions {
+                    volumes: options.volumes || self.record.host.auto_remove,
+                    ..options
+                };
+                self.ask(Input::Remove { force: options.force }, reply, |a| &mut a.remove)
+                    .await;
+            }
+            Command::Rename(name, reply) => {
+                let done = changes::rename(self, &name).await;
+                answer(reply, done);
+            }
+            Command::Update(request, reply) => {
+                let done = changes::update(self, *request).await;
+                answer(reply, done);
+            }
+            Command::Connect(network, settings, reply) => {
+                let done = changes::connect(self, &network, *settings).await;
+                answer(reply, done);
+            }
+            Command::Disconnect(network, reply) => {
+                let done = changes::disconnect(self, &network).await;
+                answer(reply, done);
+            }
+            Command::Probed { run, probe } => self.on_probe(run, probe).await,
+        }
+    }
+
+    /// Feeds a request whose answer comes when its effect is complete.
+    async fn ask(&mut self, input: Input, reply: Reply<()>, list: fn(&mut Askers) -> &mut Vec<Reply<()>>) {
+        let at_rest = matches!(self.machine.phase, Phase::Restarting) && matches!(input, Input::Stop { .. });
+        match self.machine.step(input) {
+            Err(refusal) => {
+                self.user_stop = self.user_stop && self.machine.is_alive();
+                answer(reply, Err(self.refusal(refusal, input)));
+            }
+            Ok(_) => {
+                list(&mut self.askers).push(reply);
+                let _ = self.feed(input).await; // accepted a line ago
+                if at_rest {
+                    self.user_stop = false;
+                    self.handle.publish_exit(&self.record);
+                    self.happened("stop", &[]);
+                    self.settle_stopped();
+                }
+            }
+        }
+    }
+
+    async fn feed_or_refuse(&mut self, input: Input) -> Result<()> {
+        match self.feed(input).await {
+            Ok(result) => result,
+            Err(refusal) => Err(self.refusal(refusal, input)),
+        }
+    }
+
+    /// Feeds one input and everything that follows from it. The inner result tells whether
+    /// what a caller waits for directly (freeze, thaw) worked.
+    async fn feed(&mut self, input: Input) -> Result<Result<()>, Refusal> {
+        let mut inputs = vec![input];
+        let mut outcome = Ok(());
+        let mut first = true;
+        while let Some(input) = inputs.pop() {
+            let (machine, effects) = match self.machine.step(input) {
+                Ok(step) => step,
+                Err(refusal) if first => return Err(refusal),
+                Err(_) => continue,
+            };
+            first = false;
+            self.machine = machine;
+            self.note_machine();
+            for effect in effects {
+                match self.perform(effect).await {
+                    Ok(Some(answer)) => inputs.push(answer),
+                    Ok(None) => {}
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            self.commit().await;
+        }
+        Ok(outcome)
+    }
+
+    async fn perform(&mut self, effect: Effect) -> Result<Option<Input>> {
+        match effect {
+            Effect::Launch => return Ok(Some(self.launch().await)),
+            Effect::Signal(signal) => self.send_signal(signal).await,
+            Effect::Freeze => {
+                self.live_shim()?.pause().await?;
+                return Ok(Some(Input::Frozen));
+            }
+            Effect::Thaw => {
+                self.live_shim()?.resume().await?;
+                return Ok(Some(Input::Thawed));
+            }
+            Effect::ArmStopTimer(after) => self.stop_at = Some(Instant::now() + after),
+            Effect::DisarmStopTimer => self.stop_at = None,
+            Effect::ArmRestartTimer(after) => self.restart_at = Some(Instant::now() + after),
+            Effect::DisarmRestartTimer => self.restart_at = None,
+            Effect::Remove => return Ok(Some(self.remove().await)),
+        }
+        Ok(None)
+    }
+
+    fn live_shim(&self) -> Result<ShimClient> {
+        self.shim
+            .clone()
+            .ok_or_else(|| Error::conflict(format!("container {} is not running", self.record.id)))
+    }
+
+    /// Copies what the machine decided into the record.
+    fn note_machine(&mut self) {
+        self.record.state.status = match self.machine.phase {
+            Phase::Created => Status::Created,
+            Phase::Starting => self.record.state.status,
+            Phase::Running => Status::Running,
+            Phase::Paused => Status::Paused,
+            Phase::Restarting => Status::Restarting,
+            Phase::Exited => Status::Exited,
+            Phase::Removing | Phase::Removed => Status::Removing,
+            Phase::Dead => Status::Dead,
+        };
+        self.record.restart_count = self.machine.restart_count;
+        self.record.manually_stopped = self.machine.manually_stopped;
+    }
+
+    /// Commits and publishes the record when it changed.
+    pub(super) async fn commit(&mut self) {
+        if self.record == self.committed || self.machine.phase == Phase::Removed {
+            return;
+        }
+        let record = self.record.clone();
+        if let Err(error) = self.shared.db.call(move |db| db.put_container(&record)).await {
+            tracing::error!(
+                container = self.record.id.short(),
+                "record not written: {}",
+                error.chain()
+            );
+        }
+        self.committed.clone_from(&self.record);
+        self.handle.publish(&self.record);
+    }
+
+    /// Commits a start: the record and the end of its journal row in one transaction.
+    async fn commit_start(&mut self, journal: JournalId) {
+        let record = self.record.clone();
+        let done = self
+            .shared
+            .db
+            .call(move |db| db.put_container_ending(&record, journal))
+            .await;
+        if let Err(error) = done {
+            tracing::error!(
+                container = self.record.id.short(),
+                "record not written: {}",
+                error.chain()
+            );
+        }
+        self.committed.clone_from(&self.record);
+        self.handle.publish(&self.record);
+    }
+
+    pub(super) fn happened(&self, action: &str, more: &[(&str, String)]) {
+        happened::publish(&self.shared.events, &self.record, action, more);
+    }
+
+    async fn launch(&mut self) -> Input {
+        match start::start(&self.shared, &self.handle, &mut self.record).await {
+            Ok(running) => {
+                self.run += 1;
+                self.shim = Some(running.shim);
+                self.events = Some(running.events);
+                self.record.state.status = Status::Running;
+                self.start_monitor();
+                self.commit_start(running.journal).await;
+                self.happened("start", &[]);
+                if std::mem::take(&mut self.user_restart) {
+                    self.happened("restart", &[]);
+                }
+                for reply in self.askers.start.drain(..).chain(self.askers.restart.drain(..)) {
+                    answer(reply, Ok(()));
+                }
+                Input::Launched
+            }
+            Err(failure) => self.launch_failed(failure).await,
+        }
+    }
+
+    async fn launch_failed(&mut self, failure: StartFailure) -> Input {
+        self.user_restart = false;
+        self.record.state.exit_code = failure.exit_code;
+        self.record.state.error = failure.error.message().to_owned();
+        self.record.state.pid = 0;
+        let status = match self.machine.ran {
+            true => Status::Exited,
+            false => Status::Created,
+        };
+        self.record.state.status = status;
+        self.commit().await;
+        self.handle.publish_exit(&self.record);
+        let kind = failure.error.kind();
+        let message = failure.error.message().to_owned();
+        for reply in self.askers.start.drain(..).chain(self.askers.restart.drain(..)) {
+            answer(reply, Err(Error::new(kind, message.clone())));
+        }
+        Input::LaunchFailed
+    }
+
+    async fn on_exit(&mut self, exit: ExitRecord) {
+        let ended = Timestamp::from_nanos(exit.exited_at_ns);
+        let ran_for = self.record.state.started_at.map_or(Duration::ZERO, |s| ended.since(s));
+        let input = Input::Exited {
+            code: exit.code,
+            ran_for,
+        };
+        self.stop_monitor();
+        self.record.state.exit_code = exit.code;
+        self.record.state.oom_killed = exit.oom_killed || self.record.state.oom_killed;
+        self.record.state.finished_at = Some(ended);
+        self.record.state.pid = 0;
+        self.record.state.reconnecting = false;
+        self.happened(
+            "die",
+            &[
+                ("exitCode", exit.code.to_string()),
+                ("execDuration", ran_for.as_secs().to_string()),
+            ],
+        );
+        let shim = self.shim.take();
+        self.events = None;
+        self.handle.shim_is(None);
+        super::exec::forget_all(&self.shared, &self.handle);
+        let preview = self.machine.step(input).map(|(m, _)| m.phase);
+        let goes_on = matches!(preview, Ok(Phase::Starting | Phase::Restarting));
+        self.end_run(shim, goes_on).await;
+        if let Ok((machine, _)) = self.machine.step(input) {
+            // The end is published as what follows it, once everything of the run is gone.
+            self.record.state.status = match machine.phase {
+                Phase::Restarting => Status::Restarting,
+                _ => Status::Exited,
+            };
+            self.record.manually_stopped = machine.manually_stopped;
+            self.commit().await;
+            self.handle.publish_exit(&self.record);
+        }
+        if std::mem::take(&mut self.user_stop) {
+            self.happened("stop", &[]);
+        }
+        self.settle_stopped();
+        let _ = self.feed(input).await; // never refused
+    }
+
+    /// Takes back what the run had in the kernel, and lets its shim go.
+    async fn end_run(&mut self, shim: Option<ShimClient>, goes_on: bool) {
+        self.record.state.status = Status::Exited;
+        let endpoints: Vec<_> = self
+            .record
+            .endpoints
+            .values()
+            .filter(|e| !e.endpoint_id.is_empty())
+            .cloned()
+            .collect();
+        let namespace = match goes_on || remove::is_joined(&self.shared, &self.record) {
+            true => Namespace::Keep,
+            false => Namespace::Remove,
+        };
+        // ORDER: the exit status is in the database before the shim may forget it.
+        let kept = self.record.clone();
+        if let Err(error) = self.shared.db.call(move |db| db.put_container(&kept)).await {
+            tracing::error!(
+                container = self.record.id.short(),
+                "exit not written: {}",
+                error.chain()
+            );
+        } else if let Some(shim) = shim {
+            if let Err(error) = shim.acknowledge_exit().await {
+                tracing::debug!(container = self.record.id.short(), "shim did not end: {error}");
+            }
+        }
+        for error in [
+            start::release_network(&self.shared, &mut self.record, namespace)
+                .await
+                .err(),
+            start::release_mounts(&self.shared, &self.record).await.err(),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            tracing::warn!(container = self.record.id.short(), "after its end: {}", error.chain());
+        }
+        for endpoint in endpoints {
+            let driver = self.shared.networks.resolve(endpoint.network_id.as_str());
+            let driver = driver.map_or_else(|_| "bridge".to_owned(), |n| n.driver.clone());
+            happened::publish_disconnect(&self.shared.events, &self.record, &endpoint, &driver);
+        }
+        for mount in self.record.mounts.iter().filter(|m| !m.driver.is_empty()) {
+            happened::publish_volume(&self.shared.events, &self.record, mount, "unmount");
+        }
+    }
+
+    /// Answers those who waited for the end of the process.
+    fn settle_stopped(&mut self) {
+        for reply in self.askers.stop.drain(..) {
+            answer(reply, Ok(()));
+        }
+    }
+
+    /// The connection to the shim broke although the container should run.
+    async fn on_shim_lost(&mut self) {
+        self.events = None;
+        let found = super::recovery::find_run(&self.shared, &self.record).await;
+        match found {
+            Beginning::Adopted(shim, events) => self.adopt(shim, events),
+            Beginning::Ended(exit, shim) => {
+                self.shim = shim;
+                self.on_exit(exit).await;
+            }
+            _ => {}
+        }
+    }
+
+    fn adopt(&mut self, shim: ShimClient, events: EventStream) {
+        self.run += 1;
+        self.record.state.reconnecting = false;
+        for (_, client) in self.handle.shim_is(Some(shim.clone())) {
+            drop(client); // nobody can have waited for a start of a running container
+        }
+        self.shim = Some(shim);
+        self.events = Some(events);
+        self.committed.state.reconnecting = false;
+        self.handle.publish(&self.record);
+        self.start_monitor();
+    }
+
+    async fn remove(&mut self) -> Input {
+        self.record.state.status = Status::Removing;
+        self.handle.publish(&self.record);
+        match remove::remove(&self.shared, &mut self.record, self.removal).await {
+            Ok(()) => {
+                self.shared.containers.remove(&self.record.id);
+                self.happened("destroy", &[]);
+                self.handle.publish_removed();
+                for reply in self.askers.remove.drain(..).chain(self.askers.stop.drain(..)) {
+                    answer(reply, Ok(()));
+                }
+                Input::Removed
+            }
+            Err(error) => {
+                tracing::warn!(container = self.record.id.short(), "removal failed: {}", error.chain());
+                self.record.state.error = error.message().to_owned();
+                for reply in self.askers.remove.drain(..) {
+                    answer(reply, Err(Error::new(error.kind(), error.message())));
+                }
+                Input::RemoveFailed
+            }
+        }
+    }
+
+    async fn send_signal(&mut self, signal: i32) {
+        self.happened("kill", &[("signal", signal.to_string())]);
+        let Some(shim) = self.shim.clone() else { return };
+        if let Err(error) = shim.kill(signal).await {
+            tracing::debug!(container = self.record.id.short(), "signal {signal}: {error}");
+        }
+    }
+
+    async fn kill(&mut self, signal: i32, reply: Reply<()>) {
+        let own = self.stop_signal();
+        let input = Input::Kill {
+            signal,
+            ends_it: signal == SIGKILL || signal == own,
+        };
+        if signal == SIGKILL {
+            // COMPAT: kill answers when the process is gone.
+            return self.ask(input, reply, |a| &mut a.stop).await;
+        }
+        let done = self.feed_or_refuse(input).await;
+        answer(reply, done);
+    }
+
+    fn stop_signal(&self) -> i32 {
+        parse_signal(&self.record.config.stop_signal).unwrap_or(SIGTERM)
+    }
+
+    fn stop_input(&self, options: &StopOptions) -> Result<(i32, Option<Duration>)> {
+        let signal = match options.signal.as_deref() {
+            None | Some("") => self.stop_signal(),
+            Some(text) => parse_signal(text)?,
+        };
+        Ok((signal, stop_timeout(options.timeout_s, self.record.config.stop_timeout)))
+    }
+
+    pub(super) fn set_policy(&mut self) {
+        let input = Input::SetPolicy(policy_of(&self.record.host));
+        if let Ok((machine, _)) = self.machine.step(input) {
+            self.machine = machine;
+        }
+    }
+
+    fn start_monitor(&mut self) {
+        self.monitor = Monitor::start(&self.handle, &mut self.record, self.run);
+    }
+
+    fn stop_monitor(&mut self) {
+        self.monitor = None;
+    }
+
+    async fn on_probe(&mut self, run: u64, probe: HealthProbe) {
+        if run != self.run || self.shim.is_none() {
+            return; // of an earlier run
+        }
+        let Some(monitor) = &self.monitor else { return };
+        if let Some(verdict) = monitor.judge(&mut self.record, probe) {
+            self.commit().await;
+            self.happened(&format!("health_status: {}", verdict.as_str()), &[]);
+        } else {
+            self.handle.publish(&self.record);
+        }
+    }
+
+    /// COMPAT: the texts are Docker's; clients match on them.
+    fn refusal(&self, refusal: Refusal, input: Input) -> Error {
+        let (id, name) = (&self.record.id, &self.record.name);
+        match (refusal, input) {
+            (Refusal::AlreadyRunning, _) => Error::not_modified(format!("container {id} is already running")),
+            (Refusal::NotRunning, Input::Stop { .. }) => {
+                Error::not_modified(format!("container {id} is already stopped"))
+            }
+            (Refusal::NotRunning, Input::Kill { .. }) => {
+                Error::conflict(format!("cannot kill container: {name}: container {id} is not running"))
+            }
+            (Refusal::NotRunning, _) => Error::conflict(format!("container {id} is not running")),
+            (Refusal::Paused, Input::Start) => Error::conflict("cannot start a paused container, try unpause instead"),
+            (Refusal::Paused, _) => Error::conflict(format!(
+                "cannot remove container \"{name}\": container is paused and must be unpaused first"
+            )),
+            (Refusal::AlreadyPaused, _) => Error::conflict(format!("container {id} is already paused")),
+            (Refusal::NotPaused, _) => Error::conflict(format!("container {id} is not paused")),
+            (Refusal::Running, _) => Error::conflict(format!(
+                "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
+            )),
+            (Refusal::Restarting, Input::Remove { .. }) => Error::conflict(format!(
+                "cannot remove container \"{name}\": container is restarting: stop the container before removing or force remove"
+            )),
+            (Refusal::Restarting, _) => Error::conflict(format!(
+                "container {id} is restarting, wait until the container is running"
+            )),
+            (Refusal::RemovalInProgress, Input::Remove { .. }) => {
+                Error::conflict(format!("removal of container {name} is already in progress"))
+            }
+            (Refusal::RemovalInProgress, _) => Error::conflict("container is marked for removal and cannot be started"),
+            (Refusal::Busy, _) => Error::conflict(format!("container {id} is being started")),
+        }
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T>) {
+    let _ = reply.send(result); // a caller that went away does not mind
+}

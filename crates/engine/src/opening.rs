@@ -1,0 +1,169 @@
+//! Starting an engine: named steps from the lock to the recovered containers.
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use wharf_cgroup::{Hierarchy, Version};
+use wharf_net::{Desired, DesiredContainer, NamespaceRequest, Net, NetConfig};
+
+use crate::config::Config;
+use crate::containers::blocking::blocking;
+use crate::containers::start::{capabilities_known, has_own_namespace, host_limits};
+use crate::containers::{Registry, recovery};
+use crate::db::Db;
+use crate::error::{Context, Error, Result};
+use crate::events::EventBus;
+use crate::model::{ContainerRecord, Status};
+use crate::networks::{NetworkTable, Networks};
+use crate::{LOCK_FILE, Shared};
+
+/// Takes the lock, opens everything and brings the world and the records together.
+pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
+    config.validate()?;
+    let shared = blocking("opening the engine's data", move || open_all(config)).await?;
+    let shared = Arc::new(shared);
+    Networks::new(Arc::clone(&shared)).prepare().await?;
+    let records = shared.db.call(|db| db.containers()).await?;
+    let (held, seen) = (Arc::clone(&shared), records.clone());
+    let rebooted = blocking("reconciling the networks", move || {
+        reconcile_networks(&held, &seen)?;
+        note_boot(&held.config.run)
+    })
+    .await?;
+    recovery::recover(&shared, records, rebooted).await?;
+    tokio::spawn(shared.events.clone().save_to(shared.db.clone()));
+    Ok(shared)
+}
+
+fn open_all(config: Config) -> Result<Shared> {
+    for dir in [&config.root, &config.run] {
+        make_dir(dir, 0o711)?;
+    }
+    let lock = take_lock(&config.root)?;
+    for dir in [
+        config.root.join("containers"),
+        config.run.join("shims"),
+        config.run.join("shm"),
+    ] {
+        make_dir(&dir, 0o711)?;
+    }
+    let db = Db::open(&config.root.join("wharf.db"))?;
+    let store = wharf_store::Store::open(&config.root)?;
+    wharf_build::sweep(store.root());
+    let volumes = wharf_volume::Volumes::open(&config.root)?;
+    let net = Net::open(NetConfig {
+        instance: config.instance.clone(),
+        run: config.run.clone(),
+        shim_binary: config.shim_binary.clone(),
+    })?;
+    let registry = wharf_registry::Client::new(wharf_registry::Options {
+        insecure: config.insecure_registries.clone(),
+        ..wharf_registry::Options::default()
+    })
+    .internal(|| "prepare the registry client".into())?;
+    let hierarchy = Hierarchy::probe().internal(|| "look at the host's cgroups".into())?;
+    Ok(Shared {
+        events: EventBus::open(&db)?,
+        networks: NetworkTable::load(&db)?,
+        host_limits: host_limits(&hierarchy),
+        capabilities: capabilities_known(),
+        containers: Registry::default(),
+        net: Arc::new(net),
+        config,
+        db,
+        store,
+        registry,
+        volumes,
+        hierarchy,
+        _lock: lock,
+    })
+}
+
+fn make_dir(dir: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(dir)
+        .internal(|| format!("create {}", dir.display()))
+}
+
+/// One engine per root: the lock lasts as long as the descriptor.
+fn take_lock(root: &Path) -> Result<OwnedFd> {
+    let path = root.join(LOCK_FILE);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let fd =
+        rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644)).internal(|| format!("open {}", path.display()))?;
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let owner = std::fs::read_to_string(&path).unwrap_or_default();
+            return Err(Error::conflict(format!(
+                "another engine (process {}) uses the root {}",
+                owner.trim(),
+                root.display()
+            ))
+            .with_hint("stop it first, or choose another --root"));
+        }
+        Err(e) => return Err(e).internal(|| format!("lock {}", path.display())),
+    }
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::from(fd.try_clone()?);
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write().internal(|| format!("write {}", path.display()))?;
+    Ok(fd)
+}
+
+/// Tells the network crate what should exist: all networks, and the containers that were
+/// running when the last engine ended.
+fn reconcile_networks(shared: &Shared, records: &[ContainerRecord]) -> Result<()> {
+    let ran = |r: &&ContainerRecord| {
+        matches!(r.state.status, Status::Running | Status::Paused | Status::Restarting) && has_own_namespace(r)
+    };
+    let containers = records.iter().filter(ran).map(|r| DesiredContainer {
+        namespace: NamespaceRequest {
+            container_id: r.id.to_string(),
+            upstream: r.upstream.clone(),
+        },
+        endpoints: r.endpoints.values().filter_map(|e| e.live.clone()).collect(),
+        ports: r.published.clone(),
+    });
+    let desired = Desired {
+        networks: shared.networks.plans(),
+        containers: containers.collect(),
+    };
+    let found = shared.net.reconcile(&desired)?;
+    for name in found.removed {
+        tracing::info!("removed a leftover of an earlier engine: {name}");
+    }
+    for (container, error) in found.ports_lost {
+        tracing::warn!(container, "its published ports could not be taken again: {error}");
+    }
+    for container in found.lost {
+        tracing::info!(container, "its network is gone; it is made anew with its next start");
+    }
+    Ok(())
+}
+
+/// Whether the machine was booted since an engine last ran on this run directory.
+fn note_boot(run: &Path) -> Result<bool> {
+    let now = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let path = run.join("boot-id");
+    let before = std::fs::read_to_string(&path).ok();
+    if before.as_deref() == Some(now.as_str()) {
+        return Ok(false);
+    }
+    std::fs::write(&path, &now).internal(|| format!("write {}", path.display()))?;
+    Ok(true)
+}
+
+impl Shared {
+    /// Whether the host has cgroup v2 only.
+    pub(crate) fn cgroup_v2(&self) -> bool {
+        self.hierarchy.version() == Version::V2
+    }
+}
