@@ -86,6 +86,11 @@ impl Transports {
         })
     }
 
+    /// The client for addresses that are no registry's.
+    pub(crate) fn plain(&self) -> &reqwest::Client {
+        &self.strict
+    }
+
     /// The client for an endpoint; hosts with a folder of certificates get one of their own.
     pub(crate) fn of(
         &self,

@@ -105,6 +105,15 @@ pub enum RegistryError {
     /// The store refused the content or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What was received could not be kept.
+    #[error("keeping what came from {url}")]
+    Write {
+        /// The address.
+        url: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A worker of ours ended without an answer.
     #[error("a transfer ended without an answer")]
     Worker(#[source] tokio::task::JoinError),
@@ -125,7 +134,7 @@ impl RegistryError {
                 StoreErrorKind::Invalid | StoreErrorKind::Conflict => RegistryErrorKind::Invalid,
                 StoreErrorKind::Internal => RegistryErrorKind::Internal,
             },
-            Self::Worker(_) => RegistryErrorKind::Internal,
+            Self::Write { .. } | Self::Worker(_) => RegistryErrorKind::Internal,
         }
     }
 

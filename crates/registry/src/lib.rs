@@ -14,6 +14,7 @@
 mod auth;
 mod endpoint;
 mod error;
+mod fetch;
 mod inspect;
 mod options;
 mod progress;
@@ -23,6 +24,7 @@ mod session;
 mod transfer;
 
 pub use error::{RegistryError, RegistryErrorKind};
+pub use fetch::Fetched;
 pub use inspect::{Distribution, Login};
 pub use options::{Credentials, Options};
 pub use progress::{LayerState, Progress, Sink};

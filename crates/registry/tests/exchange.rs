@@ -349,3 +349,40 @@ async fn a_token_is_fetched_with_the_credentials_and_used() {
         RegistryErrorKind::Unauthorized
     );
 }
+
+#[tokio::test]
+async fn a_plain_file_is_fetched_or_its_failure_named() {
+    let server = Server::start(|request| match request.path.as_str() {
+        "/d/f.txt" | "/d/f.txt?x=1" => Answer {
+            headers: vec![("Last-Modified".into(), "Wed, 21 Oct 2015 07:28:00 GMT".into())],
+            ..Answer::ok(b"hello".to_vec())
+        },
+        "/cut" => Answer {
+            cut: Some(2),
+            ..Answer::ok(b"hello".to_vec())
+        },
+        _ => Answer::status("404 Not Found"),
+    });
+    let client = Client::new(Options::default()).unwrap();
+    let at = |path: &str| format!("http://{}{path}", server.address());
+    let mut bytes = Vec::new();
+    let mut keep = |chunk: &[u8]| bytes.write_all(chunk);
+    let fetched = client.fetch(&at("/d/f.txt?x=1"), &mut keep).await;
+    let missing = client.fetch(&at("/none"), &mut keep).await.unwrap_err();
+    let cut = client.fetch(&at("/cut"), &mut |_| Ok(())).await.unwrap_err();
+    let full = client
+        .fetch(&at("/d/f.txt"), &mut |_| Err(std::io::ErrorKind::StorageFull.into()))
+        .await
+        .unwrap_err();
+    assert_eq!(missing.kind(), RegistryErrorKind::Invalid);
+    assert!(
+        missing.to_string().contains("unexpected status 404: Not Found"),
+        "{missing}"
+    );
+    assert_eq!(cut.kind(), RegistryErrorKind::Unavailable);
+    assert_eq!(full.kind(), RegistryErrorKind::Internal);
+    let fetched = fetched.unwrap();
+    assert_eq!(fetched.file_name.as_deref(), Some("f.txt"));
+    assert_eq!(fetched.last_modified.as_deref(), Some("Wed, 21 Oct 2015 07:28:00 GMT"));
+    assert_eq!((fetched.size, bytes.as_slice()), (5, &b"hello"[..]));
+}

@@ -15,9 +15,12 @@ mod stubs;
 pub(crate) use mounts::drop_cache_mounts;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wharf_store::{Digest, Layer, LayerSource, Lease, NewImage, Platform, Reference, StoreError, StoreErrorKind};
+use wharf_store::{
+    Digest, Image, Layer, LayerSource, Lease, NewImage, Platform, Reference, StoreError, StoreErrorKind,
+};
 use wharf_sys::path::RootDir;
 
 use crate::args::BuildArgs;
@@ -165,28 +168,42 @@ impl<'a> Executor<'a> {
         let store = self.services.store;
         let wanted = platform.or(self.request.platform.as_deref());
         let wanted = wanted.filter(|text| !text.is_empty());
-        let asked = ImageRequest {
-            reference: name,
-            platform: wanted,
-            refresh: self.request.pull,
-            lease: &self.lease,
-        };
-        let id = self
-            .services
-            .images
-            .provide(&asked, self.services.events)
-            .map_err(|error| BuildError::new(error.kind, error.message.clone()).with_source(error))?;
         let failed = |error: StoreError| store_failed(&format!("reading image {name}"), error);
-        let id = Digest::parse(&id).map_err(|error| failed(error.into()))?;
-        self.lease.protect(&id).map_err(failed)?;
-        let image = store.image(&id).map_err(failed)?;
+        let image = self.protected_image(name, wanted)?;
         let wanted = wanted
             .map(Platform::parse)
             .transpose()
             .map_err(|error| BuildError::invalid(error.to_string()).with_source(error))?;
         let content = image.platform(wanted.as_ref()).map_err(failed)?;
         store.ensure_unpacked(&self.lease, content).map_err(failed)?;
-        Ok(StageState::image(&id, content))
+        Ok(StageState::image(&image.id, content))
+    }
+
+    /// Asks for the image and takes it under the lease. One that a prune took away between the two
+    /// is asked for again.
+    fn protected_image(&self, name: &str, platform: Option<&str>) -> Result<Arc<Image>, BuildError> {
+        const ATTEMPTS: usize = 5;
+        let asked = ImageRequest {
+            reference: name,
+            platform,
+            refresh: self.request.pull,
+            lease: &self.lease,
+        };
+        let failed = |error: StoreError| store_failed(&format!("reading image {name}"), error);
+        let mut attempt = 1;
+        loop {
+            let id = self
+                .services
+                .images
+                .provide(&asked, self.services.events)
+                .map_err(|error| BuildError::new(error.kind, error.message.clone()).with_source(error))?;
+            let id = Digest::parse(&id).map_err(|error| failed(error.into()))?;
+            self.lease.protect(&id).map_err(failed)?;
+            match self.services.store.image(&id) {
+                Err(error) if error.kind() == StoreErrorKind::NotFound && attempt < ATTEMPTS => attempt += 1,
+                other => return other.map_err(failed),
+            }
+        }
     }
 
     /// Carries out the triggers that the base image left.

@@ -1,9 +1,14 @@
 //! Base images of builds: from the store, or pulled.
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::runtime::Handle;
-use wharf_build::{BaseImageError, BaseImages, ErrorKind as BuildKind, Event, Events, ImageRequest};
+use wharf_build::{
+    BaseImageError, BaseImages, Cancel, Downloaded, ErrorKind as BuildKind, Event, Events, ImageRequest,
+};
 use wharf_registry::{Credentials, LayerState, Progress};
 use wharf_store::{Platform, Reference};
 
@@ -26,6 +31,35 @@ impl BaseImages for StoreOrRegistry {
             source: Some(Box::new(error)),
         })
     }
+
+    fn download(&self, address: &str, to: &mut File, cancel: &Cancel) -> Result<Downloaded, BaseImageError> {
+        let mut keep = |chunk: &[u8]| match cancel.is_cancelled() {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => to.write_all(chunk),
+        };
+        let fetched = self.runtime.block_on(self.shared.registry.fetch(address, &mut keep));
+        let fetched = fetched.map_err(|error| {
+            let error = Error::from(error);
+            BaseImageError {
+                kind: match cancel.is_cancelled() {
+                    true => BuildKind::Cancelled,
+                    false => build_kind(error.kind()),
+                },
+                message: format!("ADD failed: {}", error.message()),
+                source: Some(Box::new(error)),
+            }
+        })?;
+        Ok(Downloaded {
+            last_modified: fetched.last_modified.as_deref().and_then(parse_http_date),
+            file_name: fetched.file_name,
+        })
+    }
+}
+
+/// `Wed, 21 Oct 2015 07:28:00 GMT`; a date that is none is as good as no date.
+fn parse_http_date(text: &str) -> Option<SystemTime> {
+    let time = jiff::fmt::rfc2822::parse(text).ok()?;
+    SystemTime::try_from(time.timestamp()).ok()
 }
 
 impl StoreOrRegistry {
@@ -39,6 +73,7 @@ impl StoreOrRegistry {
                     .as_ref()
                     .is_none_or(|wanted| image.platform(Some(wanted)).is_ok());
                 if fits {
+                    request.lease.protect(&image.id)?;
                     return Ok(image.id.to_string());
                 }
             }
@@ -112,5 +147,17 @@ fn build_kind(kind: ErrorKind) -> BuildKind {
         ErrorKind::Unavailable => BuildKind::Unavailable,
         ErrorKind::Unimplemented => BuildKind::Unimplemented,
         ErrorKind::Internal => BuildKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_servers_are_read_or_left_out() {
+        let seconds = |text| parse_http_date(text).map(|t| t.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), Some(1_445_412_480));
+        assert_eq!(seconds("yesterday"), None);
     }
 }
