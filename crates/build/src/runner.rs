@@ -9,8 +9,8 @@ use crate::{Cancel, Limits, OutputStream};
 pub trait Runner: Send + Sync {
     /// Runs `step` to its end, handing every chunk of output to `output` as it comes.
     ///
-    /// The upper directory receives all changes; nothing else of the step may be left in it
-    /// (mount points made for `/proc`, `/etc/hosts` and such are the runner's to avoid or remove).
+    /// The upper directory receives all changes. Empty mount points made for `/proc`, `/etc/hosts`
+    /// and such may be left in it: the build removes them.
     /// Returns only when no process of the step is left and every mount is gone. When
     /// `step.cancel` is set it kills the step and returns [`RunError`] with `cancelled`.
     fn run(&self, step: &RunStep, output: &mut dyn FnMut(OutputStream, &[u8])) -> Result<RunExit, RunError>;
@@ -72,17 +72,6 @@ pub enum RunMount {
         target: String,
         /// Whether writes fail.
         read_only: bool,
-    },
-    /// A root file system of layers at `target`, of which `subpath` is shown.
-    Layers {
-        /// Read-only layers, topmost first.
-        lower: Vec<PathBuf>,
-        /// Where writes go, to be thrown away after the step; `None` is read-only.
-        scratch: Option<(PathBuf, PathBuf)>,
-        /// Path inside the layers, resolved in their root.
-        subpath: String,
-        /// Absolute path in the root; made when missing.
-        target: String,
     },
     /// A fresh tmpfs at `target`.
     Tmpfs {

@@ -360,12 +360,16 @@ fn a_step_without_changes_makes_no_layer_and_leaves_no_mount_point() {
 fn mounts_show_files_that_do_not_end_up_in_the_image() {
     let sandbox = Sandbox::new();
     sandbox.write("src/data", "data\n");
-    let dockerfile = "FROM busybox AS tool\nFROM busybox\nRUN --mount=target=/ctx,source=src cat /ctx/data > /copy\n\
+    let dockerfile = "FROM busybox AS tool\nRUN echo tool > /usr/lib/t\nFROM busybox\n\
+        RUN --mount=from=tool,source=/lib,target=/t --mount=from=tool,source=/usr/lib/t,target=/one --mount=target=/w,rw \
+        cat /t/t /one > /tools && echo x > /w/x && cat /w/x >> /tools\nRUN --mount=target=/ctx,source=src cat /ctx/data > /copy\n\
         RUN --mount=type=cache,target=/cache echo $((1 + $(cat /cache/n 2>/dev/null || echo 0))) > /cache/n && cat /cache/n > /count\n\
         RUN <<EOF\necho heredoc > /h\nEOF\nRUN <<EOF\n#!/bin/busybox sh\necho script > /s\nEOF\n";
     let image = sandbox.build(dockerfile).image();
     let files = sandbox.new_files(&image);
     assert_eq!(files["/copy"], "644 0:0 data");
+    assert_eq!(files["/tools"], "644 0:0 tool\ntool\nx");
+    assert!(!sandbox.context.join("x").exists(), "writes are discarded");
     assert_eq!(
         (files["/h"].as_str(), files["/s"].as_str()),
         ("644 0:0 heredoc", "644 0:0 script")
@@ -374,7 +378,7 @@ fn mounts_show_files_that_do_not_end_up_in_the_image() {
         !files.contains_key("/ctx") && !files.contains_key("/cache"),
         "{files:?}"
     );
-    assert_eq!(sandbox.build(dockerfile).hits(), 4);
+    assert_eq!(sandbox.build(dockerfile).hits(), 6);
     sandbox.write("src/data", "changed\n");
     assert_eq!(
         sandbox.files(&sandbox.build(dockerfile).image())["/copy"],

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use wharf_store::Digest;
+use wharf_sys::path::RootDir;
 
 use crate::dockerfile::instruction::{Mount, MountKind, Run, Sharing};
 use crate::exec::files::absolute;
@@ -12,6 +13,7 @@ use crate::exec::{Executor, Stage};
 use crate::ignore::{Patterns, clean_path};
 use crate::plan::{Base, resolve_from};
 use crate::scratch::{StepDir, set_mode};
+use crate::transfer::{Copier, CopyOptions, Item, Origin, Ownership, Source};
 use crate::{BuildError, RunMount};
 
 /// Cache directories kept at most.
@@ -68,7 +70,8 @@ impl Executor<'_> {
         Ok(mounts)
     }
 
-    /// Files of the context, a stage or an image.
+    /// Files of the context, a stage or an image. What is in one directory is shown as it is; what
+    /// is spread over layers, or may be written to, is a copy that ends with the step.
     fn bind(
         &self,
         mount: &Mount,
@@ -77,23 +80,25 @@ impl Executor<'_> {
         dir: &StepDir,
         index: usize,
     ) -> Result<RunMount, BuildError> {
-        let subpath = clean_path(mount.source.as_deref().unwrap_or("/"));
-        let lower = match &mount.from {
-            None => vec![self.context.dir().to_path_buf()],
-            Some(from) => self.lower_dirs_of(from, stage.index)?,
+        let (source, lower) = match &mount.from {
+            None => (self.context.source()?, vec![self.context.dir().to_path_buf()]),
+            Some(from) => (
+                self.other_source(from, stage.index)?,
+                self.lower_dirs_of(from, stage.index)?,
+            ),
         };
-        let scratch = match mount.read_only {
-            Some(false) => Some((
-                make_dir(dir.path(&format!("mount-{index}-upper")))?,
-                make_dir(dir.path(&format!("mount-{index}-work")))?,
-            )),
-            _ => None,
+        let path = clean_path(mount.source.as_deref().unwrap_or("/"));
+        let items = source.resolve(&path, "RUN --mount")?;
+        let item = items.first().expect("invariant: a source without items is an error");
+        let read_only = mount.read_only != Some(false);
+        let source = match lower.as_slice() {
+            [_] if read_only => real_path(&source, item)?,
+            _ => copy_of(&source, item, dir.path(&format!("mount-{index}")))?,
         };
-        Ok(RunMount::Layers {
-            lower,
-            scratch,
-            subpath,
+        Ok(RunMount::Bind {
+            source,
             target,
+            read_only,
         })
     }
 
@@ -149,6 +154,39 @@ impl Executor<'_> {
         });
         Ok(())
     }
+}
+
+/// Where an item is on the host. SECURITY: it was resolved inside its root, so that its links cannot
+/// lead out of it.
+fn real_path(source: &Source, item: &Item) -> Result<PathBuf, BuildError> {
+    let failed = |error: std::io::Error| {
+        let message = format!("RUN --mount: opening {}: {error}", item.path.display());
+        BuildError::internal(message, error)
+    };
+    let location = source.root.locate(&item.path).map_err(|errno| failed(errno.into()))?;
+    fs::read_link(wharf_sys::fd::proc_path(&location)).map_err(failed)
+}
+
+/// Copies an item, owners and all.
+fn copy_of(source: &Source, item: &Item, place: PathBuf) -> Result<PathBuf, BuildError> {
+    let place = make_dir(place)?;
+    let root =
+        RootDir::open(&place).map_err(|errno| BuildError::internal(format!("opening {}", place.display()), errno))?;
+    let options = CopyOptions {
+        ownership: match source.origin {
+            Origin::Context => Ownership::Fixed(0, 0),
+            Origin::Layers => Ownership::Kept,
+        },
+        chmod: None,
+        excludes: Patterns::default(),
+    };
+    let mut copier = Copier::new(source, &root, &options);
+    let inner = Path::new("copy");
+    match item.is_dir {
+        true => copier.copy_content(&item.path, inner)?,
+        false => copier.copy_file(&item.path, inner)?,
+    }
+    Ok(place.join(inner))
 }
 
 /// The classic endpoint carries no secrets: one that is not required is left out, as BuildKit does.

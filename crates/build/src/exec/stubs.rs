@@ -21,9 +21,7 @@ impl Stubs {
     /// Notes which mount points are missing in `root`.
     pub(super) fn record(root: &RootDir, mounts: &[RunMount]) -> Self {
         let targets = mounts.iter().map(|mount| match mount {
-            RunMount::Bind { target, .. } | RunMount::Layers { target, .. } | RunMount::Tmpfs { target, .. } => {
-                in_root(target)
-            }
+            RunMount::Bind { target, .. } | RunMount::Tmpfs { target, .. } => in_root(target),
         });
         let mut missing: Vec<PathBuf> = ALWAYS
             .iter()

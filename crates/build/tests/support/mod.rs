@@ -315,15 +315,6 @@ fn mount_line(mount: &RunMount, root: &Path) -> String {
                 source.display()
             )
         }
-        RunMount::Layers {
-            lower, subpath, target, ..
-        } => {
-            assert_eq!(lower.len(), 1, "this runner binds one layer only");
-            format!(
-                "mkdir -p {root}{target}; mount --bind {}/{subpath} {root}{target}\n",
-                lower[0].display()
-            )
-        }
         RunMount::Tmpfs { target, .. } => {
             format!("mkdir -p {root}{target}; mount -t tmpfs tmpfs {root}{target}\n")
         }

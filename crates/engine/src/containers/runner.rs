@@ -52,10 +52,7 @@ impl Runner for StepRunner {
         output: &mut dyn FnMut(OutputStream, &[u8]),
     ) -> std::result::Result<RunExit, RunError> {
         let record = record_of(&self.shared, step).map_err(run_error)?;
-        let made = MountPoints::note(step);
-        let outcome = run_step(&self.shared, step, record, output);
-        made.remove_empty();
-        outcome
+        run_step(&self.shared, step, record, output)
     }
 }
 
@@ -102,7 +99,7 @@ fn record_of(shared: &Shared, step: &RunStep) -> Result<ContainerRecord> {
         working_dir: step.cwd.clone(),
         ..ContainerConfig::default()
     };
-    let mounts = step.mounts.iter().map(mount_of).collect::<Result<_>>()?;
+    let mounts = step.mounts.iter().map(mount_of).collect();
     let endpoints = match host.network() {
         NetworkMode::Container(_) => BTreeMap::new(),
         _ => BTreeMap::from([(host.network_mode.clone(), EndpointRecord::default())]),
@@ -157,7 +154,7 @@ fn resources_of(step: &RunStep) -> Resources {
     }
 }
 
-fn mount_of(mount: &RunMount) -> Result<MountPoint> {
+fn mount_of(mount: &RunMount) -> MountPoint {
     let bind = |source: &Path, target: &str, rw: bool| MountPoint {
         kind: MountKind::Bind,
         name: String::new(),
@@ -181,24 +178,12 @@ fn mount_of(mount: &RunMount) -> Result<MountPoint> {
             source,
             target,
             read_only,
-        } => Ok(bind(source, target, !read_only)),
-        RunMount::Tmpfs { target, size_bytes } => Ok(MountPoint {
+        } => bind(source, target, !read_only),
+        RunMount::Tmpfs { target, size_bytes } => MountPoint {
             kind: MountKind::Tmpfs,
             options: size_bytes.iter().map(|n| format!("size={n}")).collect(),
             ..bind(Path::new(""), target, true)
-        }),
-        RunMount::Layers {
-            lower,
-            scratch: None,
-            subpath,
-            target,
-        } if lower.len() == 1 => {
-            let source = lower[0].join(subpath.trim_start_matches('/'));
-            Ok(bind(&source, target, false))
-        }
-        RunMount::Layers { target, .. } => Err(Error::unimplemented(format!(
-            "the mount on {target} of several layers or with writes is not supported by this engine"
-        ))),
+        },
     }
 }
 
@@ -342,57 +327,5 @@ fn hand_on(mut stream: UnixStream, output: &mut dyn FnMut(OutputStream, &[u8])) 
             OutputStream::Stdout
         };
         output(kind, &piece);
-    }
-}
-
-/// Files and directories that are made in the root to mount something on; those that were
-/// not there before and are still empty do not belong into the layer.
-struct MountPoints {
-    upper: PathBuf,
-    new: Vec<PathBuf>,
-}
-
-impl MountPoints {
-    fn note(step: &RunStep) -> Self {
-        let fixed = [
-            "proc",
-            "dev",
-            "sys",
-            "etc",
-            "etc/hosts",
-            "etc/hostname",
-            "etc/resolv.conf",
-        ];
-        let mut places: Vec<PathBuf> = fixed.iter().map(PathBuf::from).collect();
-        for mount in &step.mounts {
-            let (RunMount::Bind { target, .. } | RunMount::Layers { target, .. } | RunMount::Tmpfs { target, .. }) =
-                mount;
-            let relative = Path::new(target.trim_start_matches('/'));
-            let mut parents: Vec<PathBuf> = relative.ancestors().map(Path::to_owned).collect();
-            parents.reverse();
-            places.extend(parents.into_iter().filter(|p| !p.as_os_str().is_empty()));
-        }
-        let exists = |place: &Path| {
-            step.lower
-                .iter()
-                .chain([&step.upper])
-                .any(|dir| dir.join(place).symlink_metadata().is_ok())
-        };
-        places.retain(|place| !exists(place));
-        Self {
-            upper: step.upper.clone(),
-            new: places,
-        }
-    }
-
-    fn remove_empty(self) {
-        for place in self.new.iter().rev() {
-            let path = self.upper.join(place);
-            match path.symlink_metadata() {
-                Ok(meta) if meta.is_dir() => drop(std::fs::remove_dir(&path)), // not empty: it stays
-                Ok(meta) if meta.is_file() && meta.len() == 0 => drop(std::fs::remove_file(&path)),
-                _ => {}
-            }
-        }
     }
 }
