@@ -132,8 +132,13 @@ impl Client {
         }
         // An image may hold the same layer twice.
         let mut seen = HashSet::new();
-        let distinct: Vec<Layer> = layers.into_iter().filter(|l| seen.insert(l.diff_id.clone())).collect();
+        let distinct: Vec<Layer> = layers
+            .into_iter()
+            .filter(|l| seen.insert(l.blob.digest.clone()))
+            .collect();
         let cancelled = Arc::new(AtomicBool::new(false));
+        // The caller may drop this future at any await; the transfers are on threads of their own.
+        let _guard = CancelOnDrop(cancelled.clone());
         let at_once = self.inner.options.parallel_downloads.max(1);
         for waiting in distinct.iter().skip(at_once) {
             BlobSink {
@@ -244,6 +249,15 @@ async fn attempt_layer(
     }
 }
 
+/// Tells the transfers of a pull to stop when nobody waits for them any more.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What one pull works with.
 struct Fetch<'a> {
     session: &'a Arc<Session>,
@@ -270,24 +284,18 @@ impl Fetch<'_> {
         bytes: Vec<u8>,
         expected: Option<&Digest>,
     ) -> Result<(Descriptor, Document), RegistryError> {
-        let actual = Digest::of(&bytes);
-        if let Some(expected) = expected
-            && *expected != actual
-        {
-            return Err(wharf_store::StoreError::DigestMismatch {
-                expected: expected.clone(),
-                actual,
-            }
-            .into());
-        }
+        let digest = match expected {
+            Some(expected) => verified(expected, &bytes)?,
+            None => Digest::of(&bytes),
+        };
         let parse = |bytes: &[u8]| Document::parse(bytes, media_type);
         let document = parse(&bytes).map_err(|source| wharf_store::StoreError::Manifest {
-            digest: actual.clone(),
+            digest: digest.clone(),
             source,
         })?;
-        let descriptor = Descriptor::new(document.media_type(), actual, bytes.len() as u64);
+        let descriptor = Descriptor::new(document.media_type(), digest.clone(), bytes.len() as u64);
         let lease = self.lease.clone();
-        blocking(self.store, move |s| s.write_blob(&lease, &bytes)).await?;
+        blocking(self.store, move |s| s.write_blob_as(&lease, &digest, &bytes)).await?;
         Ok((descriptor, document))
     }
 
@@ -329,19 +337,22 @@ impl Fetch<'_> {
             return Err(Session::status("GET", &url, answer).await);
         }
         let bytes = read_document(&url, answer).await?;
-        let actual = Digest::of(&bytes);
-        if actual != descriptor.digest {
-            return Err(wharf_store::StoreError::DigestMismatch {
-                expected: descriptor.digest.clone(),
-                actual,
-            }
-            .into());
-        }
+        let digest = verified(&descriptor.digest, &bytes)?;
         let config = ImageConfig::parse(&bytes).map_err(|e| malformed(e.to_string()))?;
         let lease = self.lease.clone();
-        blocking(self.store, move |s| s.write_blob(&lease, &bytes)).await?;
+        blocking(self.store, move |s| s.write_blob_as(&lease, &digest, &bytes)).await?;
         Ok(config)
     }
+}
+
+/// The expected digest, if it is that of the bytes.
+fn verified(expected: &Digest, bytes: &[u8]) -> Result<Digest, RegistryError> {
+    let actual = Digest::of_as(expected.algorithm(), bytes);
+    let expected = expected.clone();
+    if actual == expected {
+        return Ok(actual);
+    }
+    Err(wharf_store::StoreError::DigestMismatch { expected, actual }.into())
 }
 
 /// The bytes and media type of a manifest or index.

@@ -141,7 +141,7 @@ impl Session {
             .expect("invariant: methods are constants");
         let mut request = self.http.request(verb, url);
         // SECURITY: an upload location or redirect may name another host; it never gets our authorization.
-        if url.starts_with(&self.base)
+        if is_below(&self.base, url)
             && let Some(value) = self
                 .authorization
                 .lock()
@@ -215,6 +215,11 @@ impl Session {
     }
 }
 
+/// Whether the address is on the endpoint itself: `https://a.example` is not the beginning of `https://a.example.org`.
+fn is_below(base: &str, url: &str) -> bool {
+    url.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'))
+}
+
 #[derive(Deserialize)]
 struct Errors {
     errors: Vec<ErrorEntry>,
@@ -271,6 +276,20 @@ pub(crate) async fn read_document(url: &str, mut answer: Response) -> Result<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn authorization_goes_to_the_endpoint_only() {
+        assert!(is_below("https://a.example", "https://a.example/v2/x"));
+        assert!(is_below("http://127.0.0.1:5000", "http://127.0.0.1:5000/v2/"));
+        for other in [
+            "https://a.example.org/v2/x",
+            "https://a.example:444/v2/x",
+            "https://a.example@b/v2/x",
+            "http://a.example/v2/x",
+        ] {
+            assert!(!is_below("https://a.example", other), "{other}");
+        }
+    }
 
     #[test]
     fn error_bodies_read_as_code_and_message() {

@@ -96,9 +96,7 @@ impl Store {
 }
 
 fn verify(digest: &Digest, bytes: &[u8]) -> Result<()> {
-    let mut digester = crate::Digester::new(digest.algorithm());
-    digester.update(bytes);
-    let actual = digester.finish();
+    let actual = Digest::of_as(digest.algorithm(), bytes);
     if actual == *digest {
         Ok(())
     } else {

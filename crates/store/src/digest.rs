@@ -86,7 +86,12 @@ impl Digest {
 
     /// The sha256 digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Digest {
-        let mut digester = Digester::new(Algorithm::Sha256);
+        Digest::of_as(Algorithm::Sha256, bytes)
+    }
+
+    /// The digest of `bytes` by this algorithm.
+    pub fn of_as(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+        let mut digester = Digester::new(algorithm);
         digester.update(bytes);
         digester.finish()
     }

@@ -337,7 +337,11 @@ pub fn pair_layers(digest: &Digest, manifest: &Manifest, config: &ImageConfig) -
 }
 
 fn put_name(transaction: &Transaction<'_>, name: &Reference, id: &Digest) -> Result<()> {
-    let name = name.clone().tagged().canonical();
+    // COMPAT: a name with both tag and digest is one by digest.
+    let name = match name.digest() {
+        Some(digest) => name.with_digest(digest.clone()).canonical(),
+        None => name.clone().tagged().canonical(),
+    };
     transaction
         .execute(
             "INSERT INTO image_names (name, image) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET image = excluded.image",

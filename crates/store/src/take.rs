@@ -400,10 +400,12 @@ impl Read for Incoming<'_> {
             Ok(n) => {
                 self.digester.update(&buffer[..n]);
                 self.count += n as u64;
-                (self.progress)(LayerProgress::Received {
-                    n: self.count,
-                    total: self.layer.blob.size,
-                });
+                if n > 0 {
+                    (self.progress)(LayerProgress::Received {
+                        n: self.count,
+                        total: self.layer.blob.size,
+                    });
+                }
                 Ok(n)
             }
             Err(error) => {

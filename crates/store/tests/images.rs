@@ -59,6 +59,19 @@ fn an_image_is_found_by_every_form_of_its_name_and_id() {
 }
 
 #[test]
+fn a_name_with_tag_and_digest_is_one_by_digest() {
+    let sandbox = Sandbox::new();
+    let lease = sandbox.lease();
+    let image = sandbox.image(&lease, None, &[("f", "1")]);
+    let name = format!("app:9@{}", image.id);
+    sandbox.store.tag(&image.id, &Reference::parse(&name).unwrap()).unwrap();
+    let image = sandbox.store.resolve(&name).unwrap();
+    assert!(image.tags.is_empty() && !image.is_dangling());
+    assert_eq!(image.repo_digests, [r("app").with_digest(image.id.clone())]);
+    assert!(matches!(sandbox.store.resolve("app:9"), Err(StoreError::NoSuchImage(_))));
+}
+
+#[test]
 fn a_name_that_moves_leaves_its_image_dangling() {
     let sandbox = Sandbox::new();
     let lease = sandbox.lease();
