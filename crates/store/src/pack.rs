@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use tar::{EntryType, Header};
 
 use crate::inroot::{self, Escape};
@@ -52,7 +53,7 @@ pub fn pack_path(root: BorrowedFd<'_>, path: &Path, name: &str, out: &mut dyn Wr
     let bytes: Vec<u8> = path.as_os_str().as_bytes().to_vec();
     let trimmed: &[u8] = bytes.strip_prefix(b"/").unwrap_or(&bytes);
     let open = |p: &[u8]| match inroot::open_dir(root, p, Escape::Confine) {
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Err(missing()),
+        Err(Errno::NOENT | Errno::NOTDIR) => Err(missing()),
         other => other.map_err(|e| read_error(p, e)),
     };
     let mut pack = Pack::new(out, Form::Flat);
@@ -126,7 +127,9 @@ impl<'a> Pack<'a> {
         }
         match inroot::kind(stat) {
             FileType::Directory => {
-                let inner = inroot::enter(dir, child).map_err(|e| read_error(name, e))?;
+                let Some(inner) = still_there(inroot::enter(dir, child), name)? else {
+                    return Ok(());
+                };
                 self.directory_entry(inner.as_fd(), name)?;
                 if self.form == Form::Layer && overlay::is_opaque(inner.as_fd()) {
                     self.plain(&join(name, b".wh..wh..opq"))?;
@@ -174,13 +177,17 @@ impl<'a> Pack<'a> {
             if let Some(first) = self.links.get(&key).cloned() {
                 return self.header(stat, name, EntryType::Link, &first, &[]);
             }
-            self.links.insert(key, name.to_vec());
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(dir, OsStr::from_bytes(child), flags, Mode::empty());
-        let file: OwnedFd = file.map_err(|e| read_error(name, e))?;
+        let Some(file) = still_there(file, name)? else {
+            return Ok(());
+        };
         let stat = rustix::fs::fstat(&file).map_err(|e| read_error(name, e))?;
         let xattrs = attributes::portable(file.as_fd()).map_err(|e| read_error(name, e))?;
+        if stat.st_nlink > 1 {
+            self.links.insert((stat.st_dev, stat.st_ino), name.to_vec());
+        }
         self.header(&stat, name, EntryType::Regular, b"", &xattrs)?;
         self.data(File::from(file), stat.st_size as u64, name)
     }
@@ -333,7 +340,16 @@ fn join(parent: &[u8], child: &[u8]) -> Vec<u8> {
     }
 }
 
-fn read_error(name: &[u8], source: rustix::io::Errno) -> PackError {
+/// A file that a running container removed or replaced since it was listed is left out.
+fn still_there(opened: Result<OwnedFd, Errno>, name: &[u8]) -> Result<Option<OwnedFd>, PackError> {
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(e) => Err(read_error(name, e)),
+    }
+}
+
+fn read_error(name: &[u8], source: Errno) -> PackError {
     read_source(name, source.into())
 }
 

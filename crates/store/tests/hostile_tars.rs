@@ -63,6 +63,24 @@ fn escapes_are_refused_and_leave_nothing() {
         (&[file(".wh...", "")], "a whiteout of no name"),
         (&[file(".wh..", "")], "a whiteout of no name"),
         (&[file(".wh.", "")], "a whiteout of no name"),
+        (&[symlink("l", "")], "a symbolic link without a target"),
+        (
+            &[
+                file(&"n/".repeat(2), "x"),
+                Entry {
+                    pax: vec![("path".to_owned(), b"d/".repeat(4000))],
+                    ..file("x", "")
+                },
+            ],
+            "too long",
+        ),
+        (
+            &[Entry {
+                pax: vec![("linkpath".to_owned(), b"t".repeat(5000))],
+                ..symlink("l", "t")
+            }],
+            "too long",
+        ),
         (&[file(".", "x")], "the root can only be a directory"),
     ];
     for (entries, expected) in cases {
@@ -86,7 +104,12 @@ fn damaged_archives_are_refused() {
         pax: vec![("size".to_owned(), u64::MAX.to_string().into_bytes())],
         ..file("a", "x")
     };
+    let nobody = Entry {
+        pax: vec![("uid".to_owned(), u32::MAX.to_string().into_bytes())],
+        ..file("a", "x")
+    };
     let cases: &[(Vec<u8>, &str)] = &[
+        (tar_of(&[nobody]), "owner id"),
         (whole[..2000].to_vec(), "ends in the middle"),
         (whole[..100].to_vec(), "ends in the middle of a header"),
         (wrong_sum, "checksum"),

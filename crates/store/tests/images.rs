@@ -68,7 +68,10 @@ fn a_name_with_tag_and_digest_is_one_by_digest() {
     let image = sandbox.store.resolve(&name).unwrap();
     assert!(image.tags.is_empty() && !image.is_dangling());
     assert_eq!(image.repo_digests, [r("app").with_digest(image.id.clone())]);
-    assert!(matches!(sandbox.store.resolve("app:9"), Err(StoreError::NoSuchImage(_))));
+    assert!(matches!(
+        sandbox.store.resolve("app:9"),
+        Err(StoreError::NoSuchImage(_))
+    ));
 }
 
 #[test]
@@ -346,4 +349,29 @@ fn a_store_of_a_file_is_refused_with_its_path() {
         panic!("opened")
     };
     assert!(error.to_string().contains("file"), "{error}");
+}
+
+#[test]
+fn a_full_disk_fails_one_layer_and_nothing_else() {
+    let options = [wharf_sys::mount::Parameter::Text("size", c"6m")];
+    let disk = wharf_sys::mount::new_filesystem("tmpfs", &options, 0).unwrap();
+    let root = std::path::PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&disk)));
+    let store = Store::open(&root).unwrap();
+    let lease = store.lease("test", std::time::Duration::from_secs(60)).unwrap();
+    let take = |text: String| {
+        let (layer, blob) = layer_of(&tar_of(&[file("f", &text)]), gzip);
+        let mut open = |_| Ok(Box::new(std::io::Cursor::new(blob.clone())) as Box<dyn std::io::Read + Send>);
+        let pending = store.take_layer(&lease, &layer, &mut open, &|_| {})?;
+        store.publish(&[pending])?;
+        Ok::<_, StoreError>(layer)
+    };
+    let error = take("0123456789".repeat(1_000_000)).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
+    assert_eq!(
+        names(&root.join("layers")),
+        Vec::<String>::new(),
+        "the half-unpacked tree takes no space"
+    );
+    let layer = take("0123456789".repeat(1000)).unwrap();
+    assert_eq!(store.layer_size(&layer.diff_id).unwrap(), 10_000);
 }

@@ -192,6 +192,9 @@ impl<'a> Apply<'a> {
                 self.file_attributes(member, &file)
             }
             Kind::HardLink => self.hard_link(member, parent, name),
+            Kind::Symlink if member.link.is_empty() || member.link.contains(&0) => {
+                Err(refused(member, "a symbolic link without a target"))
+            }
             Kind::Symlink => {
                 self.clear(member, parent, name)?;
                 let target = OsStr::from_bytes(&member.link);
@@ -292,7 +295,7 @@ impl<'a> Apply<'a> {
         file: &OwnedFd,
         reader: &mut Reader<R>,
     ) -> Result<(), ExtractError> {
-        self.done.bytes += member.size;
+        self.done.bytes = self.done.bytes.saturating_add(member.size);
         let Some(segments) = &member.segments else {
             return self.copy(member, file, reader, 0, member.size);
         };
@@ -490,6 +493,9 @@ fn refused(member: &Member, reason: &'static str) -> ExtractError {
 }
 
 fn at(member: &Member, action: &'static str, error: Errno) -> ExtractError {
+    if error == Errno::NAMETOOLONG {
+        return refused(member, "a name or link that is too long");
+    }
     entry_error(&member.name(), action, error)
 }
 

@@ -415,7 +415,11 @@ fn id_of(pax: Option<u64>, header: io::Result<u64>) -> Result<u32, ExtractError>
         Some(id) => id,
         None => header.map_err(|e| damaged(&e.to_string()))?,
     };
-    u32::try_from(id).map_err(|_| damaged("owner id is out of range"))
+    // The last number means "leave it" to chown(2).
+    u32::try_from(id)
+        .ok()
+        .filter(|id| *id != u32::MAX)
+        .ok_or_else(|| damaged("owner id is out of range"))
 }
 
 fn mtime_of(ext: &Extensions, header: &Header) -> Result<(i64, u32), ExtractError> {
