@@ -17,6 +17,7 @@ pub mod cgroups;
 pub mod cli;
 pub mod error;
 pub mod hooks;
+pub mod lookup;
 pub mod request;
 pub mod seccomp;
 pub mod spec;

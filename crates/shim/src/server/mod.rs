@@ -7,7 +7,7 @@
 //!   streams    processes <-> log and clients  process     one process and its streams
 //!   attach     clients come and go            client      one client, framed and bounded
 //!   reap       ends, in the right order       home        files in <run>/shims/<id>
-//! container  our runtime in-process, or a foreign one (foreign)
+//! container  our runtime in-process, or a foreign one (foreign, foreign_bundle)
 //! ```
 //!
 //! Nothing here waits for a client, an engine or a container: only for the disk (log, exit record)
@@ -19,6 +19,7 @@ mod client;
 mod connection;
 mod container;
 mod foreign;
+mod foreign_bundle;
 mod home;
 mod launch;
 mod process;

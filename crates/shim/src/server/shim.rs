@@ -126,7 +126,10 @@ impl Shim {
                 }
                 Timer::Silence(number) => self.silence(number),
                 Timer::Release(number) => self.release(number),
-                Timer::Trim => wharf_sys::memory::trim(),
+                Timer::Trim => {
+                    wharf_sys::memory::trim();
+                    wharf_sys::memory::forget_program();
+                }
             }
         }
     }

@@ -2,7 +2,9 @@
 #![allow(missing_docs)]
 
 mod attach;
+mod cost;
 mod exec;
+mod foreign;
 mod life;
 mod stage;
 mod survival;
