@@ -7,6 +7,7 @@ use crate::raw::syscall;
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     {
+        // SAFETY: the declaration is that of malloc.h.
         unsafe extern "C" {
             fn malloc_trim(keep: usize) -> i32;
         }
