@@ -79,22 +79,26 @@ impl Store {
     }
 
     /// The directories of these layers (given bottom first) for an overlay mount, top first.
-    ///
-    /// KERNEL: overlay refuses one directory twice. A layer that repeats is kept where it is topmost: there it
-    /// already covers everything that its lower copy could show.
     pub fn lower_dirs_of(&self, layers: &[Layer]) -> Result<Vec<PathBuf>> {
-        let mut dirs = Vec::with_capacity(layers.len());
-        for layer in layers.iter().rev() {
-            if !self.has_layer(&layer.diff_id) {
-                return Err(StoreError::NoSuchLayer(layer.diff_id.clone()));
-            }
-            let dir = self.layer_dir(&layer.diff_id);
-            if !dirs.contains(&dir) {
-                dirs.push(dir);
-            }
+        if let Some(missing) = layers.iter().find(|layer| !self.has_layer(&layer.diff_id)) {
+            return Err(StoreError::NoSuchLayer(missing.diff_id.clone()));
         }
-        Ok(dirs)
+        Ok(stack(layers.iter().rev().map(|layer| self.layer_dir(&layer.diff_id))))
     }
+}
+
+/// Layer directories (top first) as an overlay mount takes them.
+///
+/// KERNEL: overlay refuses one directory twice (ELOOP). A layer that repeats is kept where it is topmost: there it
+/// already covers everything that its lower copy could show.
+pub fn stack(dirs: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut stacked = Vec::new();
+    for dir in dirs {
+        if !stacked.contains(&dir) {
+            stacked.push(dir);
+        }
+    }
+    stacked
 }
 
 impl crate::store::Inner {

@@ -57,6 +57,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use fsck::{Finding, Mend};
 pub use image::{HistoryRow, Image, Layer, PlatformImage};
 pub use images::pair_layers;
+pub use layers::stack;
 pub use lease::{Lease, Pin};
 pub use load::Loaded;
 pub use manifest::{
@@ -65,7 +66,7 @@ pub use manifest::{
 };
 pub use pack::{PackError, export_tree, pack_path};
 pub use reference::{DEFAULT_DOMAIN, DEFAULT_TAG, Reference, ReferenceError, is_tag};
-pub use removal::{Removal, RemoveMode, Removed};
+pub use removal::{ImageHold, Removal, RemoveMode, Removed};
 pub use save::SaveItem;
 pub use store::Store;
 pub use take::{LayerProgress, OpenSource, PendingLayer};

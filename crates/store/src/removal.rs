@@ -10,6 +10,7 @@ use rusqlite::Transaction;
 use crate::database::{self, Durability};
 use crate::error::DatabaseContext;
 use crate::images::exists;
+use crate::store::{Inner, lock};
 use crate::{Digest, GcScope, Image, Reference, Result, Store, StoreError};
 
 /// What removing something would do.
@@ -67,6 +68,18 @@ impl Store {
     /// Applies a plan and collects what nothing references any more. Fails with [`StoreError::NoSuchImage`] if the
     /// image is gone meanwhile; if it got more names meanwhile, only the planned names go.
     pub fn remove(&self, removal: &Removal, mode: RemoveMode) -> Result<Vec<Removed>> {
+        self.remove_unless(removal, mode, || false)
+    }
+
+    /// As [`Store::remove`], but the image stays, dangling, if it is held ([`Store::hold_image`]) or if `is_used`
+    /// says so. ORDER: `is_used` is asked after the holds are looked at; a user that becomes visible to `is_used`
+    /// before it gives up its hold is therefore never overlooked.
+    pub fn remove_unless(
+        &self,
+        removal: &Removal,
+        mode: RemoveMode,
+        is_used: impl FnOnce() -> bool,
+    ) -> Result<Vec<Removed>> {
         let id = &removal.image.id;
         let gate = self.inner.writing();
         let removed = database::transact(&mut self.inner.database(), Durability::Power, |t| {
@@ -74,7 +87,8 @@ impl Store {
                 return Err(StoreError::NoSuchImage(id.to_string()));
             }
             let mut removed = untag(t, &removal.untag, id)?;
-            if removal.deletes && mode == RemoveMode::Delete && !has_names(t, id)? {
+            let stays = mode == RemoveMode::KeepDangling || self.is_held(id) || is_used();
+            if removal.deletes && !stays && !has_names(t, id)? {
                 t.execute("DELETE FROM images WHERE id = ?1", [id.as_str()])
                     .during("deleting an image")?;
                 removed.push(Removed::Deleted(id.clone()));
@@ -86,6 +100,40 @@ impl Store {
             self.gc(GcScope::Unreferenced)?;
         }
         Ok(removed)
+    }
+
+    /// Keeps an image from being deleted (its names may go) while a container of it is being made. Fails with
+    /// [`StoreError::NoSuchImage`] if it is gone already.
+    pub fn hold_image(&self, id: &Digest) -> Result<ImageHold> {
+        let hold = ImageHold {
+            inner: self.inner.clone(),
+            id: id.clone(),
+        };
+        *lock(&self.inner.held_images).entry(id.clone()).or_default() += 1;
+        // ORDER: looked up after the hold is in place; a removal before it is seen here, one after it sees the hold.
+        self.image(id)?;
+        Ok(hold)
+    }
+
+    fn is_held(&self, id: &Digest) -> bool {
+        lock(&self.inner.held_images).contains_key(id)
+    }
+}
+
+/// Keeps an image from being deleted until it is dropped.
+pub struct ImageHold {
+    inner: Arc<Inner>,
+    id: Digest,
+}
+
+impl Drop for ImageHold {
+    fn drop(&mut self) {
+        let mut held = lock(&self.inner.held_images);
+        let count = held.get(&self.id).copied().unwrap_or(1) - 1;
+        match count {
+            0 => drop(held.remove(&self.id)),
+            _ => drop(held.insert(self.id.clone(), count)),
+        }
     }
 }
 

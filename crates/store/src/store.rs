@@ -34,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) documents: Mutex<HashMap<Digest, Arc<Document>>>,
     pub(crate) platform_images: Mutex<HashMap<Digest, Arc<PlatformImage>>>,
     pub(crate) layer_sizes: Mutex<HashMap<Digest, u64>>,
+    /// Images that something is about to use, with how many such uses; see `Store::hold_image`.
+    pub(crate) held_images: Mutex<HashMap<Digest, usize>>,
     /// Distinguishes this process's leases and scratch names from those of earlier ones.
     pub(crate) session: String,
     counter: AtomicU64,
@@ -71,6 +73,7 @@ impl Store {
             documents: Mutex::new(HashMap::new()),
             platform_images: Mutex::new(HashMap::new()),
             layer_sizes: Mutex::new(HashMap::new()),
+            held_images: Mutex::new(HashMap::new()),
             session: format!("{:x}-{:x}", std::process::id(), since_epoch.as_nanos()),
             counter: AtomicU64::new(0),
         };

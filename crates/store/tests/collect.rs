@@ -236,3 +236,58 @@ proptest! {
         prop_assert!(sandbox.store.fsck(Mend::No).unwrap().is_empty());
     }
 }
+
+#[test]
+fn a_held_image_loses_its_names_only() {
+    let sandbox = Sandbox::new();
+    let lease = sandbox.lease();
+    let image = sandbox.image(&lease, Some("app:1"), &[("f", "1")]);
+    drop(lease);
+    let held = sandbox.store.hold_image(&image.id).unwrap();
+    let again = sandbox.store.hold_image(&image.id).unwrap();
+    drop(again);
+    let plan = sandbox.store.plan_removal("app:1").unwrap();
+    let removed = sandbox.store.remove(&plan, RemoveMode::Delete).unwrap();
+    assert_eq!(removed.len(), 1, "{removed:?}");
+    assert!(sandbox.store.image(&image.id).unwrap().is_dangling());
+    drop(held);
+    let plan = sandbox.store.plan_removal(image.id.as_str()).unwrap();
+    sandbox.store.remove_unless(&plan, RemoveMode::Delete, || true).unwrap();
+    sandbox.store.remove(&plan, RemoveMode::Delete).unwrap();
+    assert!(matches!(
+        sandbox.store.hold_image(&image.id),
+        Err(StoreError::NoSuchImage(_))
+    ));
+}
+
+/// What `create` and `rmi` do, at the same time: a container that was made always has its image.
+#[test]
+fn an_image_in_use_is_never_deleted_under_its_user() {
+    let sandbox = Sandbox::new();
+    for _ in 0..40 {
+        let lease = sandbox.lease();
+        let image = sandbox.image(&lease, Some("app:1"), &[("f", "1")]);
+        drop(lease);
+        let users = std::sync::Mutex::new(BTreeSet::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                if let Ok(_held) = sandbox.store.hold_image(&image.id) {
+                    users.lock().unwrap().insert(image.id.clone());
+                }
+            });
+            scope.spawn(|| {
+                let plan = sandbox.store.plan_removal("app:1").unwrap();
+                let is_used = || users.lock().unwrap().contains(&image.id);
+                sandbox.store.remove_unless(&plan, RemoveMode::Delete, is_used).unwrap();
+            });
+        });
+        let is_used = !users.into_inner().unwrap().is_empty();
+        let found = sandbox.store.image(&image.id);
+        assert_eq!(is_used, found.is_ok());
+        if let Ok(image) = found {
+            sandbox.store.lower_dirs(&image.platforms[0]).unwrap();
+            let plan = sandbox.store.plan_removal(image.id.as_str()).unwrap();
+            sandbox.store.remove(&plan, RemoveMode::Delete).unwrap();
+        }
+    }
+}

@@ -154,7 +154,7 @@ impl StageState {
     /// Layer directories, topmost first.
     pub(crate) fn lower_dirs(&self, store: &Store) -> Vec<PathBuf> {
         let layers = self.layers.iter().rev();
-        layers.map(|layer| store.layer_dir(&layer.diff_id)).collect()
+        wharf_store::stack(layers.map(|layer| store.layer_dir(&layer.diff_id)))
     }
 
     /// Notes a finished step.

@@ -56,13 +56,9 @@ pub(crate) fn cgroup_path(config: &Config, record: &ContainerRecord) -> String {
 
 /// The layers of a container's image, top first, as directories.
 pub(crate) fn lower_dirs(root: &Path, record: &ContainerRecord) -> Vec<PathBuf> {
-    record
-        .layers
-        .iter()
-        .rev()
-        .map(|diff_id| {
-            let hex = diff_id.split_once(':').map_or(diff_id.as_str(), |(_, hex)| hex);
-            root.join("layers").join(hex).join("fs")
-        })
-        .collect()
+    let dirs = record.layers.iter().rev().map(|diff_id| {
+        let hex = diff_id.split_once(':').map_or(diff_id.as_str(), |(_, hex)| hex);
+        root.join("layers").join(hex).join("fs")
+    });
+    wharf_store::stack(dirs)
 }

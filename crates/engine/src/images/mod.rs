@@ -168,7 +168,17 @@ impl Images {
             stopped,
             force,
         })?;
-        let removed = self.call(move |store| store.remove(&plan, mode)).await?;
+        // A container may have been made of it since the decision.
+        let service = self.clone();
+        let removed = self
+            .call(move |store| {
+                let is_used = || {
+                    let (running, stopped) = service.users_of(plan.image.id.as_str());
+                    !running.is_empty() || !stopped.is_empty()
+                };
+                store.remove_unless(&plan, mode, is_used)
+            })
+            .await?;
         self.publish_removed(&id, &removed);
         Ok(removed)
     }

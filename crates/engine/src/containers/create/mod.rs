@@ -46,6 +46,7 @@ pub(super) async fn create(shared: &Arc<Shared>, mut request: CreateContainer) -
     let warnings = validate::check_request(&mut request, &around)?;
     let image = Images::new(Arc::clone(shared)).resolve(&request.config.image).await?;
     let platform = Arc::clone(image.platform(wanted_platform(&request.platform)?.as_ref())?);
+    let _held = hold_image(shared, &image, &platform).await?;
     image::merge_image(&mut request.config, &platform.config.config)?;
     let (path, args) = image::command_line(&mut request.config)?;
     let id = ContainerId::random();
@@ -76,6 +77,25 @@ pub(super) async fn create(shared: &Arc<Shared>, mut request: CreateContainer) -
             Err(error)
         }
     }
+}
+
+/// Keeps the image from being removed until the container's record shows its use, with all layers unpacked (a repair
+/// may have taken one away).
+async fn hold_image(
+    shared: &Arc<Shared>,
+    image: &Arc<Image>,
+    platform: &Arc<PlatformImage>,
+) -> Result<wharf_store::ImageHold> {
+    let (store, id, platform) = (shared.store.clone(), image.id.clone(), Arc::clone(platform));
+    blocking("holding the image", move || {
+        let held = store.hold_image(&id)?;
+        if store.lower_dirs(&platform).is_err() {
+            let lease = store.lease("create", DEADLINE)?;
+            store.ensure_unpacked(&lease, &platform)?;
+        }
+        Ok(held)
+    })
+    .await
 }
 
 /// The name without its slash; `None` when one is to be made up.
