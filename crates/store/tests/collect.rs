@@ -264,7 +264,7 @@ fn a_held_image_loses_its_names_only() {
 #[test]
 fn an_image_in_use_is_never_deleted_under_its_user() {
     let sandbox = Sandbox::new();
-    for _ in 0..40 {
+    for _ in 0..15 {
         let lease = sandbox.lease();
         let image = sandbox.image(&lease, Some("app:1"), &[("f", "1")]);
         drop(lease);

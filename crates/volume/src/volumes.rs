@@ -196,13 +196,17 @@ impl Volumes {
         Ok(volume.mountpoint)
     }
 
-    /// Undoes one [`Volumes::attach`]; with the last one, the volume is unmounted from the host. Containers that are
-    /// running keep their own mount of it.
+    /// Undoes one [`Volumes::attach`] of this process; with the last one, the volume is unmounted from the host.
+    /// Containers that are running keep their own mount of it. Without an attach before, nothing happens: others
+    /// may be using what an earlier process mounted.
     pub fn release(&self, name: &str) -> Result<()> {
         let lock = self.lock_of(name);
         let mut users = hold(&lock);
-        *users = users.saturating_sub(1);
-        if *users > 0 {
+        let Some(left) = users.checked_sub(1) else {
+            return Ok(());
+        };
+        *users = left;
+        if left > 0 {
             return Ok(());
         }
         match self.inspect(name) {
@@ -210,6 +214,24 @@ impl Volumes {
             Ok(_) | Err(VolumeError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Unmounts what an earlier process mounted and nobody has attached in this one: for an engine that has attached
+    /// the volumes of all containers that still run. Goes on past failures and returns the first.
+    pub fn unmount_unused(&self) -> Result<()> {
+        let with_options = self.list()?.into_iter().filter(|volume| !volume.options.is_empty());
+        let results: Vec<Result<()>> = with_options
+            .map(|volume| {
+                let lock = self.lock_of(&volume.name);
+                let users = hold(&lock);
+                if *users > 0 {
+                    Ok(())
+                } else {
+                    mounting::unmount(&volume.mountpoint)
+                }
+            })
+            .collect();
+        results.into_iter().collect()
     }
 
     /// Unmounts every volume from the host (reset). Goes on past failures and returns the first.

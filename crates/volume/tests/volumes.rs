@@ -139,6 +139,31 @@ fn a_tmpfs_volume_is_mounted_while_it_is_used() {
 }
 
 #[test]
+fn a_restarted_engine_keeps_the_mounts_of_running_containers() {
+    let root = tempfile::tempdir().unwrap();
+    let before = Volumes::open(root.path()).unwrap();
+    let _guard = Guard(before.clone());
+    let options = [("type", "tmpfs"), ("device", "tmpfs")];
+    for name in ["used", "unused"] {
+        before.create(with_options(name, &options)).unwrap();
+        fs::write(before.attach(name).unwrap().join("f"), name).unwrap();
+    }
+    let after = Volumes::open(root.path()).unwrap();
+    after.release("used").unwrap();
+    let path = after.attach("used").unwrap();
+    assert_eq!(
+        fs::read_to_string(path.join("f")).unwrap(),
+        "used",
+        "the same mount, with its data"
+    );
+    after.unmount_unused().unwrap();
+    assert!(is_mounted(&path));
+    assert!(!is_mounted(&after.inspect("unused").unwrap().mountpoint));
+    after.release("used").unwrap();
+    assert!(!is_mounted(&path));
+}
+
+#[test]
 fn a_bind_volume_shows_the_host_directory_and_a_bad_one_says_why() {
     let root = tempfile::tempdir().unwrap();
     let host = tempfile::tempdir().unwrap();

@@ -21,7 +21,7 @@ use crate::Shared;
 use crate::db::{JournalEntry, OperationKind};
 use crate::error::Result;
 use crate::model::requests::RemoveOptions;
-use crate::model::{ContainerId, ContainerRecord, RestartKind, Status, Timestamp};
+use crate::model::{ContainerId, ContainerRecord, MountKind, RestartKind, Status, Timestamp};
 
 /// Exit code of a container whose end nobody saw.
 const UNKNOWN_END: i32 = 255;
@@ -168,6 +168,9 @@ pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>,
     let shared = Arc::clone(shared);
     blocking("clearing leftovers", move || {
         clear_strangers(&shared, &known);
+        if let Err(error) = shared.volumes.unmount_unused() {
+            tracing::warn!("a volume stays mounted: {error}");
+        }
         Ok(())
     })
     .await
@@ -190,6 +193,7 @@ async fn recover_one(shared: &Arc<Shared>, mut record: ContainerRecord, rows: Ve
                 Seen::Shim(Phase::Paused, _) => Status::Paused,
                 _ => Status::Running,
             };
+            attach_volumes(shared, &record).await;
             Beginning::Adopted(shim, events)
         }
         (Verdict::End(exit), connection) => {
@@ -217,6 +221,29 @@ async fn recover_one(shared: &Arc<Shared>, mut record: ContainerRecord, rows: Ve
         }
     }
     task::spawn(shared, record, beginning);
+}
+
+/// Counts a running container among the users of its volumes, so that none is unmounted under it.
+async fn attach_volumes(shared: &Arc<Shared>, record: &ContainerRecord) {
+    let names: Vec<String> = record
+        .mounts
+        .iter()
+        .filter(|m| m.kind == MountKind::Volume)
+        .map(|m| m.name.clone())
+        .collect();
+    let (held, id) = (Arc::clone(shared), record.id.clone());
+    let done = blocking("attaching the volumes of a running container", move || {
+        for name in names {
+            if let Err(error) = held.volumes.attach(&name) {
+                tracing::warn!(container = id.short(), volume = name, "not attached: {error}");
+            }
+        }
+        Ok(())
+    })
+    .await;
+    if let Err(error) = done {
+        tracing::warn!("{}", error.chain());
+    }
 }
 
 /// Takes back a create of which there is no record.
