@@ -11,6 +11,8 @@ use serde::Serialize;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
+use super::request;
+
 /// How many pieces may wait for a slow client before the producer has to wait.
 const STREAM_DEPTH: usize = 16;
 
@@ -143,7 +145,7 @@ impl BodyReader {
                 let piece = frame.map(|frame| frame.into_data().unwrap_or_default());
                 let piece = piece.map_err(|error| std::io::Error::new(std::io::ErrorKind::UnexpectedEof, error));
                 if sender.send(piece).await.is_err() {
-                    return;
+                    return request::drain(body).await;
                 }
             }
         });

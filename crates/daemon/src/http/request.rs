@@ -1,6 +1,7 @@
 //! A request as handlers see it: version, path parameters, query, headers, body.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -15,6 +16,10 @@ use crate::app::App;
 
 /// JSON documents larger than this are refused: no real one comes near.
 const JSON_LIMIT: usize = 32 << 20;
+
+/// How much of an unwanted body is taken in before the connection is cut, and for how long.
+const DRAIN_LIMIT: usize = 16 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// One request on its way through a handler.
 pub(crate) struct Request {
@@ -131,6 +136,30 @@ impl Request {
             Err(error) => Err(Failure::invalid(format!("cannot read the request body: {error}"))),
         }
     }
+}
+
+impl Drop for Request {
+    /// A client that is refused while it still sends must be able to read the refusal: what it
+    /// sends is taken in, as long as it is not too much.
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
+            tokio::spawn(drain(body));
+        }
+    }
+}
+
+/// Takes a body in and forgets it; gives up when it is long or slow.
+pub(super) async fn drain(mut body: Incoming) {
+    let mut taken = 0;
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            taken += frame.data_ref().map_or(0, Bytes::len);
+            if taken > DRAIN_LIMIT {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIME, all).await; // late is as good as never
 }
 
 /// Docker's check: the media type, whatever its case and parameters, is JSON.

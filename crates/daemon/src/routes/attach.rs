@@ -12,11 +12,13 @@ use crate::http::{Failure, Outcome, Reply, Request};
 /// `POST /containers/{id}/attach`. COMPAT: failures are plain text of the stream's type.
 pub(crate) async fn container(request: Request) -> Outcome {
     let query = &request.query;
+    let (stdin, stdout, stderr) = (query.flag("stdin"), query.flag("stdout"), query.flag("stderr"));
     let wanted = AttachQuery {
-        stdin: query.flag("stdin"),
-        stdout: query.flag("stdout"),
-        stderr: query.flag("stderr"),
-        stream: query.flag("stream"),
+        stdin,
+        stdout,
+        stderr,
+        // COMPAT: without any stream there is nothing to wait for (oracle api/attach_without_upgrade).
+        stream: query.flag("stream") && (stdin || stdout || stderr),
         logs: query.flag("logs"),
         detach_keys: query.text("detachKeys").to_owned(),
     };

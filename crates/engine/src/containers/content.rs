@@ -84,7 +84,11 @@ fn describe(config: &mut ImageConfig, record: &ContainerRecord, request: &Commit
     let now = jiff::Timestamp::now().to_string();
     config.created = Some(now.clone());
     config.author = (!request.author.is_empty()).then(|| request.author.clone());
-    config.config = run_config(request.config.as_ref().unwrap_or(&record.config), &config.config);
+    let merged = match &request.config {
+        Some(given) => merge(given.clone(), &record.config),
+        None => record.config.clone(),
+    };
+    config.config = run_config(&merged, &config.config);
     wharf_build::apply_changes(&mut config.config, &request.changes)?;
     let command = [record.path.clone()]
         .into_iter()
@@ -98,6 +102,47 @@ fn describe(config: &mut ImageConfig, record: &ContainerRecord, request: &Commit
         ..wharf_store::History::default()
     });
     Ok(())
+}
+
+/// The given configuration wins; what it lacks is the container's. COMPAT: Docker's rules for
+/// commits (oracle api/commit_route).
+fn merge(mut given: ContainerConfig, own: &ContainerConfig) -> ContainerConfig {
+    let or = |text: String, own: &str| if text.is_empty() { own.to_owned() } else { text };
+    given.user = or(given.user, &own.user);
+    given.working_dir = or(given.working_dir, &own.working_dir);
+    given.stop_signal = or(given.stop_signal, &own.stop_signal);
+    if given.entrypoint.is_none() {
+        if given.cmd.as_ref().is_none_or(Vec::is_empty) {
+            given.cmd.clone_from(&own.cmd);
+        }
+        given.entrypoint.clone_from(&own.entrypoint);
+    }
+    given.env = merge_env(given.env, own.env.as_deref().unwrap_or_default());
+    for (key, value) in &own.labels {
+        given.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    for (given, own) in [
+        (&mut given.exposed_ports, &own.exposed_ports),
+        (&mut given.volumes, &own.volumes),
+    ] {
+        if let Some(own) = own {
+            given.get_or_insert_default().extend(own.clone());
+        }
+    }
+    given.healthcheck = given.healthcheck.or_else(|| own.healthcheck.clone());
+    given.stop_timeout = given.stop_timeout.or(own.stop_timeout);
+    given.shell = given.shell.or_else(|| own.shell.clone());
+    given.on_build = given.on_build.or_else(|| own.on_build.clone());
+    given
+}
+
+/// Variables that are not given are the container's.
+fn merge_env(given: Option<Vec<String>>, own: &[String]) -> Option<Vec<String>> {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut merged = given.unwrap_or_default();
+    let known: std::collections::BTreeSet<String> = merged.iter().map(|variable| name(variable)).collect();
+    merged.extend(own.iter().filter(|variable| !known.contains(&name(variable))).cloned());
+    Some(merged).filter(|list| !list.is_empty())
 }
 
 /// A container's configuration as an image's; what only images have stays as it was.

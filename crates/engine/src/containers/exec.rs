@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub(crate) struct ExecSession {
     /// A health probe: not listed, no events.
     hidden: bool,
     state: Mutex<Phase>,
+    /// Kept after the end, as clients expect; 0 before the start.
+    pid: AtomicI32,
     ended: watch::Sender<Option<i32>>,
 }
 
@@ -42,7 +45,7 @@ pub(crate) struct ExecSession {
 enum Phase {
     Created,
     Starting,
-    Running(i32),
+    Running,
     Ended(i32, Instant),
 }
 
@@ -53,6 +56,7 @@ impl ExecSession {
             request,
             hidden,
             state: Mutex::new(Phase::Created),
+            pid: AtomicI32::new(0),
             ended: watch::Sender::new(None),
         })
     }
@@ -74,7 +78,7 @@ impl ExecSession {
                 *state = Phase::Starting;
                 Ok(())
             }
-            Phase::Starting | Phase::Running(_) => Err(Error::conflict(format!(
+            Phase::Starting | Phase::Running => Err(Error::conflict(format!(
                 "Error: Exec command {} is already running",
                 self.id
             ))),
@@ -86,10 +90,11 @@ impl ExecSession {
     }
 
     fn note_started(&self, pid: u32) {
+        self.pid.store(i32::try_from(pid).unwrap_or(0), Ordering::Relaxed);
         let mut state = lock(&self.state);
         // Its end may have been heard of first.
         if matches!(*state, Phase::Starting) {
-            *state = Phase::Running(i32::try_from(pid).unwrap_or(0));
+            *state = Phase::Running;
         }
     }
 
@@ -430,7 +435,7 @@ pub(super) fn forget_all(shared: &Arc<Shared>, handle: &Arc<Handle>) {
     let sessions: Vec<_> = lock(&handle.execs).drain().map(|(_, s)| s).collect();
     for session in sessions {
         shared.containers.forget_exec(&session.id);
-        if matches!(session.phase(), Phase::Starting | Phase::Running(_)) {
+        if matches!(session.phase(), Phase::Starting | Phase::Running) {
             session.end(137);
             if !session.hidden {
                 publish(shared, &handle.record(), "exec_die", &session.id, Some(137));
@@ -442,11 +447,10 @@ pub(super) fn forget_all(shared: &Arc<Shared>, handle: &Arc<Handle>) {
 /// A session as `inspect` shows it.
 pub(super) fn inspect(shared: &Shared, id: &str) -> Result<ExecInfo> {
     let (handle, session) = find(shared, id)?;
-    let (running, exit_code, pid, ended) = match session.phase() {
-        Phase::Created => (false, None, 0, false),
-        Phase::Starting => (true, None, 0, false),
-        Phase::Running(pid) => (true, None, pid, false),
-        Phase::Ended(code, _) => (false, Some(code), 0, true),
+    let (running, exit_code, ended) = match session.phase() {
+        Phase::Created => (false, None, false),
+        Phase::Starting | Phase::Running => (true, None, false),
+        Phase::Ended(code, _) => (false, Some(code), true),
     };
     Ok(ExecInfo {
         id: session.id.clone(),
@@ -454,7 +458,7 @@ pub(super) fn inspect(shared: &Shared, id: &str) -> Result<ExecInfo> {
         request: session.request.clone(),
         running,
         exit_code,
-        pid,
+        pid: session.pid.load(Ordering::Relaxed),
         can_remove: ended,
     })
 }
@@ -462,7 +466,7 @@ pub(super) fn inspect(shared: &Shared, id: &str) -> Result<ExecInfo> {
 /// Sets the size of a session's terminal.
 pub(super) async fn resize(shared: &Shared, id: &str, height: u32, width: u32) -> Result<()> {
     let (handle, session) = find(shared, id)?;
-    if !matches!(session.phase(), Phase::Running(_)) {
+    if !matches!(session.phase(), Phase::Running) {
         return Err(Error::conflict(format!("exec {id} is not running")));
     }
     let Some(size) = size_of([height, width]) else {

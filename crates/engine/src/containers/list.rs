@@ -176,6 +176,7 @@ fn exposes(record: &ContainerRecord, text: &str) -> bool {
         .any(|(from, to, kind)| kind == protocol && from <= last && first <= to)
 }
 
+/// COMPAT: by the port on the host (oracle api/container_list_queries).
 fn publishes(record: &ContainerRecord, text: &str) -> bool {
     let Ok((first, last, protocol)) = parse_port(text) else {
         return false;
@@ -183,7 +184,7 @@ fn publishes(record: &ContainerRecord, text: &str) -> bool {
     record
         .published
         .iter()
-        .any(|p| p.protocol.to_string() == protocol && (first..=last).contains(&p.container_port))
+        .any(|p| p.protocol.to_string() == protocol && (first..=last).contains(&p.host_port))
 }
 
 /// `Up 2 seconds (healthy)`, `Exited (0) 3 minutes ago`, ...

@@ -594,6 +594,8 @@ impl Task {
         self.handle.publish(&self.record);
         match remove::remove(&self.shared, &mut self.record, self.removal).await {
             Ok(()) => {
+                // ORDER: the row is gone; without this the next commit would bring it back.
+                self.committed.clone_from(&self.record);
                 self.shared.containers.remove(&self.record.id);
                 self.happened("destroy", &[]);
                 self.handle.publish_removed();

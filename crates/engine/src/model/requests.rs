@@ -189,7 +189,7 @@ pub struct ExecInfo {
     pub running: bool,
     /// `None` while it runs and before.
     pub exit_code: Option<i32>,
-    /// In the host's namespace; 0 when it does not run.
+    /// In the host's namespace; 0 before it runs, kept after its end.
     pub pid: i32,
     /// It ended.
     pub can_remove: bool,

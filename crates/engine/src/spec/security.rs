@@ -94,8 +94,7 @@ impl SecurityOptions {
 
 /// Reads a profile for a container with these capabilities.
 fn read_profile(text: &str, capabilities: &[String]) -> Result<Option<Seccomp>> {
-    resolve_profile(text, capabilities)
-        .map_err(|e| Error::invalid(e.to_string()).with_source(e))
+    resolve_profile(text, capabilities).map_err(|e| Error::invalid(e.to_string()).with_source(e))
 }
 
 pub(super) fn plan_seccomp(

@@ -1,4 +1,5 @@
 //! Creating a container: validate, plan, journal, commit. Nothing is left behind on failure.
+mod endpoints;
 pub(crate) mod image;
 pub(crate) mod limits;
 pub(crate) mod mounts;
@@ -56,6 +57,7 @@ pub(super) async fn create(shared: &Arc<Shared>, mut request: CreateContainer) -
     let planned = mounts::plan_mounts(&request.host, &request.config, inherited)?;
     check_sources(&planned)?;
     let record = record_of(shared, request, id, &image, &platform, (path, args));
+    endpoints::check(shared, &record)?;
     let id = record.id.clone();
     let name = reserve(shared, name, &id)?;
     match commit(
@@ -329,6 +331,7 @@ async fn commit(shared: &Arc<Shared>, mut record: ContainerRecord, planned: Vec<
         .await;
     if let Err(error) = done {
         undo(shared, &record).await;
+        shared.db.call(move |db| db.journal_end(journal)).await?;
         return Err(error);
     }
     happened::publish(&shared.events, &record, "create", &[]);
