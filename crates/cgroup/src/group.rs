@@ -265,6 +265,26 @@ impl Cgroup {
         }
     }
 
+    /// Moves the calling process, which must have a single thread, into the group.
+    ///
+    /// On version 1 this goes through `tasks`, which spares the kernel a lock over all forks and
+    /// with it some ten milliseconds.
+    ///
+    /// # Errors
+    /// [`CgroupError::Write`].
+    pub fn enter(&self) -> Result<(), CgroupError> {
+        match &self.layout {
+            Layout::V2(dir) => dir.write("cgroup.procs", "0"),
+            Layout::V1(branches) => {
+                let lazy = self.lazy();
+                branches
+                    .iter()
+                    .chain(&lazy)
+                    .try_for_each(|branch| branch.dir.write("tasks", "0"))
+            }
+        }
+    }
+
     /// Stops every task; returns when the kernel says all are stopped.
     ///
     /// # Errors

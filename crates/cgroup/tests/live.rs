@@ -147,6 +147,34 @@ fn processes_are_moved_counted_frozen_and_killed() {
     }
 }
 
+/// Run by the next test in a process of its own, which the group takes in.
+#[test]
+fn process_that_enters_a_group() {
+    let Ok(path) = std::env::var("WHARF_TEST_GROUP") else {
+        return;
+    };
+    // The harness has more than one thread; this one is what is moved, and what is looked at.
+    Cgroup::open(&host(), &path)
+        .expect("the group")
+        .enter()
+        .expect("entered");
+    let text = std::fs::read_to_string("/proc/thread-self/cgroup").expect("a list");
+    std::process::exit(if text.contains(&path) { 77 } else { 1 });
+}
+
+#[test]
+fn a_process_enters_a_group_by_itself() {
+    let sandbox = Sandbox::new(host(), "enter");
+    let group = sandbox.group();
+    let status = Command::new(std::env::current_exe().expect("a path"))
+        .args(["--exact", "process_that_enters_a_group", "--nocapture"])
+        .env("WHARF_TEST_GROUP", group.path())
+        .stdout(Stdio::null())
+        .status()
+        .expect("ended");
+    assert_eq!(status.code(), Some(77));
+}
+
 #[test]
 fn a_limit_added_later_takes_the_running_processes_along() {
     let sandbox = Sandbox::new(host(), "later");

@@ -1,13 +1,14 @@
 //! What engines ask for.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::container::{Made, fault, system};
 use super::process::{Process, now_ns, start_ticks};
 use super::reactor::Ready;
-use super::shim::{FIRST, Shim};
+use super::shim::{FIRST, Shim, Timer};
 use crate::identity::exec_exit_file;
 use crate::plan::{AttachSpec, ConsoleSize, ExecPlan, StdioPlan};
 use crate::protocol::{
@@ -16,6 +17,9 @@ use crate::protocol::{
 use crate::wire;
 
 const SIGKILL: i32 = 9;
+
+/// How long a shim that is done outlives its container for a client that does not read.
+const END: Duration = Duration::from_secs(60);
 
 impl Shim {
     pub(super) fn on_connection(&mut self, number: u32, ready: Ready) {
@@ -268,6 +272,7 @@ impl Shim {
         self.destroy();
         self.home.remove_all();
         self.is_ending = true;
+        self.after(END, Timer::End);
         Ok(Reply::Done)
     }
 }

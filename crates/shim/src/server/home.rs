@@ -46,6 +46,11 @@ impl Home {
         self.replace(PID, text.as_bytes())
     }
 
+    /// The living shim that this directory belongs to, which may be this very process.
+    pub(super) fn keeper(&self) -> Option<u32> {
+        identity::shim_pid(std::path::Path::new(&wharf_sys::fd::proc_path(&self.dir)))
+    }
+
     /// Records how the container, or an exec, ended.
     pub(super) fn write_exit(&self, exec: Option<&str>, record: &ExitRecord) -> Result<(), Errno> {
         let name = match exec {

@@ -13,7 +13,7 @@ use super::shim::{FIRST, Shim};
 use crate::identity::{CONTROL_FD, DIRECTORY_FD};
 use crate::log::LogWriter;
 use crate::plan::{AttachSpec, LaunchPlan};
-use crate::protocol::{Call, Fault, Outcome, Phase, Reply, Request, Response};
+use crate::protocol::{Call, Fault, FaultKind, Outcome, Phase, Reply, Request, Response};
 use crate::wire;
 
 const SIGNALS: [i32; 8] = [1, 2, 3, 10, 12, 13, 15, 17];
@@ -86,7 +86,10 @@ fn keep(home: Home, control: OwnedFd) -> i32 {
 
 /// Tells the engine why there is no container, and leaves nothing behind.
 fn give_up(id: u64, fault: Fault, home: &Home, control: &OwnedFd) -> i32 {
-    home.remove_all();
+    // The files of the shim that lives here are its own.
+    if home.keeper().is_none_or(|keeper| keeper == std::process::id()) {
+        home.remove_all();
+    }
     eprintln!("{fault}");
     if let Ok(bytes) = wire::encode(&Response {
         id,
@@ -147,7 +150,7 @@ fn settle_in(plan: &LaunchPlan) -> Result<(), Fault> {
 fn join_cgroup(path: &str) -> Result<(), Fault> {
     let joined = wharf_cgroup::Hierarchy::probe()
         .and_then(|hierarchy| wharf_cgroup::Cgroup::create(&hierarchy, path))
-        .and_then(|cgroup| cgroup.add(std::process::id()));
+        .and_then(|cgroup| cgroup.enter());
     joined.map_err(|error| super::container::chain_fault("join the shim's cgroup", &error))
 }
 
@@ -188,6 +191,14 @@ fn launch(home: Home, order: Order) -> Result<Shim, (Fault, Home)> {
 /// ORDER: signals are blocked before the first child exists; the container comes last, so that
 /// nothing that can fail follows it; the score is lowered after, as children would inherit it.
 fn build(home: &Home, plan: &LaunchPlan) -> Result<(Reactor, OwnedFd, OwnedFd, Container, Made), Fault> {
+    if let Some(other) = home.keeper() {
+        let message = format!("process {other} keeps this container already");
+        return Err(Fault {
+            kind: FaultKind::Conflict,
+            message,
+            ..Fault::default()
+        });
+    }
     let set = SignalSet::of(&SIGNALS);
     wharf_sys::signal::block(set).map_err(|errno| system("block signals", errno))?;
     let signals = wharf_sys::signal::open_signalfd(set).map_err(|errno| system("watch signals", errno))?;

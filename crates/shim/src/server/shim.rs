@@ -52,6 +52,8 @@ pub(super) enum Timer {
     Release(u32),
     /// Memory that was needed for the start is given back.
     Trim,
+    /// Clients had time enough to take what an ended container owes them.
+    End,
 }
 
 impl Shim {
@@ -126,6 +128,7 @@ impl Shim {
                 }
                 Timer::Silence(number) => self.silence(number),
                 Timer::Release(number) => self.release(number),
+                Timer::End => self.clients.clear(),
                 Timer::Trim => {
                     wharf_sys::memory::trim();
                     wharf_sys::memory::forget_program();

@@ -187,6 +187,27 @@ fn a_created_container_can_be_destroyed_without_ever_running() {
 }
 
 #[test]
+fn a_second_shim_in_the_same_place_is_refused_and_the_first_not_harmed() {
+    run(async {
+        let mut stage = Stage::new("echo still here; exit 3");
+        stage.plan.shim_cgroup = Some(stage.cgroup_path().replace("/c", "/shims"));
+        let (client, mut events) = stage.launch(Vec::new()).await;
+        let error = stage.try_launch(Vec::new()).await.expect_err("it is taken");
+        assert!(
+            matches!(&error, LaunchError::Create(fault) if fault.kind == FaultKind::Conflict),
+            "{error:?}"
+        );
+        let shim = wharf_shim::client::shim_pid(&stage.home()).expect("a living shim");
+        let groups = std::fs::read_to_string(format!("/proc/{shim}/cgroup")).expect("its groups");
+        assert!(groups.contains("/shims"), "{groups}");
+        client.start().await.expect("started");
+        assert_eq!(exited(&mut events).await.code, 3);
+        assert_eq!(stage.log_text(), "still here\n");
+        stage.leave(&client).await;
+    });
+}
+
+#[test]
 fn orphans_in_the_hosts_pid_namespace_are_killed_and_reaped() {
     run(async {
         let mut stage = Stage::new("sleep 1000 & sleep 1001 & echo started; exit 3");
