@@ -3,24 +3,11 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use support::{Host, on_host, sh, try_sh};
+use support::{Host, inside, lan, on_host, sh};
 use wharf_net::{NetError, PortRequest, PublishedPort};
-use wharf_sys::namespace::{CLONE_NEWNET, enter, open};
-
-/// Runs `work` in another namespace of this host.
-fn inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let entered = scope.spawn(|| {
-            enter(open(path).unwrap(), CLONE_NEWNET).unwrap();
-            work()
-        });
-        entered.join().unwrap()
-    })
-}
 
 /// A TCP server in a container that says who has connected.
 fn serve(host: &Host, container: &str, port: u16) {
@@ -74,17 +61,6 @@ fn publish(
         .publish(container, &[PortRequest::parse(key, host_ip, host_port).unwrap()])
 }
 
-/// A neighbour on the host's LAN, 192.0.2.2; the host is 192.0.2.1.
-fn lan() -> std::path::PathBuf {
-    let file = Path::new("/run/netns/lan");
-    sh("mkdir -p /run/netns; ip netns add lan");
-    sh("ip link add lan0 type veth peer name eth0 netns lan");
-    sh("ip addr add 192.0.2.1/24 dev lan0; ip link set lan0 up");
-    sh("ip -n lan addr add 192.0.2.2/24 dev eth0; ip -n lan link set eth0 up; ip -n lan link set lo up");
-    sh("ip -n lan route add default via 192.0.2.1");
-    file.to_owned()
-}
-
 #[test]
 fn a_published_port_is_reached_from_everywhere_it_should_be() {
     on_host(|host| {
@@ -127,5 +103,174 @@ fn a_published_port_is_reached_from_everywhere_it_should_be() {
             );
         }
         assert!(inside(&lan, || ask("192.0.2.1:8080")).is_err());
+    });
+}
+
+#[test]
+fn a_port_published_on_loopback_is_the_hosts_alone() {
+    on_host(|host| {
+        let network = host.default_network();
+        host.run(&network, "web");
+        let lan = lan();
+        serve(host, "web", 80);
+        let published = publish(host, "web", "127.0.0.1", "8080", "80/tcp").unwrap();
+        assert_eq!(published.len(), 1);
+        assert!(ask("127.0.0.1:8080").is_ok());
+        assert!(ask("192.0.2.1:8080").is_err());
+        assert!(inside(&lan, || ask("192.0.2.1:8080")).is_err());
+        // A neighbour that sends packets for 127.0.0.1 our way gets nothing either.
+        sh("ip -n lan route add 127.0.0.1 via 192.0.2.1 table 99; ip -n lan rule add to 127.0.0.1 lookup 99 pref 1");
+        sh(
+            "ip netns exec lan sh -c 'echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet; ip addr del 127.0.0.1/8 dev lo'",
+        );
+        assert!(inside(&lan, || ask("127.0.0.1:8080")).is_err());
+        assert!(!sh("sysctl -n net.ipv4.conf.all.route_localnet").contains('1'));
+    });
+}
+
+#[test]
+fn datagrams_find_their_way_and_back() {
+    on_host(|host| {
+        let network = host.default_network();
+        host.run(&network, "dns");
+        let lan = lan();
+        echo(host, "dns", 53);
+        publish(host, "dns", "", "5353", "53/udp").unwrap();
+        let exchange = |target: &str| {
+            let local = if target.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+            let socket = UdpSocket::bind(local).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket.connect(target).unwrap();
+            let mut buffer = [0; 16];
+            for text in [b"one", b"two"] {
+                socket.send(text).unwrap();
+                let length = socket
+                    .recv(&mut buffer)
+                    .unwrap_or_else(|error| panic!("{target}: {error}"));
+                assert_eq!(&buffer[..length], text, "{target}");
+            }
+        };
+        exchange("127.0.0.1:5353");
+        exchange("[::1]:5353");
+        exchange("192.0.2.1:5353");
+        inside(&lan, || exchange("192.0.2.1:5353"));
+    });
+}
+
+#[test]
+fn the_hosts_own_forward_rules_decide_over_published_ports() {
+    on_host(|host| {
+        let network = host.default_network();
+        host.run(&network, "web");
+        let lan = lan();
+        serve(host, "web", 80);
+        publish(host, "web", "", "8080", "80/tcp").unwrap();
+        assert!(inside(&lan, || ask("192.0.2.1:8080")).is_ok());
+        for priority in [-10, 10] {
+            sh(&format!(
+                "nft add table inet host; \
+                 nft 'add chain inet host f {{ type filter hook forward priority {priority}; policy drop; }}'"
+            ));
+            assert!(
+                inside(&lan, || ask("192.0.2.1:8080")).is_err(),
+                "dropped by the host at {priority}"
+            );
+            sh("nft delete table inet host");
+        }
+        // Loopback is carried by the proxy, so the host's input chain decides there.
+        sh("nft add table inet host; nft 'add chain inet host i { type filter hook input priority 0; }'");
+        sh("nft add rule inet host i tcp dport 8080 drop");
+        assert!(ask("127.0.0.1:8080").is_err());
+    });
+}
+
+#[test]
+fn taken_ports_are_refused_in_dockers_words_and_others_see_ours() {
+    on_host(|host| {
+        let network = host.default_network();
+        host.run(&network, "one");
+        host.run(&network, "two");
+        publish(host, "one", "", "8080", "80/tcp").unwrap();
+        let error = publish(host, "two", "127.0.0.1", "8080", "81/tcp")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "Bind for 127.0.0.1:8080 failed: port is already allocated");
+        let _listener = TcpListener::bind("127.0.0.1:9090").unwrap();
+        let error = publish(host, "two", "", "9090", "80/tcp").unwrap_err().to_string();
+        let expected = "failed to bind host port for 0.0.0.0:9090:172.17.0.3:80/tcp: address already in use";
+        assert_eq!(error, expected);
+        let refused = TcpListener::bind("127.0.0.1:8080").unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+        // Nothing of the refused ones is left.
+        assert!(sh("nft list ruleset").matches(" . 80 }").count() <= 1);
+        host.net.remove_namespace("one").unwrap();
+        publish(host, "two", "", "8080", "80/tcp").unwrap();
+    });
+}
+
+#[test]
+fn large_transfers_through_the_proxy_arrive_whole_in_both_directions() {
+    on_host(|host| {
+        let network = host.default_network();
+        host.run(&network, "web");
+        let listener = inside(&host.net.namespace_path("web"), || {
+            TcpListener::bind("0.0.0.0:80").unwrap()
+        });
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).unwrap();
+            received.reverse();
+            stream.write_all(&received).unwrap();
+        });
+        publish(host, "web", "127.0.0.1", "8080", "80/tcp").unwrap();
+        let sent: Vec<u8> = (0..20_000_000u32).map(|number| (number % 251) as u8).collect();
+        let mut stream = TcpStream::connect("127.0.0.1:8080").unwrap();
+        stream.write_all(&sent).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).unwrap();
+        back.reverse();
+        assert!(back == sent, "{} of {} bytes came back", back.len(), sent.len());
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn ipv6_ports_are_translated_when_the_container_has_ipv6() {
+    on_host(|host| {
+        let request = wharf_net::NetworkRequest {
+            id: support::id(6),
+            name: "six".to_owned(),
+            enable_ipv6: Some(true),
+            ..Default::default()
+        };
+        let network = host.network(request);
+        let web = host.run(&network, "web");
+        let lan = lan();
+        sh("ip addr add 2001:db8::1/64 dev lan0 nodad; ip -n lan addr add 2001:db8::2/64 dev eth0 nodad");
+        sh("ip -n lan route add default via 2001:db8::1");
+        let listener = inside(&host.net.namespace_path("web"), || {
+            TcpListener::bind("[::]:80").unwrap()
+        });
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let peer = stream.peer_addr().unwrap().ip().to_canonical();
+                stream.write_all(peer.to_string().as_bytes()).unwrap();
+            }
+        });
+        publish(host, "web", "", "8080", "80/tcp").unwrap();
+        assert_eq!(inside(&lan, || ask("[2001:db8::1]:8080")).unwrap(), "2001:db8::2");
+        assert_eq!(inside(&lan, || ask("192.0.2.1:8080")).unwrap(), "192.0.2.2");
+        assert_eq!(ask("[2001:db8::1]:8080").unwrap(), "2001:db8::1");
+        assert!(ask("[::1]:8080").is_ok());
+        // Outgoing traffic takes the host's address.
+        let peer = inside(&lan, || TcpListener::bind("[::]:81").unwrap());
+        inside(&host.net.namespace_path("web"), || {
+            TcpStream::connect("[2001:db8::2]:81").unwrap()
+        });
+        assert_eq!(peer.accept().unwrap().1.ip().to_string(), "2001:db8::1");
+        assert!(inside(&lan, || ask(&format!("[{}]:80", web.ipv6.unwrap().addr()))).is_err());
     });
 }

@@ -43,6 +43,8 @@ pub(super) fn spawn(home: &Home) -> Result<UnixStream, NetError> {
     let directory = File::open(&home.directory).map_err(keeper_error("opening its directory"))?;
     let path = socket_path(&directory);
     let listener = UnixListener::bind(&path).map_err(keeper_error("binding its socket"))?;
+    // Not the engine's own: whoever reads that would wait for the keeper's end too.
+    let log = File::create(home.directory.join("log")).map_err(keeper_error("creating its log"))?;
     let child = Command::new(&home.binary)
         .args(["keeper", "--instance", &home.instance, "--directory"])
         .arg(&home.directory)
@@ -51,7 +53,7 @@ pub(super) fn spawn(home: &Home) -> Result<UnixStream, NetError> {
         .process_group(0)
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
+        .stderr(Stdio::from(log))
         .spawn()
         .map_err(keeper_error("starting it"))?;
     // The process is watched by pidfd and reaped there; see `watch`.

@@ -3,7 +3,7 @@
 //! everything is gone when the thread ends.
 #![allow(dead_code, unreachable_pub, missing_docs)] // not every test file uses every part
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,7 +11,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use wharf_net::{
     EndpointRecord, EndpointRequest, NamespaceRequest, Net, NetConfig, NetworkRecord, NetworkRequest, PoolRequest,
 };
-use wharf_sys::namespace::{CLONE_NEWNET, CLONE_NEWNS, unshare};
+use wharf_sys::namespace::{CLONE_NEWNET, CLONE_NEWNS, enter, open, unshare};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -20,6 +20,14 @@ pub struct Host {
     pub net: Net,
     pub config: NetConfig,
     _run: tempfile::TempDir,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // The keeper is a process: it would outlive the thread's namespaces.
+        let result = wharf_net::reset(&self.config.instance, &self.config.run);
+        assert!(result.is_ok() || std::thread::panicking(), "{result:?}");
+    }
 }
 
 /// Runs a test on a fresh host with an open, reconciled instance.
@@ -42,7 +50,6 @@ pub fn on_host(test: impl FnOnce(&mut Host) + Send) {
             net.reconcile(&wharf_net::Desired::default()).unwrap();
             let mut host = Host { net, config, _run: run };
             test(&mut host);
-            wharf_net::reset(&host.config.instance, &host.config.run).unwrap();
         });
     });
 }
@@ -67,6 +74,27 @@ pub fn sh(command: &str) -> String {
 /// The same, whatever comes of it.
 pub fn try_sh(command: &str) -> Output {
     Command::new("sh").args(["-c", command]).output().unwrap()
+}
+
+/// Runs `work` in another namespace of this host.
+pub fn inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let entered = scope.spawn(|| {
+            enter(open(path).unwrap(), CLONE_NEWNET).unwrap();
+            work()
+        });
+        entered.join().unwrap()
+    })
+}
+
+/// A neighbour on the host's LAN, 192.0.2.2; the host is 192.0.2.1.
+pub fn lan() -> PathBuf {
+    sh("mkdir -p /run/netns; ip netns add lan");
+    sh("ip link add lan0 type veth peer name eth0 netns lan");
+    sh("ip addr add 192.0.2.1/24 dev lan0; ip link set lan0 up");
+    sh("ip -n lan addr add 192.0.2.2/24 dev eth0; ip -n lan link set eth0 up; ip -n lan link set lo up");
+    sh("ip -n lan route add default via 192.0.2.1");
+    PathBuf::from("/run/netns/lan")
 }
 
 impl Host {
@@ -133,7 +161,7 @@ impl Host {
     }
 
     pub fn reaches(&self, container: &str, address: impl std::fmt::Display) -> bool {
-        self.try_inside(container, &format!("busybox ping -c1 -W1 {address}"))
+        self.try_inside(container, &format!("busybox ping -c1 -W2 {address}"))
             .status
             .success()
     }
