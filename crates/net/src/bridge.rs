@@ -186,6 +186,13 @@ fn plug_in(
     sides
         .host
         .batch(&messages)
+        .map_err(|error| netlink_error(action())(error))?;
+    // ORDER: an earlier owner of this address may still be plugged in while the
+    // kernel takes its namespace down; the bridge must not look for it there.
+    let port = index_of(sides.host, &endpoint.host_interface)?;
+    sides
+        .host
+        .batch(&[route::add_bridge_entry(port, endpoint.mac)])
         .map_err(|error| netlink_error(action())(error))
 }
 
@@ -217,11 +224,16 @@ fn configure(container: &mut Socket, network: &NetworkRecord, endpoint: &Endpoin
 
 /// Unplugs an endpoint; goes on when parts of it are gone.
 pub(crate) fn detach(host: &mut Socket, bridge: u32, endpoint: &EndpointRecord) -> Result<(), NetError> {
+    forget_addresses(host, bridge, endpoint);
+    remove_link(host, &endpoint.host_interface)
+}
+
+/// Forgets the neighbour entries of an endpoint.
+pub(crate) fn forget_addresses(host: &mut Socket, bridge: u32, endpoint: &EndpointRecord) {
     for address in addresses(endpoint) {
         // Gone with the bridge or never made: nothing to report.
         let _ = host.batch(&[route::delete_neighbour(bridge, address)]);
     }
-    remove_link(host, &endpoint.host_interface)
 }
 
 /// Plugs an existing pair into a bridge that was made anew.

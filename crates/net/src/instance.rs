@@ -19,6 +19,7 @@ use crate::netlink::{BatchError, Socket, route};
 use crate::plan::{self, Surroundings};
 use crate::ports::{self, Allocated, Target};
 use crate::state::{Container, Network, State, port_key};
+use crate::sweeper::Sweeper;
 
 /// Where an instance lives.
 #[derive(Debug, Clone)]
@@ -37,6 +38,7 @@ pub struct NetConfig {
 pub struct Net {
     pub(crate) inner: Arc<Mutex<Inner>>,
     netns: PathBuf,
+    sweeper: Sweeper,
 }
 
 /// What the lock protects.
@@ -111,7 +113,11 @@ impl Net {
                 this,
             })
         });
-        Ok(Net { inner, netns })
+        Ok(Net {
+            inner,
+            netns,
+            sweeper: Sweeper::start()?,
+        })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -228,12 +234,15 @@ impl Net {
         let mut failures = Vec::new();
         failures.extend(inner.unpublish(container_id).err());
         failures.extend(inner.drop_resolver(container_id).err());
-        for endpoint in inner.endpoints_of(container_id) {
-            failures.extend(inner.unplug(&endpoint).err());
+        let endpoints = inner.endpoints_of(container_id);
+        for endpoint in &endpoints {
+            inner.forget(endpoint);
         }
         inner.state.containers.remove(container_id);
         drop(inner);
         failures.extend(namespace::remove(&path).err());
+        self.sweeper
+            .sweep(endpoints.into_iter().map(|endpoint| endpoint.host_interface));
         NetError::all(failures)
     }
 
@@ -428,14 +437,17 @@ impl Inner {
                     .err(),
             );
         }
-        let bridge = self
-            .state
-            .networks
-            .get(&endpoint.network_id)
-            .map_or(0, |network| network.bridge);
-        failures.extend(bridge::detach(&mut self.host, bridge, endpoint).err());
-        self.state.release(endpoint);
+        failures.extend(bridge::remove_link(&mut self.host, &endpoint.host_interface).err());
+        self.forget(endpoint);
         NetError::all(failures)
+    }
+
+    /// Gives the addresses of an endpoint back; its link goes its own way.
+    fn forget(&mut self, endpoint: &EndpointRecord) {
+        if let Some(network) = self.state.networks.get(&endpoint.network_id) {
+            bridge::forget_addresses(&mut self.host, network.bridge, endpoint);
+        }
+        self.state.release(endpoint);
     }
 
     /// Makes `change` to the endpoints of a container and leads its ports to

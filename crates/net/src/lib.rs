@@ -24,6 +24,7 @@ mod plan;
 mod ports;
 mod reconcile;
 mod state;
+mod sweeper;
 
 pub use error::{NetError, NetErrorKind};
 pub use instance::{Net, NetConfig};

@@ -247,7 +247,9 @@ fn fixed_addresses_are_honoured_and_refused_when_taken_or_foreign() {
 #[test]
 fn a_chosen_subnet_avoids_the_hosts_and_other_instances_networks() {
     on_host(|host| {
-        sh("ip link add d0 type veth peer name d1; ip addr add 172.17.9.1/24 dev d0; ip link set d0 up; ip link set d1 up");
+        sh(
+            "ip link add d0 type veth peer name d1; ip addr add 172.17.9.1/24 dev d0; ip link set d0 up; ip link set d1 up",
+        );
         sh("ip route add 172.18.0.0/15 dev d0");
         assert_eq!(host.default_network().pools[0].subnet.to_string(), "172.20.0.0/16");
     });
@@ -297,7 +299,7 @@ fn three_hundred_endpoints_are_added_and_removed_in_bounded_time() {
         let removed = start.elapsed();
         eprintln!("300 endpoints: {added:?} with namespaces, of that {connects:?} connecting; removed in {removed:?}");
         assert!(added < Duration::from_secs(30) && removed < Duration::from_secs(60));
-        assert_eq!(sh("ip -o link | wc -l").trim(), "2");
+        support::soon("every link is gone", || sh("ip -o link | wc -l").trim() == "2");
     });
 }
 

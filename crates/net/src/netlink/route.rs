@@ -55,9 +55,12 @@ const RTN_UNICAST: u8 = 1;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NUD_PERMANENT: u16 = 0x80;
+const NUD_NOARP: u16 = 0x40;
+const NTF_MASTER: u8 = 0x04;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
+const AF_BRIDGE: u8 = 7;
 
 const IFINFOMSG: usize = 16;
 const IFADDRMSG: usize = 8;
@@ -247,6 +250,17 @@ pub(crate) fn add_neighbour(index: u32, address: IpAddr, mac: MacAddress) -> Mes
     Message::new(RTM_NEWNEIGH, F_CREATE | F_REPLACE, &ndmsg(index, address))
         .attribute(NDA_DST, &octets(address))
         .attribute(NDA_LLADDR, &mac.0)
+}
+
+/// Where a bridge finds a hardware address: behind this port, known before its
+/// first frame.
+pub(crate) fn add_bridge_entry(port: u32, mac: MacAddress) -> Message {
+    let mut fixed = [0; 12];
+    fixed[0] = AF_BRIDGE;
+    fixed[4..8].copy_from_slice(&port.to_ne_bytes());
+    fixed[8..10].copy_from_slice(&NUD_NOARP.to_ne_bytes());
+    fixed[10] = NTF_MASTER;
+    Message::new(RTM_NEWNEIGH, F_CREATE | F_REPLACE, &fixed).attribute(NDA_LLADDR, &mac.0)
 }
 
 /// Forgets a neighbour.

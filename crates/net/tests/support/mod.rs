@@ -17,14 +17,21 @@ static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// One instance on one private host.
 pub struct Host {
+    // ORDER: the engine ends before the reset, as it does in life.
     pub net: Net,
     pub config: NetConfig,
+    _reset: Reset,
+}
+
+/// Takes away what the test leaves: the keeper is a process, it would outlive
+/// the thread's namespaces.
+struct Reset {
+    config: NetConfig,
     _run: tempfile::TempDir,
 }
 
-impl Drop for Host {
+impl Drop for Reset {
     fn drop(&mut self) {
-        // The keeper is a process: it would outlive the thread's namespaces.
         let result = wharf_net::reset(&self.config.instance, &self.config.run);
         assert!(result.is_ok() || std::thread::panicking(), "{result:?}");
     }
@@ -48,7 +55,15 @@ pub fn on_host(test: impl FnOnce(&mut Host) + Send) {
             };
             let net = Net::open(config.clone()).unwrap();
             net.reconcile(&wharf_net::Desired::default()).unwrap();
-            let mut host = Host { net, config, _run: run };
+            let reset = Reset {
+                config: config.clone(),
+                _run: run,
+            };
+            let mut host = Host {
+                net,
+                config,
+                _reset: reset,
+            };
             test(&mut host);
         });
     });
@@ -85,6 +100,15 @@ pub fn inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> T {
         });
         entered.join().unwrap()
     })
+}
+
+/// Waits until something is so, at most ten seconds.
+pub fn soon(what: &str, is_so: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed().as_secs() < 10, "not in ten seconds: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 /// A neighbour on the host's LAN, 192.0.2.2; the host is 192.0.2.1.

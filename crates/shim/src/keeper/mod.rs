@@ -80,7 +80,7 @@ fn raise_file_limit() {
 }
 
 fn remove_traces(directory: &Path) {
-    for name in ["sock", "pid", "log"] {
+    for name in ["log", "sock", "pid"] {
         // Removed by the engine or a reset already: the same to us.
         let _ = std::fs::remove_file(directory.join(name));
     }
