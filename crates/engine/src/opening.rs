@@ -8,6 +8,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use wharf_cgroup::{Hierarchy, Version};
 use wharf_net::{Desired, DesiredContainer, NamespaceRequest, Net, NetConfig};
 
+use crate::builds::Builds;
 use crate::config::Config;
 use crate::containers::blocking::blocking;
 use crate::containers::start::{capabilities_known, has_own_namespace, host_limits};
@@ -24,6 +25,8 @@ pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
     config.validate()?;
     let shared = blocking("opening the engine's data", move || open_all(config)).await?;
     let shared = Arc::new(shared);
+    let builds = Builds::new(Arc::clone(&shared));
+    blocking("clearing unfinished builds", move || builds.prepare()).await?;
     Networks::new(Arc::clone(&shared)).prepare().await?;
     let records = shared.db.call(|db| db.containers()).await?;
     let (held, seen) = (Arc::clone(&shared), records.clone());
@@ -51,7 +54,6 @@ fn open_all(config: Config) -> Result<Shared> {
     }
     let db = Db::open(&config.root.join("wharf.db"))?;
     let store = wharf_store::Store::open(&config.root)?;
-    wharf_build::sweep(store.root());
     let volumes = wharf_volume::Volumes::open(&config.root)?;
     let net = Net::open(NetConfig {
         instance: config.instance.clone(),

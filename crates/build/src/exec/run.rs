@@ -61,11 +61,9 @@ impl Executor<'_> {
         let command = step.argv.join(" ");
         let exit = exit.map_err(|error| match (error.cancelled, error.exit_code) {
             (true, _) => cancelled().with_source(error),
-            (_, Some(code)) => {
-                let message = error.message.clone();
-                BuildError::step_failed(&command, code)
-                    .because(&message)
-                    .with_source(error)
+            (_, Some(_)) => {
+                let message = format!("The command '{command}' could not be started: {}", error.message);
+                BuildError::new(ErrorKind::StepFailed, message).with_source(error)
             }
             _ => {
                 let message = format!("running {command}: {}", error.message);
