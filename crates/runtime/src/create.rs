@@ -7,7 +7,7 @@ use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_
 use crate::plan::namespaces::plan_namespaces;
 use crate::spec::{Spec, validate};
 use crate::user_namespace;
-use crate::{CreateRequest, ErrorKind, Rootfs, RuntimeError, seccomp, trace};
+use crate::{CreateRequest, ErrorKind, Gate, Rootfs, RuntimeError, seccomp, trace};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +28,8 @@ pub struct Created {
     cgroup: Option<CgroupGuard>,
     console: Option<OwnedFd>,
     warnings: Vec<String>,
+    /// Init does not wait for us.
+    is_open: bool,
 }
 
 /// Init, killed and reaped unless it is kept.
@@ -74,6 +76,7 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
     trace::point("create");
     validate::validate(&request.spec)?;
     let seccomp = request.spec.linux().seccomp.clone();
+    let is_open = matches!(request.gate, Gate::Open);
     let mut plan = plan_init(request)?;
     trace::point("plan");
     // ORDER: limits stand before the first process is in the group.
@@ -103,6 +106,7 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
         cgroup: Some(cgroup),
         console: None,
         warnings,
+        is_open,
     };
     created.await_standing(&hooks)?;
     trace::point("standing");
@@ -409,8 +413,10 @@ impl Created {
     /// # Errors
     /// The error of execve or of the last steps before it.
     pub fn start(&mut self) -> Result<(), RuntimeError> {
-        let failed = |errno| RuntimeError::system("start", "release the container", errno);
-        self.channel.send(&Message::Go).map_err(failed)?;
+        if !self.is_open {
+            let failed = |errno| RuntimeError::system("start", "release the container", errno);
+            self.channel.send(&Message::Go).map_err(failed)?;
+        }
         let result = await_execution(&self.channel);
         trace::point("started");
         result

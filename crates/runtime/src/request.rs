@@ -47,6 +47,8 @@ pub enum Gate {
     Channel,
     /// Through a connection to this listening socket, from another process.
     Socket(OwnedFd),
+    /// It does not wait; [`crate::Created::start`] only reports the outcome.
+    Open,
 }
 
 /// Old kernels' ways, forced by tests on new kernels.

@@ -89,6 +89,9 @@ pub(super) fn create(mut call: Call) -> Result<i32, RuntimeError> {
 pub(super) fn run(mut call: Call) -> Result<i32, RuntimeError> {
     let options = parse(&mut call.parser, true)?;
     let (mut making, request) = prepare(&call.global, &options)?;
+    // ORDER: a detached container's pid file is there before its program runs.
+    let gate = if options.detach { Gate::Channel } else { Gate::Open };
+    let request = CreateRequest { gate, ..request };
     let watch = if options.detach {
         None
     } else {

@@ -65,6 +65,11 @@ pub fn main_cli(args: Vec<OsString>) -> i32 {
 }
 
 fn dispatch(command: &str, call: Call) -> Result<i32, RuntimeError> {
+    if matches!(command, "create" | "run" | "exec") {
+        // SECURITY: a copy of this process is inside the container before it
+        // executes the program, and again if that is /proc/self/exe.
+        wharf_sys::process::reexecute_protected().map_err(|errno| system("protect the runtime's binary", errno))?;
+    }
     match command {
         "create" => create::create(call),
         "start" => start::start(call),

@@ -7,7 +7,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_move, unmount,
 };
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use wharf_sys::mount::{self as mounts, AttrChange, Depth, Parameter};
@@ -125,27 +125,17 @@ fn mount_classic(rootfs: &Rootfs, place: &Path) -> Result<(), RuntimeError> {
 }
 
 /// KERNEL(before 6.8): all options share one page, which long paths of many
-/// layers do not fit. Short links on a scratch tmpfs stand for them: the
-/// kernel resolves them once, at the mount.
+/// layers do not fit. Numbers of descriptors, as names in /proc/self/fd,
+/// stand for them: the kernel resolves them once, at the mount.
 fn overlay_classic(lower: &[PathBuf], upper: &Path, work: &Path, place: &Path) -> Result<(), Errno> {
-    mount(
-        c"scratch",
-        place,
-        c"tmpfs",
-        MountFlags::empty(),
-        Some(c"mode=700,size=1m"),
-    )?;
-    let scratch = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut names = Vec::new();
-    for (index, layer) in lower.iter().enumerate() {
-        let name = index.to_string();
-        rustix::fs::symlinkat(layer, &scratch, &name)?;
-        names.push(name);
-    }
-    rustix::fs::symlinkat(upper, &scratch, "u")?;
-    rustix::fs::symlinkat(work, &scratch, "w")?;
-    rustix::process::fchdir(&scratch)?;
-    let data = CString::new(format!("lowerdir={},upperdir=u,workdir=w", names.join(":"))).map_err(|_| Errno::INVAL)?;
+    let open = |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let layers = lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let (upper, work) = (open(upper)?, open(work)?);
+    let names: Vec<String> = layers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let (upper_name, work_name) = (upper.as_raw_fd(), work.as_raw_fd());
+    let data = format!("lowerdir={},upperdir={upper_name},workdir={work_name}", names.join(":"));
+    let data = CString::new(data).map_err(|_| Errno::INVAL)?;
+    rustix::process::chdir(c"/proc/self/fd")?;
     let made = mount(
         c"overlay",
         place,

@@ -1,0 +1,115 @@
+//! Creates, starts and waits for one container through the library, as the
+//! shim does: for tests of what the command line does not offer (overlays,
+//! users by name, forced fallbacks).
+//!
+//! Its one argument is a JSON object; it exits as the container's program.
+
+use serde::Deserialize;
+use std::error::Error;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use wharf_runtime::{CreateRequest, ExecRequest, ExecTarget, Fallbacks, Rootfs, Stdio, create, exec, spec};
+
+#[derive(Deserialize)]
+struct Launch {
+    bundle: PathBuf,
+    #[serde(default)]
+    lower: Vec<PathBuf>,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    group_add: Vec<String>,
+    #[serde(default)]
+    classic_mounts: bool,
+    #[serde(default)]
+    no_openat2: bool,
+    #[serde(default)]
+    classic_clone: bool,
+    /// A command run by exec while the program runs; its code is ours then.
+    #[serde(default)]
+    exec: Option<Vec<String>>,
+    #[serde(default)]
+    privileged: bool,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let text = std::env::args().nth(1).ok_or("an argument is missing")?;
+    match run(&serde_json::from_str(&text)?) {
+        Ok(code) => std::process::exit(code),
+        Err(error) => {
+            eprintln!("{error}");
+            let code = error
+                .downcast_ref::<wharf_runtime::RuntimeError>()
+                .map_or(1, |error| error.exit_code());
+            std::process::exit(code)
+        }
+    }
+}
+
+fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
+    let spec = spec::load(&launch.bundle)?;
+    let rootfs = if launch.lower.is_empty() {
+        Rootfs::Directory(launch.bundle.join("rootfs"))
+    } else {
+        let (upper, work) = (launch.bundle.join("upper"), launch.bundle.join("work"));
+        Rootfs::Overlay {
+            lower: launch.lower.clone(),
+            upper,
+            work,
+        }
+    };
+    let mut request = CreateRequest::new("launched", &launch.bundle, spec.clone(), rootfs);
+    request.user.clone_from(&launch.user);
+    request.group_add.clone_from(&launch.group_add);
+    request.fallbacks = Fallbacks {
+        classic_mounts: launch.classic_mounts,
+        no_openat2: launch.no_openat2,
+        classic_clone: launch.classic_clone,
+    };
+    let mut created = create(request)?;
+    for warning in created.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    created.start()?;
+    let code = match &launch.exec {
+        None => wait(created.pidfd())?,
+        Some(command) => {
+            let target = ExecTarget {
+                pid: created.pid(),
+                pidfd: created.pidfd(),
+                cgroup: created.cgroup(),
+                spec: &spec,
+            };
+            let process = spec::Process {
+                args: command.clone(),
+                ..spec.process.clone().unwrap_or_default()
+            };
+            let process = exec(
+                &target,
+                ExecRequest {
+                    process: spec::Process {
+                        capabilities: None,
+                        ..process
+                    },
+                    user: launch.user.clone(),
+                    group_add: launch.group_add.clone(),
+                    stdio: Stdio::Inherit,
+                    privileged: launch.privileged,
+                    preserve_fds: 0,
+                },
+            )?;
+            wait(process.pidfd.as_fd())?
+        }
+    };
+    created.abort();
+    Ok(code)
+}
+
+fn wait(pidfd: std::os::fd::BorrowedFd<'_>) -> Result<i32, Box<dyn Error>> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)?.ok_or("no status")?;
+    Ok(status
+        .exit_status()
+        .or(status.terminating_signal().map(|signal| 128 + signal))
+        .unwrap_or(255))
+}

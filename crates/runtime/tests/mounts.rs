@@ -1,0 +1,251 @@
+//! Mounts: overlays, binds, and what a hostile image may try. Needs root.
+
+mod bundle;
+
+use bundle::Bundle;
+use serde_json::json;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+/// A bundle whose root is an overlay of this many layers; layer 0, the
+/// topmost, is the usual root.
+fn layered(count: usize, script: &str) -> (Bundle, Vec<PathBuf>) {
+    let bundle = Bundle::new(script);
+    // As long as real ones: a digest in hexadecimal.
+    let layer = |index: usize| bundle.path().join(format!("layers/{index:064x}/fs"));
+    let mut lower = vec![bundle.rootfs()];
+    for index in 1..count {
+        std::fs::create_dir_all(layer(index)).expect("make a layer");
+        std::fs::write(layer(index).join(format!("from-{index}")), index.to_string()).expect("fill a layer");
+        lower.push(layer(index));
+    }
+    for directory in ["upper", "work"] {
+        std::fs::create_dir_all(bundle.path().join(directory)).expect("make the writable layer");
+    }
+    (bundle, lower)
+}
+
+#[test]
+fn an_overlay_of_127_layers_shows_all_and_writes_go_up() {
+    for classic in [false, true] {
+        let (bundle, lower) = layered(127, "ls / | grep -c from-; cat /from-126; echo new >/made; rm /from-1");
+        let outcome = bundle.launch(json!({ "lower": lower, "classic_mounts": classic }));
+        assert_eq!(outcome.ok(), "126\n126", "classic: {classic}");
+        let made = std::fs::read_to_string(bundle.path().join("upper/made")).expect("in the upper layer");
+        assert_eq!(made, "new\n");
+        assert!(lower[1].join("from-1").exists());
+    }
+}
+
+#[test]
+fn no_mount_of_the_container_reaches_the_host() {
+    let before = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let (bundle, lower) = layered(3, "mount | wc -l");
+    assert!(
+        bundle
+            .launch(json!({ "lower": lower }))
+            .ok()
+            .parse::<u32>()
+            .expect("a number")
+            > 3
+    );
+    let after = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let ours = |text: &str| text.matches(&*bundle.path().to_string_lossy()).count();
+    assert_eq!(ours(&before), ours(&after));
+}
+
+#[test]
+fn all_fallbacks_give_the_same_container() {
+    let script = "id -u; ls /data; touch /data/x 2>/dev/null || echo refused; wc -c </proc/timer_list; ls /dev/null; readlink /proc/self/ns/net";
+    for way in ["classic_mounts", "no_openat2", "classic_clone"] {
+        let mut bundle = Bundle::new(script);
+        std::fs::create_dir(bundle.path().join("data")).expect("source");
+        std::fs::write(bundle.path().join("data/file"), "").expect("fill the source");
+        bundle
+            .add_mount(json!({ "destination": "/data", "source": "data", "type": "bind", "options": ["bind", "ro"] }));
+        let out = bundle.launch(json!({ way: true })).ok();
+        assert!(out.starts_with("0\nfile\nrefused\n0\n/dev/null\nnet:"), "{way}: {out}");
+    }
+}
+
+#[test]
+fn binds_of_files_and_directories_make_their_targets() {
+    let mut bundle = Bundle::new("cat /etc/deep/file; ls /srv/new; touch /srv/new/y && echo written");
+    std::fs::write(bundle.path().join("file"), "content").expect("source");
+    std::fs::create_dir(bundle.path().join("directory")).expect("source");
+    bundle.add_mount(json!({ "destination": "/etc/deep/file", "source": "file", "options": ["bind"] }));
+    bundle.add_mount(json!({ "destination": "/srv/new", "source": "directory", "options": ["rbind", "rw"] }));
+    assert_eq!(bundle.run().ok(), "contentwritten");
+    assert!(bundle.path().join("directory/y").exists());
+}
+
+#[test]
+fn a_missing_source_is_named() {
+    let mut bundle = Bundle::new("true");
+    bundle.add_mount(json!({ "destination": "/x", "source": "/does/not/exist", "options": ["bind"] }));
+    let outcome = bundle.run();
+    assert_eq!(outcome.code, 1);
+    assert!(
+        outcome.stderr.contains("bind /does/not/exist at /x: no such file"),
+        "{outcome:?}"
+    );
+    assert!(!bundle.has_cgroup());
+}
+
+#[test]
+fn a_link_in_the_image_cannot_lead_a_mount_out_of_the_root() {
+    for way in [
+        json!({}),
+        json!({ "no_openat2": true }),
+        json!({ "classic_mounts": true }),
+    ] {
+        let outside = tempfile::tempdir().expect("a directory of the host");
+        let mut bundle = Bundle::new("cat /proc/mounts | grep ' /escape' || true");
+        let target = outside.path().join("victim");
+        std::fs::create_dir(&target).expect("victim");
+        // Absolute, and climbing: both mean a place inside the root.
+        symlink(outside.path(), bundle.rootfs().join("escape")).expect("link");
+        symlink("../../../../../../etc", bundle.rootfs().join("climb")).expect("link");
+        std::fs::create_dir(bundle.path().join("source")).expect("source");
+        for destination in ["/escape/victim/made", "/climb/made"] {
+            bundle.add_mount(json!({ "destination": destination, "source": "source", "options": ["bind"] }));
+        }
+        bundle.launch(way.clone()).ok();
+        assert!(!target.join("made").exists(), "{way}");
+        assert!(!std::path::Path::new("/etc/made").exists(), "{way}");
+        assert!(bundle.rootfs().join("etc/made").is_dir(), "{way}");
+    }
+}
+
+#[test]
+fn proc_is_not_mounted_over_a_link() {
+    let bundle = Bundle::new("true");
+    std::fs::remove_dir(bundle.rootfs().join("proc")).expect("remove");
+    symlink("etc", bundle.rootfs().join("proc")).expect("link");
+    let outcome = bundle.run();
+    assert_eq!(outcome.code, 1);
+    assert!(
+        outcome.stderr.contains("mount proc at /proc: not a directory"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn files_that_the_runtime_writes_in_proc_cannot_be_covered() {
+    let mut bundle = Bundle::new("true");
+    std::fs::write(bundle.path().join("fake"), "").expect("source");
+    bundle.add_mount(json!({ "destination": "/proc/self/attr/exec", "source": "fake", "options": ["bind"] }));
+    assert!(
+        bundle
+            .run()
+            .stderr
+            .contains("/proc/self/attr/exec: operation not permitted")
+    );
+    let mut bundle = Bundle::new("cat /proc/meminfo");
+    std::fs::write(bundle.path().join("fake"), "faked").expect("source");
+    bundle.add_mount(json!({ "destination": "/proc/meminfo", "source": "fake", "options": ["bind"] }));
+    assert_eq!(bundle.run().ok(), "faked");
+}
+
+#[test]
+fn recursive_attributes_reach_mounts_below() {
+    let mut bundle = Bundle::new("touch /dev/shm-ro/x 2>/dev/null || echo refused");
+    bundle.add_mount(json!({ "destination": "/dev/shm-ro", "source": "/dev/shm", "options": ["rbind", "rro"] }));
+    assert_eq!(bundle.run().ok(), "refused");
+}
+
+#[test]
+fn a_tmpfs_can_start_with_what_it_covers() {
+    let mut bundle = Bundle::new("cat /etc/passwd | wc -l; touch /etc/new; stat -c %a /etc");
+    bundle.add_mount(json!({ "destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"] }));
+    assert_eq!(bundle.run().ok(), "2\n755");
+    assert!(!bundle.rootfs().join("etc/new").exists());
+}
+
+#[test]
+fn the_root_has_the_propagation_asked_for() {
+    for (word, expected) in [
+        ("private", ""),
+        ("shared", "shared:"),
+        ("rslave", "master:"),
+        ("unbindable", "unbindable"),
+    ] {
+        let mut bundle = Bundle::new("grep ' / / \\| /.*/rootfs / ' /proc/self/mountinfo | head -1");
+        bundle.set("/linux/rootfsPropagation", json!(word));
+        let out = bundle.run().ok();
+        let optional = out
+            .split(" - ")
+            .next()
+            .expect("fields")
+            .split_whitespace()
+            .skip(6)
+            .collect::<String>();
+        // A slave of a private mount is private.
+        if word != "rslave" {
+            assert!(
+                optional.contains(expected) && optional.is_empty() == expected.is_empty(),
+                "{word}: {out}"
+            );
+        }
+    }
+}
+
+#[test]
+fn mounts_of_a_shared_bind_travel_to_the_host_and_of_a_private_one_do_not() {
+    for (word, travels) in [("rshared", true), ("rprivate", false)] {
+        let mut bundle = Bundle::new("mount -t tmpfs inner /volume/inner");
+        std::fs::create_dir_all(bundle.path().join("volume/inner")).expect("source");
+        let caps = json!(["CAP_SYS_ADMIN"]);
+        bundle.set(
+            "/process/capabilities",
+            json!({ "bounding": caps, "effective": caps, "permitted": caps }),
+        );
+        bundle.set(
+            "/linux/rootfsPropagation",
+            json!(if travels { "rshared" } else { "rprivate" }),
+        );
+        bundle.add_mount(json!({ "destination": "/volume", "source": "volume", "options": ["rbind", word] }));
+        bundle.write();
+        // In a mount namespace of its own, where the volume is a shared mount.
+        let volume = bundle.path().join("volume");
+        let script = format!(
+            "mount --bind {v} {v} && mount --make-shared {v} && {} --root {} run -b {} {} && grep -c {v}/inner /proc/self/mountinfo",
+            bundle::program("wharf-runtime").display(),
+            bundle.path().join("state").display(),
+            bundle.path().display(),
+            bundle.id,
+            v = volume.display(),
+        );
+        let output = std::process::Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .output()
+            .expect("unshare");
+        let outcome = bundle::Outcome::from(output);
+        assert_eq!(outcome.stdout, u8::from(travels).to_string(), "{word}: {outcome:?}");
+    }
+}
+
+#[test]
+fn the_cgroup_is_visible_read_only() {
+    let mut bundle = Bundle::new("ls /sys/fs/cgroup | grep -c .; mkdir /sys/fs/cgroup/x 2>/dev/null || echo refused");
+    let options = ["nosuid", "noexec", "nodev", "ro"];
+    bundle.add_mount(
+        json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options }),
+    );
+    let out = bundle.run().ok();
+    let (count, refused) = out.split_once('\n').expect("two lines");
+    assert!(count.parse::<u32>().expect("a number") > 1, "{out}");
+    assert_eq!(refused, "refused");
+}
+
+#[test]
+fn ids_of_a_bind_can_be_mapped() {
+    let mut bundle = Bundle::new("stat -c '%u %g' /data/file");
+    std::fs::create_dir(bundle.path().join("data")).expect("source");
+    std::fs::write(bundle.path().join("data/file"), "").expect("source");
+    let map = json!([{ "containerID": 0, "hostID": 5000, "size": 100 }]);
+    bundle.add_mount(json!({
+        "destination": "/data", "source": "data", "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map,
+    }));
+    assert_eq!(bundle.run().ok(), "5000 5000");
+}
