@@ -1,0 +1,24 @@
+//! `wharf container unpause`.
+
+use super::path;
+use crate::commands::each::call_each;
+use crate::error::Outcome;
+use crate::flags::Parsed;
+use crate::session::Session;
+use crate::verb::{Args, Verb};
+
+/// The verb.
+pub const VERB: Verb = Verb {
+    names: &["container unpause", "unpause"],
+    usage: "CONTAINER [CONTAINER...]",
+    about: "Let the processes of frozen containers go on",
+    flags: &[],
+    args: Args::AtLeast(1),
+    options_first: false,
+    run: |session, parsed| Box::pin(run(session, parsed)),
+};
+
+async fn run(session: &Session, parsed: &Parsed) -> Outcome {
+    let client = session.client().await?;
+    call_each(&parsed.args, |id| client.post(path(&id, "/unpause")).finish()).await
+}

@@ -1,0 +1,38 @@
+//! What every prune asks and prints.
+
+use std::io::{self, BufRead as _, Write as _};
+
+use crate::error::CliError;
+use crate::flags::Flag;
+use crate::format::units;
+
+/// The flag that answers the question.
+pub const FORCE: Flag = Flag::switch("force", "Do not ask").short('f');
+
+/// Asks on standard output; anything but `y` means no.
+pub fn confirmed(warning: &str) -> Result<bool, CliError> {
+    print!("{warning}\nAre you sure you want to continue? [y/N] ");
+    io::stdout().flush().map_err(CliError::io("asking for confirmation"))?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(CliError::io("reading the answer"))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// The list of what was removed, when there is any.
+pub fn print_list(title: &str, removed: &[String]) {
+    if removed.is_empty() {
+        return;
+    }
+    println!("{title}");
+    for name in removed {
+        println!("{name}");
+    }
+    println!();
+}
+
+/// The bytes won.
+pub fn print_reclaimed(bytes: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "four digits are printed")]
+    let bytes = bytes as f64;
+    println!("Total reclaimed space: {}", units::human_size(bytes, 4));
+}

@@ -1,0 +1,34 @@
+//! `wharf volume inspect`.
+
+use super::path;
+use crate::commands::inspecting;
+use crate::error::{CliError, Failures, Outcome};
+use crate::flags::{Flag, Parsed};
+use crate::session::Session;
+use crate::verb::{Args, Verb};
+
+const FLAGS: &[Flag] = &[inspecting::FORMAT];
+
+/// The verb.
+pub const VERB: Verb = Verb {
+    names: &["volume inspect"],
+    usage: "[OPTIONS] VOLUME [VOLUME...]",
+    about: "Show everything about volumes",
+    flags: &[FLAGS],
+    args: Args::AtLeast(1),
+    options_first: false,
+    run: |session, parsed| Box::pin(run(session, parsed)),
+};
+
+async fn run(session: &Session, parsed: &Parsed) -> Outcome {
+    let client = session.client().await?;
+    let mut found = Vec::new();
+    let mut failures = Failures::default();
+    for name in &parsed.args {
+        match client.get(path(name)).fetch().await {
+            Ok(document) => found.push(document),
+            Err(error) => failures.add(&CliError::from(error)),
+        }
+    }
+    inspecting::print(found, failures, parsed.text("format"))
+}

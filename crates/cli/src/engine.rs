@@ -1,0 +1,199 @@
+//! Which engine to talk to, and starting the default one when none listens.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::net::UnixDatagram;
+use tokio::process::{Child, Command};
+use wharf_api::client::Endpoint;
+
+use crate::error::CliError;
+use crate::flags::Parsed;
+
+/// The engine of this call.
+#[derive(Debug)]
+pub struct Choice {
+    address: Endpoint,
+    default: bool,
+}
+
+impl Choice {
+    /// True when nothing was said and the default address is used.
+    pub fn is_default(&self) -> bool {
+        self.default
+    }
+
+    /// Its address.
+    pub fn address(&self) -> &Endpoint {
+        &self.address
+    }
+
+    /// Its address.
+    pub fn into_address(self) -> Endpoint {
+        self.address
+    }
+}
+
+/// Refuses the TLS flags, which this client does not speak yet.
+pub fn refuse_tls(globals: &Parsed) -> Result<(), CliError> {
+    let asked = ["tls", "tlsverify"].into_iter().find(|name| globals.is_on(name));
+    match asked {
+        Some(name) => Err(CliError::message(format!(
+            "--{name} is not supported: use a unix socket, or tcp:// through a tunnel"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// `-H`, then `WHARF_HOST`, then `DOCKER_HOST`, then the default socket.
+pub fn choose(globals: &Parsed) -> Result<Choice, CliError> {
+    let flags = globals.all("host");
+    if flags.len() > 1 {
+        return Err(CliError::message("specify only one -H"));
+    }
+    let named = flags
+        .into_iter()
+        .next()
+        .or_else(|| variable("WHARF_HOST"))
+        .or_else(|| variable("DOCKER_HOST"));
+    match named {
+        Some(text) => Ok(Choice { address: text.parse()?, default: false }),
+        None => Ok(Choice { address: Endpoint::Unix(default_run_dir().join("wharf.sock")), default: true }),
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The run directory of the default engine: the system's for root, the user's own otherwise.
+pub fn default_run_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/run/wharf");
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !dir.is_empty() => PathBuf::from(dir).join("wharf"),
+        _ => PathBuf::from(format!("/run/user/{}/wharf", rustix::process::geteuid().as_raw())),
+    }
+}
+
+/// Starts the default engine unless one listens already.
+pub async fn ensure_running(address: &Endpoint) -> Result<(), CliError> {
+    let Some(()) = absent(address).await? else {
+        return Ok(());
+    };
+    let run = default_run_dir();
+    std::fs::create_dir_all(&run).map_err(CliError::io(format!("creating {}", run.display())))?;
+    // ORDER: one call starts the engine, the others wait here and find it running.
+    let lock = StartLock::take(&run)?;
+    if absent(address).await?.is_some() {
+        start(&run).await?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// `Some` when nothing listens at the address, `None` when an engine does.
+async fn absent(address: &Endpoint) -> Result<Option<()>, CliError> {
+    match address.connect().await {
+        Ok(_) => Ok(None),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(Some(())),
+            io::ErrorKind::PermissionDenied => Err(CliError::message(format!(
+                "permission denied while connecting to the engine at {address}: ask the owner of \
+                 the socket for access, or run as the user of the engine"
+            ))),
+            _ => Err(CliError::io(format!("connecting to the engine at {address}"))(error)),
+        },
+    }
+}
+
+/// A lock that is held while the default engine is being started.
+struct StartLock {
+    _file: File,
+}
+
+impl StartLock {
+    fn take(run: &Path) -> Result<Self, CliError> {
+        let path = run.join("start.lock");
+        let action = format!("locking {}", path.display());
+        let file = File::create(&path).map_err(CliError::io(action.clone()))?;
+        file.lock().map_err(CliError::io(action))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Spawns `wharf daemon`, detached, its output in a log beside the socket, and waits until it
+/// says that it serves (systemd's notification protocol), or ends.
+async fn start(run: &Path) -> Result<(), CliError> {
+    let log_path = run.join("daemon.log");
+    let notice = run.join(format!("ready.{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&notice);
+    let socket = UnixDatagram::bind(&notice)
+        .map_err(CliError::io(format!("binding {}", notice.display())))?;
+    let mut child = spawn_daemon(&log_path, &notice)?;
+    let result = tokio::select! {
+        ready = wait_ready(&socket) => ready,
+        _ = child.wait() => Err(CliError::message(format!(
+            "the engine did not start:\n{}\n(the whole log is in {})",
+            last_lines(&log_path, 5),
+            log_path.display()
+        ))),
+    };
+    let _ = std::fs::remove_file(&notice);
+    result
+}
+
+async fn wait_ready(socket: &UnixDatagram) -> Result<(), CliError> {
+    let mut message = [0u8; 256];
+    loop {
+        let length = socket
+            .recv(&mut message)
+            .await
+            .map_err(CliError::io("waiting for the engine"))?;
+        if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+            return Ok(());
+        }
+    }
+}
+
+fn spawn_daemon(log_path: &Path, notice: &Path) -> Result<Child, CliError> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log_path)
+        .map_err(CliError::io(format!("opening {}", log_path.display())))?;
+    let errors = log.try_clone().map_err(CliError::io("duplicating the log"))?;
+    let program = std::env::current_exe().map_err(CliError::io("finding this program"))?;
+    detached(&program)
+        .arg("daemon")
+        .env("NOTIFY_SOCKET", notice)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        .current_dir("/")
+        .spawn()
+        .map_err(CliError::io("starting the engine"))
+}
+
+/// A command in its own session, so that no key pressed here reaches it. `setsid` executes the
+/// program in its place.
+fn detached(program: &Path) -> Command {
+    let setsid = ["/usr/bin/setsid", "/bin/setsid"].iter().find(|path| Path::new(path).exists());
+    let Some(setsid) = setsid else {
+        let mut command = Command::new(program);
+        command.process_group(0);
+        return command;
+    };
+    let mut command = Command::new(setsid);
+    command.arg(program);
+    command
+}
+
+fn last_lines(path: &Path, count: usize) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
