@@ -2,7 +2,6 @@
 //! standard input, or an address that the engine fetches itself.
 
 mod ignore;
-mod pack;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
@@ -12,6 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use wharf_api::client::Body;
 
+use crate::archive;
 use crate::error::CliError;
 use crate::upload;
 pub use ignore::Ignore;
@@ -61,11 +61,17 @@ pub fn prepare(wanted: Wanted<'_>) -> Result<Context, CliError> {
 }
 
 fn or_default(dockerfile: &str) -> String {
-    if dockerfile.is_empty() { DOCKERFILE.to_owned() } else { dockerfile.to_owned() }
+    if dockerfile.is_empty() {
+        DOCKERFILE.to_owned()
+    } else {
+        dockerfile.to_owned()
+    }
 }
 
 fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "github.com/", "git@"].iter().any(|prefix| source.starts_with(prefix))
+    ["http://", "https://", "git://", "github.com/", "git@"]
+        .iter()
+        .any(|prefix| source.starts_with(prefix))
         && !Path::new(source).exists()
 }
 
@@ -75,7 +81,10 @@ fn from_stdin(wanted: Wanted<'_>) -> Result<Context, CliError> {
     let mut head = vec![0u8; 512];
     let mut filled = 0;
     while filled < head.len() {
-        match stdin.read(&mut head[filled..]).map_err(CliError::io("reading the context"))? {
+        match stdin
+            .read(&mut head[filled..])
+            .map_err(CliError::io("reading the context"))?
+        {
             0 => break,
             count => filled += count,
         }
@@ -83,32 +92,48 @@ fn from_stdin(wanted: Wanted<'_>) -> Result<Context, CliError> {
     head.truncate(filled);
     if is_archive(&head) {
         let body = upload::from_reader(Cursor::new(head).chain(stdin));
-        return Ok(Context { dockerfile: or_default(wanted.dockerfile), remote: String::new(), body: Some(body) });
+        return Ok(Context {
+            dockerfile: or_default(wanted.dockerfile),
+            remote: String::new(),
+            body: Some(body),
+        });
     }
     let mut text = head;
-    stdin.read_to_end(&mut text).map_err(CliError::io("reading the Dockerfile"))?;
+    stdin
+        .read_to_end(&mut text)
+        .map_err(CliError::io("reading the Dockerfile"))?;
     if text.is_empty() {
-        return Err(CliError::message("unable to prepare context: context and Dockerfile from stdin are empty"));
+        return Err(CliError::message(
+            "unable to prepare context: context and Dockerfile from stdin are empty",
+        ));
     }
     let body = upload::from_writer(move |writer| {
-        let mut archive = tar::Builder::new(writer);
-        pack::append_bytes(&mut archive, DOCKERFILE, &text)?;
-        archive.finish()
+        let mut builder = tar::Builder::new(writer);
+        archive::append_bytes(&mut builder, DOCKERFILE, &text)?;
+        builder.finish()
     });
-    Ok(Context { dockerfile: DOCKERFILE.to_owned(), remote: String::new(), body: Some(body) })
+    Ok(Context {
+        dockerfile: DOCKERFILE.to_owned(),
+        remote: String::new(),
+        body: Some(body),
+    })
 }
 
 /// Tar, or what gzip, bzip2, xz and zstd begin with.
 fn is_archive(head: &[u8]) -> bool {
-    let compressed: [&[u8]; 4] =
-        [&[0x1f, 0x8b], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
+    let compressed: [&[u8]; 4] = [
+        &[0x1f, 0x8b],
+        b"BZh",
+        &[0xfd, b'7', b'z', b'X', b'Z', 0],
+        &[0x28, 0xb5, 0x2f, 0xfd],
+    ];
     compressed.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar")
 }
 
 fn from_directory(wanted: Wanted<'_>) -> Result<Context, CliError> {
     let unprepared = |reason: String| CliError::message(format!("unable to prepare context: {reason}"));
-    let root = std::fs::canonicalize(wanted.source)
-        .map_err(|_| unprepared(format!("path {:?} not found", wanted.source)))?;
+    let root =
+        std::fs::canonicalize(wanted.source).map_err(|_| unprepared(format!("path {:?} not found", wanted.source)))?;
     if !root.is_dir() {
         return Err(unprepared(format!("context must be a directory: {}", root.display())));
     }
@@ -124,17 +149,20 @@ fn from_directory(wanted: Wanted<'_>) -> Result<Context, CliError> {
         }
         write_archive(writer, &root, &ignore, &dockerfile)
     };
-    Ok(Context { dockerfile: name, remote: String::new(), body: Some(upload::from_writer(write)) })
+    Ok(Context {
+        dockerfile: name,
+        remote: String::new(),
+        body: Some(upload::from_writer(write)),
+    })
 }
 
 fn write_archive(writer: &mut dyn Write, root: &Path, ignore: &Ignore, dockerfile: &Dockerfile) -> io::Result<()> {
-    let mut archive = tar::Builder::new(writer);
-    archive.mode(tar::HeaderMode::Complete);
-    pack::append_directory(&mut archive, root, ignore)?;
+    let mut builder = tar::Builder::new(writer);
+    archive::append_context(&mut builder, root, ignore)?;
     if let Some(text) = &dockerfile.foreign {
-        pack::append_bytes(&mut archive, FOREIGN_DOCKERFILE, text)?;
+        archive::append_bytes(&mut builder, FOREIGN_DOCKERFILE, text)?;
     }
-    archive.finish()
+    builder.finish()
 }
 
 struct Dockerfile {
@@ -148,20 +176,40 @@ struct Dockerfile {
 fn find_dockerfile(root: &Path, given: &str) -> Result<Dockerfile, String> {
     if given == "-" {
         let mut text = Vec::new();
-        io::stdin().read_to_end(&mut text).map_err(|error| format!("reading the Dockerfile: {error}"))?;
-        return Ok(Dockerfile { name: FOREIGN_DOCKERFILE.to_owned(), foreign: Some(text) });
+        io::stdin()
+            .read_to_end(&mut text)
+            .map_err(|error| format!("reading the Dockerfile: {error}"))?;
+        return Ok(Dockerfile {
+            name: FOREIGN_DOCKERFILE.to_owned(),
+            foreign: Some(text),
+        });
     }
-    let path = if given.is_empty() { default_dockerfile(root) } else { PathBuf::from(given) };
-    let missing = |_| format!("unable to evaluate symlinks in Dockerfile path: lstat {}: no such file or directory", path.display());
+    let path = if given.is_empty() {
+        default_dockerfile(root)
+    } else {
+        PathBuf::from(given)
+    };
+    let missing = |_| {
+        format!(
+            "unable to evaluate symlinks in Dockerfile path: lstat {}: no such file or directory",
+            path.display()
+        )
+    };
     let found = std::fs::canonicalize(&path).map_err(missing)?;
     match found.strip_prefix(root) {
-        Ok(relative) => Ok(Dockerfile { name: relative.to_string_lossy().into_owned(), foreign: None }),
+        Ok(relative) => Ok(Dockerfile {
+            name: relative.to_string_lossy().into_owned(),
+            foreign: None,
+        }),
         Err(_) => {
             let mut text = Vec::new();
             File::open(&found)
                 .and_then(|mut file| file.read_to_end(&mut text))
                 .map_err(|error| format!("reading {}: {error}", found.display()))?;
-            Ok(Dockerfile { name: FOREIGN_DOCKERFILE.to_owned(), foreign: Some(text) })
+            Ok(Dockerfile {
+                name: FOREIGN_DOCKERFILE.to_owned(),
+                foreign: Some(text),
+            })
         }
     }
 }
@@ -170,5 +218,9 @@ fn find_dockerfile(root: &Path, given: &str) -> Result<Dockerfile, String> {
 fn default_dockerfile(root: &Path) -> PathBuf {
     let lower = root.join("dockerfile");
     let upper = root.join(DOCKERFILE);
-    if !upper.exists() && lower.exists() { lower } else { upper }
+    if !upper.exists() && lower.exists() {
+        lower
+    } else {
+        upper
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use credentials::{CredentialError, index_server, registry_host};
+pub use credentials::{index_server, registry_host};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -89,7 +89,12 @@ impl ConfigFile {
         std::fs::create_dir_all(dir)?;
         let temporary = self.path.with_extension(format!("json.{}", std::process::id()));
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
         io::Write::write_all(&mut file, &text)?;
@@ -142,9 +147,7 @@ impl ConfigFile {
         pairs
             .into_iter()
             .filter(|(_, value)| !value.is_empty())
-            .flat_map(|(name, value)| {
-                [(name.to_owned(), value.clone()), (name.to_lowercase(), value.clone())]
-            })
+            .flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_lowercase(), value.clone())])
             .collect()
     }
 }

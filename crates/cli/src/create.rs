@@ -12,8 +12,8 @@ mod ports;
 mod security;
 
 use wharf_api::types::{
-    ContainerConfig, ContainerCreateRequest, HealthConfig, HostConfig, LogConfig, NetworkingConfig,
-    Resources, RestartPolicy, StringMap,
+    ContainerConfig, ContainerCreateRequest, HealthConfig, HostConfig, LogConfig, NetworkingConfig, Resources,
+    RestartPolicy, StringMap,
 };
 
 pub use environment::{read_env, to_map};
@@ -37,12 +37,16 @@ pub fn request(parsed: &Parsed, proxies: &[(String, String)]) -> Result<Containe
     host.port_bindings = Some(bindings);
     host.network_mode = networks.mode.clone();
     if host.auto_remove && !matches!(host.restart_policy.name.as_str(), "" | "no") {
-        return Err(CliError::message("conflicting options: cannot specify both --restart and --rm"));
+        return Err(CliError::message(
+            "conflicting options: cannot specify both --restart and --rm",
+        ));
     }
     Ok(ContainerCreateRequest {
         config,
         host_config: Some(host),
-        networking_config: Some(NetworkingConfig { endpoints_config: Some(networks.endpoints) }),
+        networking_config: Some(NetworkingConfig {
+            endpoints_config: Some(networks.endpoints),
+        }),
     })
 }
 
@@ -119,7 +123,11 @@ fn host_config(parsed: &Parsed) -> Result<HostConfig, CliError> {
         runtime: parsed.text("runtime").to_owned(),
         isolation: parsed.text("isolation").to_owned(),
         resources: resources(parsed)?,
-        mounts: parsed.all("mount").iter().map(|text| mounts::parse(text)).collect::<Result<_, _>>()?,
+        mounts: parsed
+            .all("mount")
+            .iter()
+            .map(|text| mounts::parse(text))
+            .collect::<Result<_, _>>()?,
         masked_paths: security.unmask.then(Vec::new),
         readonly_paths: security.unmask.then(Vec::new),
         init: parsed.is_given("init").then(|| parsed.is_on("init")),
@@ -181,20 +189,35 @@ pub fn limits(parsed: &Parsed) -> Resources {
 fn health(parsed: &Parsed) -> Result<Option<HealthConfig>, CliError> {
     let durations = ["interval", "timeout", "start-period", "start-interval"];
     let flag = |name: &str| format!("health-{name}");
-    let negative = durations.iter().copied().chain(["retries"]).find(|name| parsed.number(&flag(name)) < 0);
+    let negative = durations
+        .iter()
+        .copied()
+        .chain(["retries"])
+        .find(|name| parsed.number(&flag(name)) < 0);
     let line = parsed.text("health-cmd");
     let any = !line.is_empty()
-        || durations.iter().copied().chain(["retries"]).any(|name| parsed.number(&flag(name)) != 0);
+        || durations
+            .iter()
+            .copied()
+            .chain(["retries"])
+            .any(|name| parsed.number(&flag(name)) != 0);
     if parsed.is_on("no-healthcheck") {
         if any {
             return Err(CliError::message("--no-healthcheck conflicts with --health-* options"));
         }
-        return Ok(Some(HealthConfig { test: vec!["NONE".to_owned()], ..HealthConfig::default() }));
+        return Ok(Some(HealthConfig {
+            test: vec!["NONE".to_owned()],
+            ..HealthConfig::default()
+        }));
     }
     if let Some(name) = negative {
         return Err(CliError::message(format!("--health-{name} cannot be negative")));
     }
-    let test = if line.is_empty() { Vec::new() } else { vec!["CMD-SHELL".to_owned(), line.to_owned()] };
+    let test = if line.is_empty() {
+        Vec::new()
+    } else {
+        vec!["CMD-SHELL".to_owned(), line.to_owned()]
+    };
     Ok(any.then(|| HealthConfig {
         test,
         interval: parsed.number("health-interval"),
@@ -211,7 +234,10 @@ fn log_config(parsed: &Parsed) -> Result<LogConfig, CliError> {
     if kind == "none" && !options.is_empty() {
         return Err(CliError::message(format!("invalid logging opts for driver {kind}")));
     }
-    Ok(LogConfig { kind, config: Some(to_map(&options)) })
+    Ok(LogConfig {
+        kind,
+        config: Some(to_map(&options)),
+    })
 }
 
 /// `no`, `always`, `unless-stopped` or `on-failure[:N]`; unknown names are the engine's to refuse.
@@ -227,19 +253,23 @@ pub fn restart_policy(text: &str) -> Result<RestartPolicy, CliError> {
     };
     let maximum_retry_count = match count {
         "" => 0,
-        count => count.parse().map_err(|_| {
-            CliError::message("invalid restart policy format: maximum retry count must be an integer")
-        })?,
+        count => count
+            .parse()
+            .map_err(|_| CliError::message("invalid restart policy format: maximum retry count must be an integer"))?,
     };
-    Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
+    Ok(RestartPolicy {
+        name: name.to_owned(),
+        maximum_retry_count,
+    })
 }
 
 fn storage_options(options: &[String]) -> Result<StringMap, CliError> {
     options
         .iter()
         .map(|option| {
-            let (key, value) =
-                option.split_once('=').ok_or_else(|| CliError::message("invalid storage option"))?;
+            let (key, value) = option
+                .split_once('=')
+                .ok_or_else(|| CliError::message("invalid storage option"))?;
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()

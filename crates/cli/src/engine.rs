@@ -59,8 +59,14 @@ pub fn choose(globals: &Parsed) -> Result<Choice, CliError> {
         .or_else(|| variable("WHARF_HOST"))
         .or_else(|| variable("DOCKER_HOST"));
     match named {
-        Some(text) => Ok(Choice { address: text.parse()?, default: false }),
-        None => Ok(Choice { address: Endpoint::Unix(default_run_dir().join("wharf.sock")), default: true }),
+        Some(text) => Ok(Choice {
+            address: text.parse()?,
+            default: false,
+        }),
+        None => Ok(Choice {
+            address: Endpoint::Unix(default_run_dir().join("wharf.sock")),
+            default: true,
+        }),
     }
 }
 
@@ -131,8 +137,7 @@ async fn start(run: &Path) -> Result<(), CliError> {
     let log_path = run.join("daemon.log");
     let notice = run.join(format!("ready.{}.sock", std::process::id()));
     let _ = std::fs::remove_file(&notice);
-    let socket = UnixDatagram::bind(&notice)
-        .map_err(CliError::io(format!("binding {}", notice.display())))?;
+    let socket = UnixDatagram::bind(&notice).map_err(CliError::io(format!("binding {}", notice.display())))?;
     let mut child = spawn_daemon(&log_path, &notice)?;
     let result = tokio::select! {
         ready = wait_ready(&socket) => ready,
@@ -153,7 +158,10 @@ async fn wait_ready(socket: &UnixDatagram) -> Result<(), CliError> {
             .recv(&mut message)
             .await
             .map_err(CliError::io("waiting for the engine"))?;
-        if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+        if message[..length]
+            .split(|byte| *byte == b'\n')
+            .any(|line| line == b"READY=1")
+        {
             return Ok(());
         }
     }
@@ -181,7 +189,9 @@ fn spawn_daemon(log_path: &Path, notice: &Path) -> Result<Child, CliError> {
 /// A command in its own session, so that no key pressed here reaches it. `setsid` executes the
 /// program in its place.
 fn detached(program: &Path) -> Command {
-    let setsid = ["/usr/bin/setsid", "/bin/setsid"].iter().find(|path| Path::new(path).exists());
+    let setsid = ["/usr/bin/setsid", "/bin/setsid"]
+        .iter()
+        .find(|path| Path::new(path).exists());
     let Some(setsid) = setsid else {
         let mut command = Command::new(program);
         command.process_group(0);

@@ -96,6 +96,10 @@ impl Failures {
 
     /// Success, or all the errors together.
     pub fn outcome(self) -> Outcome {
-        if self.0.is_empty() { Ok(0) } else { Err(CliError::Message(self.0.join("\n"))) }
+        if self.0.is_empty() {
+            Ok(0)
+        } else {
+            Err(CliError::Message(self.0.join("\n")))
+        }
     }
 }

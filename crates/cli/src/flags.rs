@@ -58,7 +58,16 @@ pub struct Flag {
 
 impl Flag {
     const fn new(long: &'static str, kind: Kind, shown_as: &'static str, help: &'static str) -> Self {
-        Self { long, short: None, kind, shown_as, default: "", help, hidden: false, check: None }
+        Self {
+            long,
+            short: None,
+            kind,
+            shown_as,
+            default: "",
+            help,
+            hidden: false,
+            check: None,
+        }
     }
 
     /// A flag that is on or off.

@@ -60,8 +60,10 @@ impl Format {
                 Ok(text)
             }
             Self::Table(columns) => {
-                let heading: Vec<(&'static str, Value)> =
-                    headings.iter().map(|(field, text)| (*field, Value::from(*text))).collect();
+                let heading: Vec<(&'static str, Value)> = headings
+                    .iter()
+                    .map(|(field, text)| (*field, Value::from(*text)))
+                    .collect();
                 let compiled = template::compile(columns).map_err(template::in_list)?;
                 let mut lines = vec![compiled.render_heading(&heading).map_err(template::in_list)?];
                 for row in rows {
@@ -118,16 +120,27 @@ mod tests {
     }
 
     fn render(format: &str) -> String {
-        Format::parse(format, "{{.ID}}\t{{.Names}}").render(HEADINGS, &rows()).unwrap()
+        Format::parse(format, "{{.ID}}\t{{.Names}}")
+            .render(HEADINGS, &rows())
+            .unwrap()
     }
 
     #[test]
     fn a_list_is_a_table_json_or_a_template() {
-        assert_eq!(render(""), "CONTAINER ID   NAMES\nabc            one\ndef            two\n");
+        assert_eq!(
+            render(""),
+            "CONTAINER ID   NAMES\nabc            one\ndef            two\n"
+        );
         assert_eq!(render("table {{.Names}}"), "NAMES\none\ntwo\n");
         assert_eq!(render(r"{{.ID}}\t{{.Names}}"), "abc\tone\ndef\ttwo\n");
-        assert_eq!(render("json"), "{\"ID\":\"abc\",\"Names\":\"one\"}\n{\"ID\":\"def\",\"Names\":\"two\"}\n");
-        assert_eq!(render("table {{upper .Names}}\\t{{.ID}}"), "NAMES     CONTAINER ID\nONE       abc\nTWO       def\n");
+        assert_eq!(
+            render("json"),
+            "{\"ID\":\"abc\",\"Names\":\"one\"}\n{\"ID\":\"def\",\"Names\":\"two\"}\n"
+        );
+        assert_eq!(
+            render("table {{upper .Names}}\\t{{.ID}}"),
+            "NAMES     CONTAINER ID\nONE       abc\nTWO       def\n"
+        );
     }
 
     #[test]

@@ -47,8 +47,14 @@ pub fn options(mut flags: Vec<&'static Flag>, width: usize) -> String {
 }
 
 fn head(flag: &Flag) -> String {
-    let letter = flag.short.map_or_else(|| "    ".to_owned(), |letter| format!("-{letter}, "));
-    let value = if flag.kind == Kind::Bool { String::new() } else { format!(" {}", flag.shown_as) };
+    let letter = flag
+        .short
+        .map_or_else(|| "    ".to_owned(), |letter| format!("-{letter}, "));
+    let value = if flag.kind == Kind::Bool {
+        String::new()
+    } else {
+        format!(" {}", flag.shown_as)
+    };
     format!("  {letter}--{}{value}", flag.long)
 }
 
@@ -110,8 +116,10 @@ pub fn of_program(program: &str, groups: &[(&str, &str)], verbs: &[&Verb]) -> St
         .collect();
     others.retain(|(name, _)| !COMMON.contains(&name.as_str()));
     others.sort();
-    let groups: Vec<(String, &str)> =
-        groups.iter().map(|(name, about)| ((*name).to_owned(), *about)).collect();
+    let groups: Vec<(String, &str)> = groups
+        .iter()
+        .map(|(name, about)| ((*name).to_owned(), *about))
+        .collect();
     format!(
         "Usage:  {program} [OPTIONS] COMMAND\n\nA complete container engine for Linux\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\nGlobal Options:\n{}\nRun '{program} COMMAND --help' for more information on a command.\n",
         columns(&common),
@@ -123,7 +131,9 @@ pub fn of_program(program: &str, groups: &[(&str, &str)], verbs: &[&Verb]) -> St
 
 fn columns(rows: &[(String, &str)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(11);
-    rows.iter().map(|(name, about)| format!("  {name:width$} {about}\n")).collect()
+    rows.iter()
+        .map(|(name, about)| format!("  {name:width$} {about}\n"))
+        .collect()
 }
 
 fn first_word(name: &str) -> &str {
@@ -137,7 +147,9 @@ mod tests {
     #[test]
     fn options_are_sorted_and_wrapped() {
         static FLAGS: [Flag; 3] = [
-            Flag::string("name", "A name that is long enough to be wrapped at this width").short('n').default("\"x\""),
+            Flag::string("name", "A name that is long enough to be wrapped at this width")
+                .short('n')
+                .default("\"x\""),
             Flag::switch("all", "Everything").short('a'),
             Flag::switch("secret", "Nothing").hidden(),
         ];

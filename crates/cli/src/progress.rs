@@ -40,7 +40,10 @@ fn failure(message: &ProgressMessage) -> Option<CliError> {
     };
     let code = message.error_detail.as_ref().map_or(0, |detail| detail.code);
     Some(match i32::try_from(code) {
-        Ok(code @ 1..=255) => CliError::Coded { message: text.clone(), code },
+        Ok(code @ 1..=255) => CliError::Coded {
+            message: text.clone(),
+            code,
+        },
         _ => CliError::message(text.clone()),
     })
 }
@@ -60,11 +63,18 @@ impl Screen {
             Output::Stderr => (Some(Box::new(io::stderr())), io::stderr().is_terminal()),
             Output::Nothing => (None, false),
         };
-        Self { to, terminal, lines: Vec::new() }
+        Self {
+            to,
+            terminal,
+            lines: Vec::new(),
+        }
     }
 
     fn show(&mut self, message: &ProgressMessage) -> io::Result<()> {
-        let moving = message.progress_detail.as_ref().is_some_and(|detail| detail.current > 0 || detail.total > 0);
+        let moving = message
+            .progress_detail
+            .as_ref()
+            .is_some_and(|detail| detail.current > 0 || detail.total > 0);
         if !self.terminal && moving {
             return Ok(());
         }
@@ -132,7 +142,9 @@ fn bar(detail: &ProgressDetail) -> String {
     if detail.total <= 0 {
         return format!("{current:>8}");
     }
-    let done = usize::try_from(detail.current.max(0).saturating_mul(50) / detail.total).unwrap_or(0).min(WIDTH);
+    let done = usize::try_from(detail.current.max(0).saturating_mul(50) / detail.total)
+        .unwrap_or(0)
+        .min(WIDTH);
     let head = if done < WIDTH { ">" } else { "" };
     let rest = WIDTH - done - head.len();
     let total = human_size(detail.total as f64, 4);
@@ -149,21 +161,27 @@ mod tests {
     #[test]
     fn bars_fill_up() {
         let check = |current, total, expected: &str| {
-            let detail = ProgressDetail { current, total, ..ProgressDetail::default() };
+            let detail = ProgressDetail {
+                current,
+                total,
+                ..ProgressDetail::default()
+            };
             assert_eq!(bar(&detail), expected);
         };
         check(0, 0, "");
         check(1500, 0, "   1.5kB");
-        check(50, 100, &format!("[{}>{}]       50B/100B", "=".repeat(25), " ".repeat(24)));
+        check(
+            50,
+            100,
+            &format!("[{}>{}]       50B/100B", "=".repeat(25), " ".repeat(24)),
+        );
         check(100, 100, &format!("[{}]      100B/100B", "=".repeat(50)));
     }
 
     #[test]
     fn errors_of_build_steps_keep_their_code() {
-        let message: ProgressMessage = serde_json::from_str(
-            r#"{"errorDetail":{"code":3,"message":"boom"},"error":"boom"}"#,
-        )
-        .unwrap();
+        let message: ProgressMessage =
+            serde_json::from_str(r#"{"errorDetail":{"code":3,"message":"boom"},"error":"boom"}"#).unwrap();
         let error = failure(&message).unwrap();
         assert_eq!((error.exit_code(), error.to_string()), (3, "boom".to_owned()));
     }

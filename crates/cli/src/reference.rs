@@ -91,12 +91,18 @@ pub fn parse(text: &str) -> Result<Reference, CliError> {
 
 fn split_registry(name: &str) -> (String, String) {
     let (registry, path) = match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" || first.chars().any(|c| c.is_ascii_uppercase()) => {
+        Some((first, rest))
+            if first.contains(['.', ':']) || first == "localhost" || first.chars().any(|c| c.is_ascii_uppercase()) =>
+        {
             (first, rest)
         }
         _ => ("docker.io", name),
     };
-    let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
+    let registry = if registry == "index.docker.io" {
+        "docker.io"
+    } else {
+        registry
+    };
     let path = if registry == "docker.io" && !path.contains('/') {
         format!("library/{path}")
     } else {
@@ -129,9 +135,7 @@ fn is_component(text: &str) -> bool {
 
 fn is_tag(text: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    (1..=128).contains(&text.len())
-        && text.starts_with(word)
-        && text.chars().all(|c| word(c) || c == '.' || c == '-')
+    (1..=128).contains(&text.len()) && text.starts_with(word) && text.chars().all(|c| word(c) || c == '.' || c == '-')
 }
 
 fn is_digest(text: &str) -> bool {
@@ -161,7 +165,18 @@ mod tests {
 
     #[test]
     fn wrong_names_are_refused() {
-        for text in ["", "UPPER", "a:bad/tag", "a b", "a//b", "-a", "a:", "a@sha256:x", "a..b", &"a".repeat(64)] {
+        for text in [
+            "",
+            "UPPER",
+            "a:bad/tag",
+            "a b",
+            "a//b",
+            "-a",
+            "a:",
+            "a@sha256:x",
+            "a..b",
+            &"a".repeat(64),
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("a__b/c--d.e").is_ok());

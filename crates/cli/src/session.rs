@@ -17,9 +17,12 @@ pub const GLOBAL_FLAGS: &[Flag] = &[
     Flag::string("context", "Context whose engine to use").short('c'),
     Flag::switch("debug", "Print what is sent and answered").short('D'),
     Flag::list("host", "Address of the engine, unix:///PATH or tcp://HOST:PORT").short('H'),
-    Flag::string("log-level", "Least severe messages to print (debug, info, warn, error, fatal)")
-        .short('l')
-        .default("\"info\""),
+    Flag::string(
+        "log-level",
+        "Least severe messages to print (debug, info, warn, error, fatal)",
+    )
+    .short('l')
+    .default("\"info\""),
     Flag::switch("tls", "Talk TLS to the engine"),
     Flag::string("tlscacert", "File of the authority to trust"),
     Flag::string("tlscert", "File of the client's certificate"),
@@ -42,7 +45,12 @@ pub struct Session {
 impl Session {
     /// A session with the flags given before the verb.
     pub fn new(program: String, verb: String, globals: Parsed) -> Self {
-        Self { program, verb, globals, config: OnceCell::new() }
+        Self {
+            program,
+            verb,
+            globals,
+            config: OnceCell::new(),
+        }
     }
 
     /// The client of the engine; starts the default engine when none listens.
@@ -52,10 +60,7 @@ impl Session {
         if endpoint.is_default() {
             engine::ensure_running(endpoint.address()).await?;
         }
-        let client = Client::with_headers(
-            endpoint.into_address(),
-            self.config().http_headers().collect(),
-        );
+        let client = Client::with_headers(endpoint.into_address(), self.config().http_headers().collect());
         if let Ok(version) = std::env::var("DOCKER_API_VERSION")
             && let Ok(version) = version.trim_start_matches('v').parse()
         {

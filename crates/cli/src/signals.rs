@@ -7,8 +7,15 @@ use crate::error::CliError;
 use crate::terminal;
 
 /// Signals that are passed on, with their names.
-const FORWARDED: [(i32, &str); 7] =
-    [(1, "HUP"), (2, "INT"), (3, "QUIT"), (10, "USR1"), (12, "USR2"), (14, "ALRM"), (15, "TERM")];
+const FORWARDED: [(i32, &str); 7] = [
+    (1, "HUP"),
+    (2, "INT"),
+    (3, "QUIT"),
+    (10, "USR1"),
+    (12, "USR2"),
+    (14, "ALRM"),
+    (15, "TERM"),
+];
 
 /// Catches signals from now on.
 pub struct Forwarder {

@@ -127,7 +127,9 @@ struct Sink {
 
 impl Sink {
     fn new(raw: bool) -> Self {
-        Self { decoder: (!raw).then(Decoder::new) }
+        Self {
+            decoder: (!raw).then(Decoder::new),
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), CliError> {
@@ -152,9 +154,7 @@ impl Sink {
 
     fn finish(&self) -> Result<(), CliError> {
         match &self.decoder {
-            Some(decoder) if decoder.is_partial() => {
-                Err(CliError::message("the container's output broke off"))
-            }
+            Some(decoder) if decoder.is_partial() => Err(CliError::message("the container's output broke off")),
             _ => Ok(()),
         }
     }
@@ -179,9 +179,7 @@ fn put(kind: StreamKind, bytes: &[u8]) -> Result<(), CliError> {
 /// A container with a terminal needs one here for its input.
 pub fn check_terminal(stdin: bool, tty: bool) -> Result<(), CliError> {
     if stdin && tty && !io::stdin().is_terminal() {
-        return Err(CliError::message(
-            "the input device is not a TTY",
-        ));
+        return Err(CliError::message("the input device is not a TTY"));
     }
     Ok(())
 }

@@ -117,7 +117,11 @@ mod tests {
     #[test]
     fn keys_have_names() {
         let check = |text: &str, expected: Option<&[u8]>| {
-            assert_eq!(DetachKeys::parse(text).ok().map(|k| k.keys).as_deref(), expected, "{text}");
+            assert_eq!(
+                DetachKeys::parse(text).ok().map(|k| k.keys).as_deref(),
+                expected,
+                "{text}"
+            );
         };
         check("ctrl-a", Some(&[1]));
         check("a,b,ctrl-[", Some(&[b'a', b'b', 27]));

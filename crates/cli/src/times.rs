@@ -30,7 +30,10 @@ fn parse_date(text: &str) -> Option<Timestamp> {
         return Some(time);
     }
     let local = |datetime: civil::DateTime| {
-        datetime.to_zoned(TimeZone::system()).ok().map(|zoned| zoned.timestamp())
+        datetime
+            .to_zoned(TimeZone::system())
+            .ok()
+            .map(|zoned| zoned.timestamp())
     };
     if let Some(utc) = text.strip_suffix('Z') {
         let datetime = parse_civil(utc)?;

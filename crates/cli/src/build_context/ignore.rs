@@ -45,7 +45,10 @@ impl Ignore {
         let mut ignore = Self::parse(&text)?;
         for kept in [".dockerignore", dockerfile] {
             if ignore.excludes(kept) {
-                ignore.patterns.push(Pattern { tokens: literal(kept), exception: true });
+                ignore.patterns.push(Pattern {
+                    tokens: literal(kept),
+                    exception: true,
+                });
             }
         }
         Ok(ignore)
@@ -70,7 +73,10 @@ impl Ignore {
                 continue;
             }
             let cleaned = clean(pattern);
-            patterns.push(Pattern { tokens: tokens(&cleaned)?, exception });
+            patterns.push(Pattern {
+                tokens: tokens(&cleaned)?,
+                exception,
+            });
         }
         Ok(Self { patterns })
     }
@@ -136,7 +142,11 @@ fn tokens(pattern: &str) -> Result<Vec<Token>, String> {
             '*' if letters.peek() == Some(&'*') => {
                 letters.next();
                 letters.next_if_eq(&'/');
-                if letters.peek().is_none() { Token::Everything } else { Token::Directories }
+                if letters.peek().is_none() {
+                    Token::Everything
+                } else {
+                    Token::Directories
+                }
             }
             '*' => Token::Star,
             '?' => Token::Any,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::error::{CliError, Failures, Outcome};
-use crate::format::template::{self, KeyOrder};
 use crate::flags::Flag;
+use crate::format::template::{self, KeyOrder};
 
 /// The flag of every inspect.
 pub const FORMAT: Flag = Flag::string("format", "How to print: json, or a Go template").short('f');
@@ -41,27 +41,45 @@ const LEFT_OUT: [(&str, &[(&str, Kind)]); 4] = [
     (
         "Config",
         &[
-            ("ExposedPorts", Kind::Map), ("Healthcheck", Kind::Null), ("StopSignal", Kind::Text),
-            ("StopTimeout", Kind::Null), ("Shell", Kind::Null), ("OnBuild", Kind::Null),
-            ("MacAddress", Kind::Text), ("NetworkDisabled", Kind::False), ("ArgsEscaped", Kind::False),
+            ("ExposedPorts", Kind::Map),
+            ("Healthcheck", Kind::Null),
+            ("StopSignal", Kind::Text),
+            ("StopTimeout", Kind::Null),
+            ("Shell", Kind::Null),
+            ("OnBuild", Kind::Null),
+            ("MacAddress", Kind::Text),
+            ("NetworkDisabled", Kind::False),
+            ("ArgsEscaped", Kind::False),
         ],
     ),
     (
         "HostConfig",
         &[
-            ("Annotations", Kind::Map), ("StorageOpt", Kind::Map), ("Tmpfs", Kind::Map),
-            ("Sysctls", Kind::Map), ("Mounts", Kind::Null), ("Init", Kind::Null),
+            ("Annotations", Kind::Map),
+            ("StorageOpt", Kind::Map),
+            ("Tmpfs", Kind::Map),
+            ("Sysctls", Kind::Map),
+            ("Mounts", Kind::Null),
+            ("Init", Kind::Null),
         ],
     ),
     ("State", &[("Health", Kind::Null)]),
     (
         "NetworkSettings",
         &[
-            ("IPAddress", Kind::Text), ("Gateway", Kind::Text), ("MacAddress", Kind::Text),
-            ("GlobalIPv6Address", Kind::Text), ("IPv6Gateway", Kind::Text), ("EndpointID", Kind::Text),
-            ("Bridge", Kind::Text), ("IPPrefixLen", Kind::Zero), ("GlobalIPv6PrefixLen", Kind::Zero),
-            ("HairpinMode", Kind::False), ("LinkLocalIPv6Address", Kind::Text),
-            ("LinkLocalIPv6PrefixLen", Kind::Zero), ("SecondaryIPAddresses", Kind::Null),
+            ("IPAddress", Kind::Text),
+            ("Gateway", Kind::Text),
+            ("MacAddress", Kind::Text),
+            ("GlobalIPv6Address", Kind::Text),
+            ("IPv6Gateway", Kind::Text),
+            ("EndpointID", Kind::Text),
+            ("Bridge", Kind::Text),
+            ("IPPrefixLen", Kind::Zero),
+            ("GlobalIPv6PrefixLen", Kind::Zero),
+            ("HairpinMode", Kind::False),
+            ("LinkLocalIPv6Address", Kind::Text),
+            ("LinkLocalIPv6PrefixLen", Kind::Zero),
+            ("SecondaryIPAddresses", Kind::Null),
             ("SecondaryIPv6Addresses", Kind::Null),
         ],
     ),
@@ -99,7 +117,9 @@ fn complete(document: &mut Value) {
         insert_missing(document, "SizeRootFs", Value::Null);
     }
     for (object, fields) in LEFT_OUT {
-        let Some(object) = document.get_mut(object) else { continue };
+        let Some(object) = document.get_mut(object) else {
+            continue;
+        };
         for (name, kind) in fields {
             insert_missing(object, name, kind.empty());
         }
@@ -135,9 +155,18 @@ mod tests {
     #[test]
     fn fields_left_out_are_empty_in_templates() {
         let document = serde_json::json!({"Id": "x", "State": {"Status": "running"}, "Config": {"Image": "i"}});
-        assert_eq!(render("{{.Id}} {{.ID}} {{.Config.StopSignal}}|", &document).unwrap(), "x x |");
-        assert_eq!(render("{{if .State.Health}}h{{else}}none{{end}}", &document).unwrap(), "none");
-        assert_eq!(render("{{json .Mounts}}", &serde_json::json!({"Mounts": null})).unwrap(), "null");
+        assert_eq!(
+            render("{{.Id}} {{.ID}} {{.Config.StopSignal}}|", &document).unwrap(),
+            "x x |"
+        );
+        assert_eq!(
+            render("{{if .State.Health}}h{{else}}none{{end}}", &document).unwrap(),
+            "none"
+        );
+        assert_eq!(
+            render("{{json .Mounts}}", &serde_json::json!({"Mounts": null})).unwrap(),
+            "null"
+        );
         assert!(render("{{.Nothing}}", &document).is_err());
     }
 

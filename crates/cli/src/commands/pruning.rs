@@ -14,7 +14,10 @@ pub fn confirmed(warning: &str) -> Result<bool, CliError> {
     print!("{warning}\nAre you sure you want to continue? [y/N] ");
     io::stdout().flush().map_err(CliError::io("asking for confirmation"))?;
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(CliError::io("reading the answer"))?;
+    io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(CliError::io("reading the answer"))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 

@@ -129,15 +129,21 @@ impl ConfigFile {
     }
 
     fn helper_for(&self, key: &str) -> Option<String> {
-        let name = self.helpers.get(key).or(Some(&self.store)).filter(|name| !name.is_empty())?;
+        let name = self
+            .helpers
+            .get(key)
+            .or(Some(&self.store))
+            .filter(|name| !name.is_empty())?;
         Some(helper_program(name))
     }
 
     fn stored(&self, key: &str) -> Option<AuthConfig> {
-        let stored = self
-            .auths
-            .get(key)
-            .or_else(|| self.auths.iter().find(|(other, _)| registry_host(other) == key).map(|(_, s)| s))?;
+        let stored = self.auths.get(key).or_else(|| {
+            self.auths
+                .iter()
+                .find(|(other, _)| registry_host(other) == key)
+                .map(|(_, s)| s)
+        })?;
         let config = AuthConfig {
             auth: stored.auth.clone(),
             server_address: key.to_owned(),
@@ -146,7 +152,12 @@ impl ConfigFile {
             ..AuthConfig::default()
         };
         let (username, password) = config.basic().unwrap_or_default();
-        Some(AuthConfig { username, password, auth: String::new(), ..config })
+        Some(AuthConfig {
+            username,
+            password,
+            auth: String::new(),
+            ..config
+        })
     }
 }
 
@@ -157,7 +168,10 @@ fn helper_program(name: &str) -> String {
 fn helper_get(helper: &str, key: &str) -> Option<AuthConfig> {
     let answer: Value = serde_json::from_str(&helper_call(helper, "get", key).ok()?).ok()?;
     let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut config = AuthConfig { server_address: key.to_owned(), ..AuthConfig::default() };
+    let mut config = AuthConfig {
+        server_address: key.to_owned(),
+        ..AuthConfig::default()
+    };
     if text("Username") == "<token>" {
         config.identity_token = text("Secret");
     } else {
@@ -176,7 +190,10 @@ fn helper_list(helper: &str) -> Vec<String> {
 }
 
 fn helper_call(helper: &str, action: &'static str, input: &str) -> Result<String, CredentialError> {
-    let spawn_failed = |source| CredentialError::Spawn { helper: helper.to_owned(), source };
+    let spawn_failed = |source| CredentialError::Spawn {
+        helper: helper.to_owned(),
+        source,
+    };
     let mut child = Command::new(helper)
         .arg(action)
         .stdin(Stdio::piped())
@@ -193,7 +210,11 @@ fn helper_call(helper: &str, action: &'static str, input: &str) -> Result<String
     if output.status.success() {
         Ok(text)
     } else {
-        Err(CredentialError::Refused { helper: helper.to_owned(), action, text: text.trim().to_owned() })
+        Err(CredentialError::Refused {
+            helper: helper.to_owned(),
+            action,
+            text: text.trim().to_owned(),
+        })
     }
 }
 
@@ -224,7 +245,11 @@ mod tests {
     fn kept_credentials_are_read_again_and_the_rest_of_the_file_stays() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config.json"), r#"{"plugins":{"a":"b"}}"#).unwrap();
-        let auth = AuthConfig { username: "u".into(), password: "p:q".into(), ..AuthConfig::default() };
+        let auth = AuthConfig {
+            username: "u".into(),
+            password: "p:q".into(),
+            ..AuthConfig::default()
+        };
         let mut config = ConfigFile::load(dir.path());
         assert!(config.keep_credentials("localhost:5000", &auth).unwrap());
         let mut again = ConfigFile::load(dir.path());

@@ -54,7 +54,9 @@ pub(super) fn device_rule(text: &str) -> Checked {
         let kind_valid = matches!(kind, "a" | "b" | "c");
         (kind_valid && number(major) && number(minor) && modes_valid && words.next().is_none()).then_some(())
     };
-    valid().map(|()| text.to_owned()).ok_or_else(|| format!("invalid device cgroup format '{text}'"))
+    valid()
+        .map(|()| text.to_owned())
+        .ok_or_else(|| format!("invalid device cgroup format '{text}'"))
 }
 
 pub(super) fn gpus(text: &str) -> Checked {
@@ -89,13 +91,19 @@ pub(super) fn search_domain(text: &str) -> Checked {
     }
     let label_valid = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     let has_letter = text.bytes().any(|b| b.is_ascii_alphabetic());
     let labels_valid = text.len() < 255 && text.trim_end_matches('.').split('.').all(label_valid);
-    if has_letter && labels_valid { Ok(text.to_owned()) } else { Err(format!("{text} is not a valid domain")) }
+    if has_letter && labels_valid {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text} is not a valid domain"))
+    }
 }
 
 /// `host:ip` or `host=ip`; the address may be in brackets, or the word `host-gateway`.
@@ -109,7 +117,10 @@ pub(super) fn extra_host(text: &str) -> Checked {
     if address == "host-gateway" {
         return Ok(format!("{host}:{address}"));
     }
-    let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|a| a.strip_suffix(']'))
+        .unwrap_or(address);
     if bare.parse::<std::net::IpAddr>().is_err() {
         return Err(format!("invalid IP address in add-host: {address:?}"));
     }
@@ -129,8 +140,14 @@ pub(super) fn link(text: &str) -> Checked {
 /// Parameters that belong to a namespace of the container; others would change the host.
 pub(super) fn sysctl(text: &str) -> Checked {
     const NAMES: [&str; 8] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
-        "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let refused = || format!("sysctl '{text}' is not allowed");
     let (name, _) = text.split_once('=').ok_or_else(refused)?;

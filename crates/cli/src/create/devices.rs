@@ -13,7 +13,10 @@ pub(super) struct Plan {
 
 pub(super) fn plan(devices: &[String], gpus: &[String]) -> Result<Plan, CliError> {
     let (named, mapped): (Vec<&String>, Vec<&String>) = devices.iter().partition(|text| is_cdi_name(text));
-    let mut requests = gpus.iter().map(|text| gpu_request(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut requests = gpus
+        .iter()
+        .map(|text| gpu_request(text))
+        .collect::<Result<Vec<_>, _>>()?;
     if !named.is_empty() {
         requests.push(DeviceRequest {
             driver: "cdi".to_owned(),
@@ -27,8 +30,12 @@ pub(super) fn plan(devices: &[String], gpus: &[String]) -> Result<Plan, CliError
 
 /// `vendor/class=name`, a device of the Container Device Interface.
 fn is_cdi_name(text: &str) -> bool {
-    let Some((kind, name)) = text.split_once('=') else { return false };
-    let Some((vendor, class)) = kind.split_once('/') else { return false };
+    let Some((kind, name)) = text.split_once('=') else {
+        return false;
+    };
+    let Some((vendor, class)) = kind.split_once('/') else {
+        return false;
+    };
     let word = |w: &str| !w.is_empty() && w.chars().all(|c| c.is_alphanumeric() || "-_.:".contains(c));
     word(vendor) && word(class) && word(name)
 }
@@ -66,13 +73,19 @@ pub(super) fn check_device(text: &str) -> Result<(), CliError> {
     }
     let device = mapping(text).map_err(|_| CliError::message(format!("bad format for path: {text}")))?;
     if !is_mode(&device.cgroup_permissions) {
-        return Err(CliError::message(format!("bad mode specified: {}", device.cgroup_permissions)));
+        return Err(CliError::message(format!(
+            "bad mode specified: {}",
+            device.cgroup_permissions
+        )));
     }
     if device.path_on_host.is_empty() {
         return Err(CliError::message(format!("bad format for path: {text}")));
     }
     if !device.path_in_container.starts_with('/') {
-        return Err(CliError::message(format!("{} is not an absolute path", device.path_in_container)));
+        return Err(CliError::message(format!(
+            "{} is not an absolute path",
+            device.path_in_container
+        )));
     }
     Ok(())
 }
@@ -93,15 +106,27 @@ pub(super) fn weights(values: &[String]) -> Result<Vec<WeightDevice>, CliError> 
 }
 
 pub(super) fn byte_rates(values: &[String]) -> Result<Vec<ThrottleDevice>, CliError> {
-    rates(values, |rate| parse_bytes(rate).ok().and_then(|bytes| u64::try_from(bytes).ok()), |text| {
-        format!("invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb")
-    })
+    rates(
+        values,
+        |rate| parse_bytes(rate).ok().and_then(|bytes| u64::try_from(bytes).ok()),
+        |text| {
+            format!(
+                "invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
+            )
+        },
+    )
 }
 
 pub(super) fn operation_rates(values: &[String]) -> Result<Vec<ThrottleDevice>, CliError> {
-    rates(values, |rate| rate.parse().ok(), |text| {
-        format!("invalid rate for device: {text}. The correct format is <device-path>:<number>. Number must be a positive integer")
-    })
+    rates(
+        values,
+        |rate| rate.parse().ok(),
+        |text| {
+            format!(
+                "invalid rate for device: {text}. The correct format is <device-path>:<number>. Number must be a positive integer"
+            )
+        },
+    )
 }
 
 fn rates(
@@ -164,7 +189,9 @@ fn gpu_count(value: &str) -> Result<i64, CliError> {
         return Ok(-1);
     }
     value.parse().map_err(|_| {
-        CliError::message(format!("invalid count ({value}): value must be either \"all\" or an integer"))
+        CliError::message(format!(
+            "invalid count ({value}): value must be either \"all\" or an integer"
+        ))
     })
 }
 
@@ -181,7 +208,10 @@ fn quoted_fields(text: &str) -> Vec<String> {
         match letter {
             '"' => quoted = !quoted,
             ',' if !quoted => fields.push(String::new()),
-            other => fields.last_mut().expect("invariant: there is always a field").push(other),
+            other => fields
+                .last_mut()
+                .expect("invariant: there is always a field")
+                .push(other),
         }
     }
     fields
@@ -195,7 +225,11 @@ mod tests {
     fn devices_take_every_form() {
         let check = |text: &str, expected: (&str, &str, &str)| {
             let device = mapping(text).unwrap();
-            let found = (device.path_on_host.as_str(), device.path_in_container.as_str(), device.cgroup_permissions.as_str());
+            let found = (
+                device.path_on_host.as_str(),
+                device.path_in_container.as_str(),
+                device.cgroup_permissions.as_str(),
+            );
             assert_eq!(found, expected, "{text}");
         };
         check("/dev/a", ("/dev/a", "/dev/a", "rwm"));

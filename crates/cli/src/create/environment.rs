@@ -19,11 +19,7 @@ pub(super) fn resolve_env(text: &str) -> Result<String, String> {
 }
 
 /// The variables of the files, then those of the flags, then the proxies not named by either.
-pub fn read_env(
-    files: &[String],
-    flags: &[String],
-    proxies: &[(String, String)],
-) -> Result<Vec<String>, CliError> {
+pub fn read_env(files: &[String], flags: &[String], proxies: &[(String, String)]) -> Result<Vec<String>, CliError> {
     let mut variables = Vec::new();
     for file in files {
         variables.extend(read_file(file, |name| std::env::var(name).ok())?);
@@ -58,8 +54,8 @@ pub fn to_map(pairs: &[String]) -> StringMap {
 /// The lines of a file, without blanks before them, comments and empty lines. A name alone takes
 /// the value that `lookup` finds, and is left out without one.
 fn read_file(path: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Vec<String>, CliError> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| CliError::message(format!("open {path}: {}", lower_case(&error))))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| CliError::message(format!("open {path}: {}", lower_case(&error))))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| CliError::message(format!("invalid env file ({path}): invalid utf8 bytes")))?;
     let mut entries = Vec::new();

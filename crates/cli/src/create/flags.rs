@@ -5,26 +5,39 @@ use crate::flags::Flag;
 
 /// The flags of a container's process and what it is given.
 pub const PROCESS: &[Flag] = &[
-    Flag::list("annotation", "Annotation handed to the OCI runtime").shown_as("map").default("map[]").checked(checks::label),
-    Flag::list("attach", "Attach to stdin, stdout or stderr").short('a').checked(checks::stream),
+    Flag::list("annotation", "Annotation handed to the OCI runtime")
+        .shown_as("map")
+        .default("map[]")
+        .checked(checks::label),
+    Flag::list("attach", "Attach to stdin, stdout or stderr")
+        .short('a')
+        .checked(checks::stream),
     Flag::string("cidfile", "File to write the container's ID to"),
     Flag::switch("disable-content-trust", "Accepted and ignored").default("true"),
     Flag::string("domainname", "NIS domain name of the container"),
     Flag::string("entrypoint", "Program to run in place of the image's entrypoint"),
-    Flag::list("env", "Environment variable, NAME=VALUE or NAME to pass it on").short('e').checked(checks::env),
+    Flag::list("env", "Environment variable, NAME=VALUE or NAME to pass it on")
+        .short('e')
+        .checked(checks::env),
     Flag::list("env-file", "File of environment variables"),
     Flag::list("group-add", "Further group of the process"),
     Flag::string("health-cmd", "Command that tells whether the container is healthy"),
     Flag::duration("health-interval", "Time between two health checks (ms|s|m|h)").default("0s"),
     Flag::int("health-retries", "Failures in a row before the container is unhealthy"),
-    Flag::duration("health-start-interval", "Time between health checks in the start period (ms|s|m|h)").default("0s"),
+    Flag::duration(
+        "health-start-interval",
+        "Time between health checks in the start period (ms|s|m|h)",
+    )
+    .default("0s"),
     Flag::duration("health-start-period", "Time in which failures do not count (ms|s|m|h)").default("0s"),
     Flag::duration("health-timeout", "Longest time a health check may take (ms|s|m|h)").default("0s"),
     Flag::switch("help", "Print this text"),
     Flag::string("hostname", "Host name of the container").short('h'),
     Flag::switch("init", "Run an init that forwards signals and reaps processes"),
     Flag::switch("interactive", "Keep stdin open").short('i'),
-    Flag::list("label", "Label of the container").short('l').checked(checks::label),
+    Flag::list("label", "Label of the container")
+        .short('l')
+        .checked(checks::label),
     Flag::list("label-file", "File of labels, one a line"),
     Flag::string("name", "Name of the container"),
     Flag::switch("no-healthcheck", "Run no health checks"),
@@ -43,7 +56,9 @@ pub const PROCESS: &[Flag] = &[
 /// The flags of limits.
 pub const LIMITS: &[Flag] = &[
     Flag::uint16("blkio-weight", "Share of block IO, 10 to 1000, 0 for none").default("0"),
-    Flag::list("blkio-weight-device", "Share of one device (DEVICE:WEIGHT)").default("[]").checked(checks::weight_device),
+    Flag::list("blkio-weight-device", "Share of one device (DEVICE:WEIGHT)")
+        .default("[]")
+        .checked(checks::weight_device),
     Flag::string("cgroup-parent", "Parent cgroup of the container"),
     Flag::int("cpu-count", "Processors (Windows only)"),
     Flag::int("cpu-percent", "Percent of processors (Windows only)"),
@@ -55,11 +70,34 @@ pub const LIMITS: &[Flag] = &[
     Flag::decimal("cpus", "Processors, 1.5 for one and a half"),
     Flag::string("cpuset-cpus", "Processors to run on (0-3, 0,1)"),
     Flag::string("cpuset-mems", "Memory nodes to use (0-3, 0,1)"),
-    Flag::list("device-read-bps", "Read rate from a device, bytes a second (DEVICE:RATE)").default("[]").checked(checks::byte_rate),
-    Flag::list("device-read-iops", "Read operations from a device a second (DEVICE:RATE)").default("[]").checked(checks::operation_rate),
-    Flag::list("device-write-bps", "Write rate to a device, bytes a second (DEVICE:RATE)").default("[]").checked(checks::byte_rate),
-    Flag::list("device-write-iops", "Write operations to a device a second (DEVICE:RATE)").default("[]").checked(checks::operation_rate),
-    Flag::bytes("io-maxbandwidth", "Largest IO bandwidth of the system drive (Windows only)"),
+    Flag::list(
+        "device-read-bps",
+        "Read rate from a device, bytes a second (DEVICE:RATE)",
+    )
+    .default("[]")
+    .checked(checks::byte_rate),
+    Flag::list(
+        "device-read-iops",
+        "Read operations from a device a second (DEVICE:RATE)",
+    )
+    .default("[]")
+    .checked(checks::operation_rate),
+    Flag::list(
+        "device-write-bps",
+        "Write rate to a device, bytes a second (DEVICE:RATE)",
+    )
+    .default("[]")
+    .checked(checks::byte_rate),
+    Flag::list(
+        "device-write-iops",
+        "Write operations to a device a second (DEVICE:RATE)",
+    )
+    .default("[]")
+    .checked(checks::operation_rate),
+    Flag::bytes(
+        "io-maxbandwidth",
+        "Largest IO bandwidth of the system drive (Windows only)",
+    ),
     Flag::uint("io-maxiops", "Most IO operations of the system drive (Windows only)"),
     Flag::bytes("kernel-memory", "Accepted and ignored"),
     Flag::bytes("memory", "Memory the container may use").short('m'),
@@ -70,8 +108,14 @@ pub const LIMITS: &[Flag] = &[
     Flag::int("oom-score-adj", "Readiness of the host to kill it, -1000 to 1000"),
     Flag::int("pids-limit", "Most processes, -1 for no limit"),
     Flag::bytes("shm-size", "Size of /dev/shm"),
-    Flag::list("sysctl", "Kernel parameter (NAME=VALUE)").shown_as("map").default("map[]").checked(checks::sysctl),
-    Flag::list("ulimit", "Resource limit (NAME=SOFT[:HARD])").shown_as("ulimit").default("[]").checked(checks::ulimit),
+    Flag::list("sysctl", "Kernel parameter (NAME=VALUE)")
+        .shown_as("map")
+        .default("map[]")
+        .checked(checks::sysctl),
+    Flag::list("ulimit", "Resource limit (NAME=SOFT[:HARD])")
+        .shown_as("ulimit")
+        .default("[]")
+        .checked(checks::ulimit),
 ];
 
 /// The flags of isolation and security.
@@ -81,7 +125,9 @@ pub const ISOLATION: &[Flag] = &[
     Flag::string("cgroupns", "Cgroup namespace (host|private)"),
     Flag::list("device", "Device of the host to add (HOST[:CONTAINER][:rwm])").checked(checks::device),
     Flag::list("device-cgroup-rule", "Rule to add to the allowed devices").checked(checks::device_rule),
-    Flag::list("gpus", "GPUs to add ('all' for all)").shown_as("gpu-request").checked(checks::gpus),
+    Flag::list("gpus", "GPUs to add ('all' for all)")
+        .shown_as("gpu-request")
+        .checked(checks::gpus),
     Flag::string("ipc", "IPC namespace (none|private|shareable|host|container:NAME)"),
     Flag::string("isolation", "Isolation technology"),
     Flag::string("pid", "PID namespace (host|container:NAME)"),
@@ -105,9 +151,14 @@ pub const NETWORK: &[Flag] = &[
     Flag::list("link", "Container to link to (NAME[:ALIAS])").checked(checks::link),
     Flag::list("link-local-ip", "Link-local address").checked(checks::ip_address),
     Flag::string("mac-address", "MAC address"),
-    Flag::list("net", "Network to connect to").shown_as("network").hidden().checked(checks::network),
+    Flag::list("net", "Network to connect to")
+        .shown_as("network")
+        .hidden()
+        .checked(checks::network),
     Flag::list("net-alias", "Name of the container in its network").hidden(),
-    Flag::list("network", "Network to connect to").shown_as("network").checked(checks::network),
+    Flag::list("network", "Network to connect to")
+        .shown_as("network")
+        .checked(checks::network),
     Flag::list("network-alias", "Name of the container in its network"),
     Flag::list("publish", "Port to publish on the host ([[IP:]HOST:]CONTAINER[/PROTO])").short('p'),
     Flag::switch("publish-all", "Publish all exposed ports on free ports of the host").short('P'),
@@ -117,7 +168,9 @@ pub const NETWORK: &[Flag] = &[
 pub const STORAGE: &[Flag] = &[
     Flag::string("log-driver", "Where the output goes"),
     Flag::list("log-opt", "Option of the log driver"),
-    Flag::list("mount", "File system to mount (type=..,source=..,target=..)").shown_as("mount").checked(checks::mount),
+    Flag::list("mount", "File system to mount (type=..,source=..,target=..)")
+        .shown_as("mount")
+        .checked(checks::mount),
     Flag::list("storage-opt", "Option of the storage driver"),
     Flag::list("tmpfs", "Directory to mount a tmpfs on"),
     Flag::switch("use-api-socket", "Give the container the engine's socket"),

@@ -47,11 +47,17 @@ fn invalid(value: &str, reason: &str) -> CliError {
 
 /// A source that begins with a dot is relative to the working directory of this program.
 fn absolute_source(source: &str) -> String {
-    if source.starts_with('.') { absolute(source) } else { source.to_owned() }
+    if source.starts_with('.') {
+        absolute(source)
+    } else {
+        source.to_owned()
+    }
 }
 
 fn absolute(path: &str) -> String {
-    let joined = std::env::current_dir().map(|dir| dir.join(path)).unwrap_or_else(|_| path.into());
+    let joined = std::env::current_dir()
+        .map(|dir| dir.join(path))
+        .unwrap_or_else(|_| path.into());
     clean(&joined)
 }
 
@@ -113,7 +119,9 @@ fn fields(text: &str) -> Result<Vec<String>, CliError> {
         }
     }
     if quoted {
-        return Err(CliError::message("parse error: extraneous or missing \" in quoted field"));
+        return Err(CliError::message(
+            "parse error: extraneous or missing \" in quoted field",
+        ));
     }
     Ok(found)
 }
@@ -145,15 +153,17 @@ impl Draft {
             "readonly" | "ro" => self.mount.read_only = true,
             "volume-nocopy" => self.volume().no_copy = true,
             "bind-nonrecursive" => self.bind().non_recursive = true,
-            _ => return Err(CliError::message(format!("invalid field '{field}' must be a key=value pair"))),
+            _ => {
+                return Err(CliError::message(format!(
+                    "invalid field '{field}' must be a key=value pair"
+                )));
+            }
         }
         Ok(())
     }
 
     fn set(&mut self, key: &str, value: &str, field: &str) -> Result<(), CliError> {
-        let on = || {
-            parse_go_bool(value).map_err(|_| CliError::message(format!("invalid value for {key}: {value}")))
-        };
+        let on = || parse_go_bool(value).map_err(|_| CliError::message(format!("invalid value for {key}: {value}")));
         match key {
             "type" => self.mount.kind = value.to_lowercase(),
             "source" | "src" => {
@@ -179,8 +189,8 @@ impl Draft {
             }
             "image-subpath" => self.image.get_or_insert_default().subpath = value.to_owned(),
             "tmpfs-size" => {
-                let size = parse_bytes(value)
-                    .map_err(|_| CliError::message(format!("invalid value for {key}: {value}")))?;
+                let size =
+                    parse_bytes(value).map_err(|_| CliError::message(format!("invalid value for {key}: {value}")))?;
                 self.tmpfs.get_or_insert_default().size_bytes = size;
             }
             "tmpfs-mode" => {
@@ -223,7 +233,9 @@ impl Draft {
             ("tmpfs", self.tmpfs.is_some()),
         ];
         if let Some((other, _)) = foreign.iter().find(|(name, used)| *used && *name != kind) {
-            return Err(CliError::message(format!("cannot mix '{other}-*' options with mount type '{kind}'")));
+            return Err(CliError::message(format!(
+                "cannot mix '{other}-*' options with mount type '{kind}'"
+            )));
         }
         self.check_recursive()?;
         Ok(Mount {
@@ -264,7 +276,10 @@ mod tests {
         assert!(mount.read_only && options.no_copy);
         assert_eq!(options.labels["a"], "b");
         assert_eq!(options.driver_config.unwrap().options["o"], "1,2");
-        let tmpfs = parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap().tmpfs_options.unwrap();
+        let tmpfs = parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770")
+            .unwrap()
+            .tmpfs_options
+            .unwrap();
         assert_eq!((tmpfs.size_bytes, tmpfs.mode), (1 << 20, 0o1770));
     }
 
@@ -274,7 +289,10 @@ mod tests {
             assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");
         };
         check("type=bind,source=/a", "target is required");
-        check("type=bind,target=/a,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'");
+        check(
+            "type=bind,target=/a,volume-nocopy",
+            "cannot mix 'volume-*' options with mount type 'bind'",
+        );
         check("target=/a,x=y", "unexpected key 'x' in 'x=y'");
         check("target=/a,x", "invalid field 'x' must be a key=value pair");
         check("target=/a,ro=maybe", "invalid value for ro: maybe");

@@ -31,17 +31,22 @@ impl Plan {
     /// Older engines read the address of the main network here.
     pub(super) fn main_mac_address(&self) -> String {
         let endpoint = self.endpoints.get(&self.mode).and_then(Option::as_ref);
-        endpoint.map(|endpoint| endpoint.mac_address.clone()).unwrap_or_default()
+        endpoint
+            .map(|endpoint| endpoint.mac_address.clone())
+            .unwrap_or_default()
     }
 }
 
 /// One `--network` value: a name, or `name=..,alias=..`.
 pub(super) fn parse(text: &str) -> Result<Attachment, CliError> {
-    let long_form = text.split_once('=').is_some_and(|(key, _)| {
-        !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
-    });
+    let long_form = text
+        .split_once('=')
+        .is_some_and(|(key, _)| !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-'));
     if !long_form {
-        return Ok(Attachment { name: text.to_owned(), ..Attachment::default() });
+        return Ok(Attachment {
+            name: text.to_owned(),
+            ..Attachment::default()
+        });
     }
     let mut attachment = Attachment::default();
     for field in text.split(',') {
@@ -66,7 +71,8 @@ impl Attachment {
                 let (name, option) = value.split_once('=').ok_or_else(|| {
                     CliError::message(format!("invalid key value pair format in driver options: {value}"))
                 })?;
-                self.driver_options.insert(name.trim().to_lowercase(), option.trim().to_owned());
+                self.driver_options
+                    .insert(name.trim().to_lowercase(), option.trim().to_owned());
             }
             "ip" => self.ipv4 = value.to_owned(),
             "ip6" => self.ipv6 = value.to_owned(),
@@ -90,11 +96,23 @@ impl Attachment {
         let aliases = [parsed.all("network-alias"), parsed.all("net-alias")].concat();
         let links = parsed.all("link");
         let conflicts = [
-            ("network-alias", "alias", !aliases.is_empty() && !self.aliases.is_empty()),
+            (
+                "network-alias",
+                "alias",
+                !aliases.is_empty() && !self.aliases.is_empty(),
+            ),
             ("ip", "IPv4 address", parsed.is_given("ip") && !self.ipv4.is_empty()),
             ("ip6", "IPv6 address", parsed.is_given("ip6") && !self.ipv6.is_empty()),
-            ("mac-address", "MAC address", parsed.is_given("mac-address") && !self.mac_address.is_empty()),
-            ("link-local-ip", "link-local IP addresses", parsed.is_given("link-local-ip") && !self.link_local.is_empty()),
+            (
+                "mac-address",
+                "MAC address",
+                parsed.is_given("mac-address") && !self.mac_address.is_empty(),
+            ),
+            (
+                "link-local-ip",
+                "link-local IP addresses",
+                parsed.is_given("link-local-ip") && !self.link_local.is_empty(),
+            ),
         ];
         if let Some((flag, option, _)) = conflicts.iter().find(|(_, _, both)| *both) {
             return Err(CliError::message(format!(
@@ -105,7 +123,11 @@ impl Attachment {
         if is_user_defined(&self.name) {
             self.links.extend(links);
         }
-        for (flag, field) in [("ip", &mut self.ipv4), ("ip6", &mut self.ipv6), ("mac-address", &mut self.mac_address)] {
+        for (flag, field) in [
+            ("ip", &mut self.ipv4),
+            ("ip6", &mut self.ipv6),
+            ("mac-address", &mut self.mac_address),
+        ] {
             if let Some(value) = parsed.last(flag) {
                 value.clone_into(field);
             }
@@ -151,9 +173,14 @@ fn some(list: &[String]) -> Option<Vec<String>> {
 pub(super) fn plan(parsed: &Parsed) -> Result<Plan, CliError> {
     let given = [parsed.all("network"), parsed.all("net")].concat();
     let mut attachments = given.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let mode = attachments.first().map_or_else(|| "default".to_owned(), |first| first.name.clone());
+    let mode = attachments
+        .first()
+        .map_or_else(|| "default".to_owned(), |first| first.name.clone());
     if attachments.is_empty() {
-        attachments.push(Attachment { name: mode.clone(), ..Attachment::default() });
+        attachments.push(Attachment {
+            name: mode.clone(),
+            ..Attachment::default()
+        });
     }
     check_kinds(&attachments)?;
     let alone = given.len() == 1;
@@ -195,8 +222,14 @@ fn check_mac_address(text: &str) -> Result<(), CliError> {
     let separator = if text.contains('-') { '-' } else { ':' };
     let parts: Vec<&str> = text.split(separator).collect();
     let valid = parts.len() == 6
-        && parts.iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
-    if valid { Ok(()) } else { Err(CliError::message(format!("{text} is not a valid mac address"))) }
+        && parts
+            .iter()
+            .all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
+    if valid {
+        Ok(())
+    } else {
+        Err(CliError::message(format!("{text} is not a valid mac address")))
+    }
 }
 
 /// The settings for `network connect`.
@@ -215,10 +248,17 @@ pub fn endpoint_settings_from_connect(parsed: &Parsed) -> Result<EndpointSetting
         attachment.set("driver-opt", &option)?;
     }
     let addresses = attachment.ipv4.clone();
-    let mut settings = Attachment { name: "x".to_owned(), ..attachment }.settings()?;
+    let mut settings = Attachment {
+        name: "x".to_owned(),
+        ..attachment
+    }
+    .settings()?;
     // COMPAT: Docker's CLI always sends the addresses here, empty ones too.
     if settings.ipam_config.is_none() {
-        settings.ipam_config = Some(EndpointIpamConfig { ipv4_address: addresses, ..EndpointIpamConfig::default() });
+        settings.ipam_config = Some(EndpointIpamConfig {
+            ipv4_address: addresses,
+            ..EndpointIpamConfig::default()
+        });
     }
     Ok(settings)
 }
@@ -230,7 +270,10 @@ mod tests {
     #[test]
     fn the_long_form_has_keys() {
         let found = parse("name=n,alias=a,alias=b,ip=1.2.3.4,driver-opt=X=y,gw-priority=-1").unwrap();
-        assert_eq!((found.name.as_str(), found.aliases.len(), found.gateway_priority), ("n", 2, -1));
+        assert_eq!(
+            (found.name.as_str(), found.aliases.len(), found.gateway_priority),
+            ("n", 2, -1)
+        );
         assert_eq!(found.driver_options["x"], "y");
         assert_eq!(parse("bridge").unwrap().name, "bridge");
         for text in ["alias=a", "name=n,x=y", "name=n,mac-address=zz", "name="] {

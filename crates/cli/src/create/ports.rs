@@ -7,16 +7,17 @@ use wharf_api::types::{Empty, PortBinding, PortMap, StringSet};
 use crate::error::CliError;
 
 /// The exposed ports and the bindings of published ones.
-pub(super) fn exposed_and_published(
-    publish: &[String],
-    expose: &[String],
-) -> Result<(StringSet, PortMap), CliError> {
+pub(super) fn exposed_and_published(publish: &[String], expose: &[String]) -> Result<(StringSet, PortMap), CliError> {
     let mut exposed = StringSet::new();
     let mut bindings = PortMap::new();
     for text in publish {
         for (port, binding) in published(&standard_notation(text)?)? {
             exposed.insert(port.clone(), Empty::default());
-            bindings.entry(port).or_default().get_or_insert_with(Vec::new).push(binding);
+            bindings
+                .entry(port)
+                .or_default()
+                .get_or_insert_with(Vec::new)
+                .push(binding);
         }
     }
     for text in expose {
@@ -42,7 +43,12 @@ fn standard_notation(text: &str) -> Result<String, CliError> {
         values.insert(key, value);
     }
     let value = |key: &str| values.get(key).copied().unwrap_or_default();
-    Ok(format!("{}:{}/{}", value("published"), value("target"), value("protocol")))
+    Ok(format!(
+        "{}:{}/{}",
+        value("published"),
+        value("target"),
+        value("protocol")
+    ))
 }
 
 /// The ports of one `-p` value.
@@ -63,8 +69,7 @@ fn published(text: &str) -> Result<Vec<(String, PortBinding)>, CliError> {
     if container.is_empty() {
         return Err(invalid(format!("no port specified: {text}<empty>")));
     }
-    let (first, last) =
-        range(container).ok_or_else(|| invalid(format!("invalid containerPort: {container}")))?;
+    let (first, last) = range(container).ok_or_else(|| invalid(format!("invalid containerPort: {container}")))?;
     let host_range = match host {
         "" => None,
         host => Some(range(host).ok_or_else(|| invalid(format!("invalid hostPort: {host}")))?),
@@ -86,7 +91,13 @@ fn published(text: &str) -> Result<Vec<(String, PortBinding)>, CliError> {
                 Some((low, _)) => (low + offset).to_string(),
             };
             let port = format!("{}/{}", first + offset, protocol.to_lowercase());
-            (port, PortBinding { host_ip: host_ip.clone(), host_port })
+            (
+                port,
+                PortBinding {
+                    host_ip: host_ip.clone(),
+                    host_port,
+                },
+            )
         })
         .collect())
 }
@@ -97,10 +108,14 @@ fn exposed_ports(text: &str) -> Result<Vec<String>, CliError> {
     }
     let (ports, protocol) = split_protocol(text);
     let (first, last) = range(ports).ok_or_else(|| {
-        CliError::message(format!("invalid range format for --expose: {text}, error: invalid port"))
+        CliError::message(format!(
+            "invalid range format for --expose: {text}, error: invalid port"
+        ))
     })?;
     check_protocol(protocol)?;
-    Ok((first..=last).map(|port| format!("{port}/{}", protocol.to_lowercase())).collect())
+    Ok((first..=last)
+        .map(|port| format!("{port}/{}", protocol.to_lowercase()))
+        .collect())
 }
 
 /// Address, host port and container port; an IPv6 address holds colons itself.
@@ -144,7 +159,10 @@ mod tests {
             Ok((_, bindings)) => bindings
                 .iter()
                 .flat_map(|(port, hosts)| {
-                    hosts.iter().flatten().map(move |h| format!("{port}={}:{}", h.host_ip, h.host_port))
+                    hosts
+                        .iter()
+                        .flatten()
+                        .map(move |h| format!("{port}={}:{}", h.host_ip, h.host_port))
                 })
                 .collect::<Vec<_>>()
                 .join(" "),
@@ -174,7 +192,10 @@ mod tests {
         check("99999", "invalid containerPort: 99999");
         check("1.2.3:80:80", "invalid IP address: 1.2.3");
         check("80/abc", "invalid proto: abc");
-        check("8000-8001:80-82", "invalid ranges specified for container and host Ports: 80-82 and 8000-8001");
+        check(
+            "8000-8001:80-82",
+            "invalid ranges specified for container and host Ports: 80-82 and 8000-8001",
+        );
         check("80:", "no port specified: 80:<empty>");
     }
 }

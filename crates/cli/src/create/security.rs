@@ -42,27 +42,39 @@ fn split(option: &str) -> Result<(&str, &str), CliError> {
 
 /// The profile of a file, in one line.
 fn profile(file: &str) -> Result<String, CliError> {
-    let failed = |reason: String| {
-        CliError::message(format!("opening seccomp profile ({file}) failed: {reason}"))
-    };
+    let failed = |reason: String| CliError::message(format!("opening seccomp profile ({file}) failed: {reason}"));
     let text = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
-    let json: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
-        CliError::message(format!("compacting json for seccomp profile ({file}) failed: {error}"))
-    })?;
+    let json: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|error| CliError::message(format!("compacting json for seccomp profile ({file}) failed: {error}")))?;
     Ok(json.to_string())
 }
 
 /// `NAME=SOFT[:HARD]`, -1 for without limit.
 pub fn ulimits(values: &[String]) -> Result<Vec<Ulimit>, CliError> {
     const NAMES: [&str; 16] = [
-        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
-        "rss", "rtprio", "rttime", "sigpending", "stack",
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let mut found: Vec<Ulimit> = Vec::new();
     for text in values {
         let invalid = |reason: String| CliError::message(reason);
-        let (name, limits) =
-            text.split_once('=').ok_or_else(|| invalid(format!("invalid ulimit argument: {text}")))?;
+        let (name, limits) = text
+            .split_once('=')
+            .ok_or_else(|| invalid(format!("invalid ulimit argument: {text}")))?;
         if !NAMES.contains(&name) {
             return Err(invalid(format!("invalid ulimit type: {name}")));
         }
@@ -76,9 +88,9 @@ pub fn ulimits(values: &[String]) -> Result<Vec<Ulimit>, CliError> {
             }
         };
         let number = |digits: &str| {
-            digits.parse::<i64>().map_err(|_| {
-                CliError::message(format!("strconv.ParseInt: parsing {digits:?}: invalid syntax"))
-            })
+            digits
+                .parse::<i64>()
+                .map_err(|_| CliError::message(format!("strconv.ParseInt: parsing {digits:?}: invalid syntax")))
         };
         let (soft, hard) = (number(soft)?, number(hard)?);
         if hard != -1 && (soft > hard || soft == -1) {
@@ -87,7 +99,11 @@ pub fn ulimits(values: &[String]) -> Result<Vec<Ulimit>, CliError> {
             )));
         }
         found.retain(|other| other.name != name);
-        found.push(Ulimit { name: name.to_owned(), hard, soft });
+        found.push(Ulimit {
+            name: name.to_owned(),
+            hard,
+            soft,
+        });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
@@ -101,12 +117,19 @@ mod tests {
     fn ulimits_have_a_soft_and_a_hard_limit() {
         let check = |text: &str, expected: Result<(i64, i64), &str>| {
             let found = ulimits(&[text.to_owned()]).map(|list| (list[0].soft, list[0].hard));
-            assert_eq!(found.map_err(|e| e.to_string()), expected.map_err(str::to_owned), "{text}");
+            assert_eq!(
+                found.map_err(|e| e.to_string()),
+                expected.map_err(str::to_owned),
+                "{text}"
+            );
         };
         check("nofile=10", Ok((10, 10)));
         check("nofile=10:20", Ok((10, 20)));
         check("nofile=-1", Ok((-1, -1)));
-        check("nofile=20:10", Err("ulimit soft limit must be less than or equal to hard limit: 20 > 10"));
+        check(
+            "nofile=20:10",
+            Err("ulimit soft limit must be less than or equal to hard limit: 20 > 10"),
+        );
         check("x=1", Err("invalid ulimit type: x"));
         check("nofile", Err("invalid ulimit argument: nofile"));
     }

@@ -60,12 +60,11 @@ pub struct Parsed {
 
 /// Takes arguments apart. With `options_first` everything after the first positional argument is
 /// positional too, as the command of a container.
-pub fn parse(
-    flags: Vec<&'static Flag>,
-    arguments: Vec<String>,
-    options_first: bool,
-) -> Result<Parsed, FlagError> {
-    let mut parsed = Parsed { flags, ..Parsed::default() };
+pub fn parse(flags: Vec<&'static Flag>, arguments: Vec<String>, options_first: bool) -> Result<Parsed, FlagError> {
+    let mut parsed = Parsed {
+        flags,
+        ..Parsed::default()
+    };
     let mut rest = arguments.into_iter().peekable();
     while let Some(argument) = rest.next() {
         if argument == "--" {
@@ -95,7 +94,9 @@ impl Parsed {
         rest: &mut Peekable<IntoIter<String>>,
     ) -> Result<(), FlagError> {
         if long.starts_with(['-', '=']) {
-            return Err(FlagError::Malformed { argument: argument.to_owned() });
+            return Err(FlagError::Malformed {
+                argument: argument.to_owned(),
+            });
         }
         let (name, inline) = match long.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
@@ -110,26 +111,24 @@ impl Parsed {
         let value = match (inline, flag.kind) {
             (Some(value), _) => value,
             (None, Kind::Bool) => "true".to_owned(),
-            (None, _) => rest
-                .next()
-                .ok_or_else(|| FlagError::MissingValue { flag: format!("--{name}") })?,
+            (None, _) => rest.next().ok_or_else(|| FlagError::MissingValue {
+                flag: format!("--{name}"),
+            })?,
         };
         self.store(flag, value)
     }
 
-    fn take_letters(
-        &mut self,
-        group: &str,
-        rest: &mut Peekable<IntoIter<String>>,
-    ) -> Result<(), FlagError> {
+    fn take_letters(&mut self, group: &str, rest: &mut Peekable<IntoIter<String>>) -> Result<(), FlagError> {
         let mut remaining = group;
         while let Some(letter) = remaining.chars().next() {
             remaining = &remaining[letter.len_utf8()..];
-            let Some(flag) = self.flags.iter().copied().find(|flag| flag.short == Some(letter))
-            else {
+            let Some(flag) = self.flags.iter().copied().find(|flag| flag.short == Some(letter)) else {
                 return Err(match letter {
                     'h' => FlagError::Help,
-                    _ => FlagError::UnknownLetter { letter, group: group.to_owned() },
+                    _ => FlagError::UnknownLetter {
+                        letter,
+                        group: group.to_owned(),
+                    },
                 });
             };
             if let Some(value) = remaining.strip_prefix('=') {
@@ -171,7 +170,11 @@ impl Parsed {
     #[must_use]
     pub fn last(&self, name: &str) -> Option<&str> {
         debug_assert!(self.flags.iter().any(|flag| flag.long == name), "no flag --{name}");
-        self.values.iter().rev().find(|(long, _)| *long == name).map(|(_, value)| value.as_str())
+        self.values
+            .iter()
+            .rev()
+            .find(|(long, _)| *long == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// True when the flag was given.
@@ -208,7 +211,16 @@ impl Parsed {
     /// The number of a flag that was given.
     #[must_use]
     pub fn number_given(&self, name: &str) -> Option<i64> {
-        self.last(name).map(|text| text.parse().unwrap_or_else(|_| parse_checked(text)))
+        self.last(name)
+            .map(|text| text.parse().unwrap_or_else(|_| parse_checked(text)))
+    }
+
+    /// True when the verb has a flag `--help` and it was given.
+    #[must_use]
+    pub fn is_help(&self) -> bool {
+        self.values
+            .iter()
+            .any(|(long, value)| *long == "help" && value == "true")
     }
 
     /// Every value of a flag, in order.
@@ -294,7 +306,10 @@ mod tests {
         check("-ix", "unknown shorthand flag: 'x' in -ix");
         check("--memory", "flag needs an argument: --memory");
         check("-im", "flag needs an argument: 'm' in -im");
-        check("-m abc", "invalid argument \"abc\" for \"-m, --memory\" flag: invalid size: 'abc'");
+        check(
+            "-m abc",
+            "invalid argument \"abc\" for \"-m, --memory\" flag: invalid size: 'abc'",
+        );
         check("--=a", "bad flag syntax: --=a");
         assert_eq!(read("--help", false).unwrap_err(), FlagError::Help);
     }

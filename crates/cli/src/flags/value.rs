@@ -48,8 +48,7 @@ fn parse_uint(text: &str, max: u64) -> Result<u64, String> {
     if digits.starts_with(['-', '+']) {
         return Err(format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
     }
-    let number = u64::from_str_radix(digits, radix)
-        .map_err(|error| number_error("ParseUint", text, &error))?;
+    let number = u64::from_str_radix(digits, radix).map_err(|error| number_error("ParseUint", text, &error))?;
     if number > max {
         return Err(format!("strconv.ParseUint: parsing {text:?}: value out of range"));
     }
@@ -115,9 +114,13 @@ pub fn parse_bytes(text: &str) -> Result<i64, String> {
     let suffix = suffix.trim_start().to_ascii_lowercase();
     let power = match suffix.trim_end_matches('b').trim_end_matches('i') {
         "" if matches!(suffix.as_str(), "" | "b") => 0,
-        unit => "kmgtp".find(unit).filter(|_| unit.len() == 1).ok_or_else(|| {
-            format!("invalid suffix: '{suffix}'")
-        })? + 1,
+        unit => {
+            "kmgtp"
+                .find(unit)
+                .filter(|_| unit.len() == 1)
+                .ok_or_else(|| format!("invalid suffix: '{suffix}'"))?
+                + 1
+        }
     };
     if !matches!(suffix.get(1..).unwrap_or(""), "" | "b" | "ib") {
         return Err(format!("invalid suffix: '{suffix}'"));
@@ -141,17 +144,19 @@ pub fn parse_duration_ns(text: &str) -> Result<i64, String> {
     }
     let mut nanos = 0f64;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(rest.len());
         let number: f64 = rest[..digits].parse().map_err(|_| invalid())?;
         rest = &rest[digits..];
-        let letters = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let letters = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         let unit = &rest[..letters];
         if unit.is_empty() {
             return Err(format!("time: missing unit in duration {text:?}"));
         }
-        nanos += number * unit_ns(unit).ok_or_else(|| {
-            format!("time: unknown unit {unit:?} in duration {text:?}")
-        })?;
+        nanos += number * unit_ns(unit).ok_or_else(|| format!("time: unknown unit {unit:?} in duration {text:?}"))?;
         rest = &rest[letters..];
     }
     Ok((sign * nanos).round() as i64)

@@ -9,16 +9,25 @@ pub struct Layout {
 
 impl Layout {
     /// Lists of objects.
-    pub const LIST: Self = Self { min_width: 10, padding: 3 };
+    pub const LIST: Self = Self {
+        min_width: 10,
+        padding: 3,
+    };
     /// The table of processes.
-    pub const PROCESSES: Self = Self { min_width: 20, padding: 3 };
+    pub const PROCESSES: Self = Self {
+        min_width: 20,
+        padding: 3,
+    };
 }
 
 /// Aligns lines of cells. A column reaches over consecutive lines that have it; the last cell of
 /// a line belongs to no column.
 pub fn align(lines: &[String], layout: Layout) -> String {
-    let rows: Vec<Vec<&str>> =
-        lines.iter().flat_map(|line| line.split('\n')).map(|line| line.split('\t').collect()).collect();
+    let rows: Vec<Vec<&str>> = lines
+        .iter()
+        .flat_map(|line| line.split('\n'))
+        .map(|line| line.split('\t').collect())
+        .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut widths = vec![vec![0usize; columns]; rows.len()];
     for column in 0..columns {
@@ -28,8 +37,13 @@ pub fn align(lines: &[String], layout: Layout) -> String {
                 start += 1;
                 continue;
             }
-            let end = (start..rows.len()).find(|row| rows[*row].len() <= column + 1).unwrap_or(rows.len());
-            let widest = (start..end).map(|row| rows[row][column].chars().count()).max().unwrap_or(0);
+            let end = (start..rows.len())
+                .find(|row| rows[*row].len() <= column + 1)
+                .unwrap_or(rows.len());
+            let widest = (start..end)
+                .map(|row| rows[row][column].chars().count())
+                .max()
+                .unwrap_or(0);
             let width = (widest + layout.padding).max(layout.min_width);
             for widths in &mut widths[start..end] {
                 widths[column] = width;
@@ -57,7 +71,11 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let lines = ["A\tB\tC".to_owned(), "a long cell\tb\tc".to_owned(), "ä\t\tc".to_owned()];
+        let lines = [
+            "A\tB\tC".to_owned(),
+            "a long cell\tb\tc".to_owned(),
+            "ä\t\tc".to_owned(),
+        ];
         let expected = "A             B         C\na long cell   b         c\nä                       c\n";
         assert_eq!(align(&lines, Layout::LIST), expected);
     }

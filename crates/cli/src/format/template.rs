@@ -20,7 +20,9 @@ pub struct Compiled {
 /// Reads a template.
 pub fn compile(source: &str) -> Result<Compiled, TemplateError> {
     Ok(Compiled {
-        template: with_functions(Template::new(""), None).missing_key(MissingKey::Error).parse(&called(source))?,
+        template: with_functions(Template::new(""), None)
+            .missing_key(MissingKey::Error)
+            .parse(&called(source))?,
         heading: heading_template(source),
     })
 }
@@ -30,7 +32,10 @@ pub fn compile_ordered(source: &str, order: Arc<KeyOrder>) -> Result<Compiled, T
     let template = with_functions(Template::new(""), Some(order))
         .missing_key(MissingKey::Error)
         .parse(&called(source))?;
-    Ok(Compiled { template, heading: None })
+    Ok(Compiled {
+        template,
+        heading: None,
+    })
 }
 
 impl Compiled {
@@ -119,9 +124,7 @@ fn split(text: &str, separator: &str) -> Value {
 
 fn join(list: Option<&Value>, separator: &str) -> String {
     match list {
-        Some(Value::List(values)) => {
-            values.iter().map(Value::to_string).collect::<Vec<_>>().join(separator)
-        }
+        Some(Value::List(values)) => values.iter().map(Value::to_string).collect::<Vec<_>>().join(separator),
         Some(Value::Nil) | None => String::new(),
         Some(other) => other.to_string(),
     }
@@ -129,15 +132,25 @@ fn join(list: Option<&Value>, separator: &str) -> String {
 
 fn pad(args: &[Value]) -> String {
     let count = |index: usize| {
-        args.get(index).and_then(Value::as_int).and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
+        args.get(index)
+            .and_then(Value::as_int)
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(0)
     };
     let text = args.first().map(Value::to_string).unwrap_or_default();
-    if text.is_empty() { text } else { format!("{}{text}{}", " ".repeat(count(1)), " ".repeat(count(2))) }
+    if text.is_empty() {
+        text
+    } else {
+        format!("{}{text}{}", " ".repeat(count(1)), " ".repeat(count(2)))
+    }
 }
 
 fn truncate(args: &[Value]) -> String {
     let text = args.first().map(Value::to_string).unwrap_or_default();
-    let length = args.get(1).and_then(Value::as_int).and_then(|n| usize::try_from(n).ok());
+    let length = args
+        .get(1)
+        .and_then(Value::as_int)
+        .and_then(|n| usize::try_from(n).ok());
     match length {
         Some(length) => text.chars().take(length).collect(),
         None => text,
@@ -177,7 +190,10 @@ pub fn value_of(json: &serde_json::Value) -> Value {
         Json::String(text) => Value::String(text.as_str().into()),
         Json::Array(values) => Value::List(values.iter().map(value_of).collect()),
         Json::Object(fields) => Value::Map(Arc::new(
-            fields.iter().map(|(name, value)| (Arc::from(name.as_str()), value_of(value))).collect(),
+            fields
+                .iter()
+                .map(|(name, value)| (Arc::from(name.as_str()), value_of(value)))
+                .collect(),
         )),
     }
 }
@@ -244,7 +260,11 @@ fn to_json(value: &Value, order: Option<&KeyOrder>) -> serde_json::Value {
                 None => map.iter().map(|(key, value)| (key.as_ref(), value)).collect(),
             };
             let fields = fields.into_iter().filter(keep);
-            Json::Object(fields.map(|(key, value)| (key.to_owned(), to_json(value, order))).collect())
+            Json::Object(
+                fields
+                    .map(|(key, value)| (key.to_owned(), to_json(value, order)))
+                    .collect(),
+            )
         }
     }
 }

@@ -2,12 +2,22 @@
 
 /// A size in decimal units with so many significant digits, `1.23MB`.
 pub fn human_size(bytes: f64, digits: usize) -> String {
-    scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"], digits)
+    scaled(
+        bytes,
+        1000.0,
+        &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"],
+        digits,
+    )
 }
 
 /// A size in binary units, `1.5GiB`.
 pub fn binary_size(bytes: f64) -> String {
-    scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"], 4)
+    scaled(
+        bytes,
+        1024.0,
+        &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"],
+        4,
+    )
 }
 
 fn scaled(mut size: f64, base: f64, units: &[&str], digits: usize) -> String {
@@ -37,7 +47,11 @@ fn significant(value: f64, digits: usize) -> String {
 }
 
 fn without_zeros(text: &str) -> &str {
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        text
+    }
 }
 
 /// How long something took or lasts, `About an hour`.

@@ -58,7 +58,11 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         }
     };
     let resized = async {
-        if tty { follow_size(&client, Resized::Container(id)).await } else { std::future::pending().await }
+        if tty {
+            follow_size(&client, Resized::Container(id)).await
+        } else {
+            std::future::pending().await
+        }
     };
     tokio::select! {
         code = copied => code,

@@ -12,7 +12,9 @@ const FLAGS: &[Flag] = &[
     Flag::string("author", "Who made the image").short('a'),
     Flag::list("change", "Instruction of a Dockerfile to apply").short('c'),
     Flag::string("message", "What was changed").short('m'),
-    Flag::switch("pause", "Freeze the container meanwhile").short('p').default("true"),
+    Flag::switch("pause", "Freeze the container meanwhile")
+        .short('p')
+        .default("true"),
 ];
 
 /// The verb.

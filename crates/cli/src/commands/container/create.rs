@@ -38,9 +38,6 @@ pub const VERB: Verb = Verb {
 };
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
-    if parsed.is_on("help") {
-        return Err(crate::flags::FlagError::Help.into());
-    }
     let client = session.client().await.map_err(|error| failed(session, &error))?;
     let body = body(session, &client, parsed)?;
     let id = create(session, &client, parsed, body).await?;
@@ -49,11 +46,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
 }
 
 /// The body for the flags.
-pub(super) fn body(
-    session: &Session,
-    client: &Client,
-    parsed: &Parsed,
-) -> Result<ContainerCreateRequest, CliError> {
+pub(super) fn body(session: &Session, client: &Client, parsed: &Parsed) -> Result<ContainerCreateRequest, CliError> {
     check_pull_policy(parsed.last("pull").unwrap_or("missing")).map_err(|error| failed(session, &error))?;
     let proxies = session.config().proxy_variables(&client.endpoint().to_string());
     create::request(parsed, &proxies).map_err(|error| failed(session, &error))
@@ -106,18 +99,23 @@ async fn post(
 
 fn is_missing_image(error: &ClientError) -> bool {
     error.is_not_found()
-        && error.engine_message().is_some_and(|text| text.to_lowercase().contains("no such image"))
+        && error
+            .engine_message()
+            .is_some_and(|text| text.to_lowercase().contains("no such image"))
 }
 
 /// A name with its tag, as users see it.
 fn shown_image(name: &str) -> String {
-    reference::parse(name)
-        .map_or_else(|_| name.to_owned(), |reference| reference.with_default_tag().familiar())
+    reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.with_default_tag().familiar())
 }
 
 async fn pull_image(session: &Session, client: &Client, parsed: &Parsed, image: &str) -> Result<(), CliError> {
     let target = reference::parse(image)?.with_default_tag();
-    let output = if parsed.is_on("quiet") { pull::Output::Nothing } else { pull::Output::Stderr };
+    let output = if parsed.is_on("quiet") {
+        pull::Output::Nothing
+    } else {
+        pull::Output::Stderr
+    };
     pull::pull(session, client, &target, parsed.text("platform"), output).await
 }
 
@@ -131,7 +129,10 @@ fn check_pull_policy(policy: &str) -> Result<(), CliError> {
 }
 
 fn warn_of_local_name_servers(session: &Session, servers: &[String]) {
-    if let Some(server) = servers.iter().find(|server| server.starts_with("127.") || *server == "::1") {
+    if let Some(server) = servers
+        .iter()
+        .find(|server| server.starts_with("127.") || *server == "::1")
+    {
         session.warn(&format!(
             "Localhost DNS setting (--dns={server}) may fail in containers."
         ));
@@ -164,7 +165,10 @@ struct CidFile {
 impl CidFile {
     fn reserve(path: &str) -> Result<Self, CliError> {
         if path.is_empty() {
-            return Ok(Self { path: None, written: std::cell::Cell::new(false) });
+            return Ok(Self {
+                path: None,
+                written: std::cell::Cell::new(false),
+            });
         }
         if Path::new(path).exists() {
             return Err(CliError::message(format!(
@@ -173,7 +177,10 @@ impl CidFile {
         }
         std::fs::File::create_new(path)
             .map_err(CliError::io(format!("failed to create the container ID file {path}")))?;
-        Ok(Self { path: Some(path.to_owned()), written: std::cell::Cell::new(false) })
+        Ok(Self {
+            path: Some(path.to_owned()),
+            written: std::cell::Cell::new(false),
+        })
     }
 
     fn write(&self, id: &str) -> Result<(), CliError> {

@@ -24,8 +24,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         return Err(CliError::message("Container name cannot be empty"));
     }
     let client = session.client().await?;
-    let changes: Option<Vec<FilesystemChange>> =
-        client.get(path(parsed.arg(0), "/changes")).fetch().await?;
+    let changes: Option<Vec<FilesystemChange>> = client.get(path(parsed.arg(0), "/changes")).fetch().await?;
     for change in changes.unwrap_or_default() {
         let letter = match change.kind {
             0 => 'C',

@@ -44,9 +44,12 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     if !detach {
         streams::check_terminal(request.attach_stdin, request.tty)?;
     }
-    let created: IdResponse =
-        client.post(path(parsed.arg(0), "/exec")).json(&request).fetch().await?;
-    let start = ExecStartRequest { detach, tty: request.tty, console_size: request.console_size };
+    let created: IdResponse = client.post(path(parsed.arg(0), "/exec")).json(&request).fetch().await?;
+    let start = ExecStartRequest {
+        detach,
+        tty: request.tty,
+        console_size: request.console_size,
+    };
     let call = client.post(format!("/exec/{}/start", escape(&created.id))).json(&start);
     if detach {
         call.finish().await?;
@@ -60,7 +63,11 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let hijacked = call.upgrade().await?;
     let copied = streams::copy(hijacked, plan);
     let resized = async {
-        if request.tty { follow_size(&client, Resized::Exec(&created.id)).await } else { std::future::pending().await }
+        if request.tty {
+            follow_size(&client, Resized::Exec(&created.id)).await
+        } else {
+            std::future::pending().await
+        }
     };
     let ended = tokio::select! {
         ended = copied => ended?,
@@ -77,7 +84,9 @@ fn request(session: &Session, parsed: &Parsed) -> Result<ExecCreateRequest, CliE
     for text in parsed.all("env") {
         variables.push(match text.contains('=') {
             true => text,
-            false => std::env::var(&text).map(|value| format!("{text}={value}")).unwrap_or(text),
+            false => std::env::var(&text)
+                .map(|value| format!("{text}={value}"))
+                .unwrap_or(text),
         });
     }
     let env = read_env(&parsed.all("env-file"), &variables, &[])?;
@@ -91,7 +100,11 @@ fn request(session: &Session, parsed: &Parsed) -> Result<ExecCreateRequest, CliE
         user: parsed.text("user").to_owned(),
         privileged: parsed.is_on("privileged"),
         tty,
-        console_size: if tty { terminal::size().map(|(height, width)| [height, width]) } else { None },
+        console_size: if tty {
+            terminal::size().map(|(height, width)| [height, width])
+        } else {
+            None
+        },
         attach_stdin: !detach && parsed.is_on("interactive"),
         attach_stderr: !detach,
         attach_stdout: !detach,

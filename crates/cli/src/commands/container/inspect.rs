@@ -7,8 +7,10 @@ use crate::flags::{Flag, Parsed};
 use crate::session::Session;
 use crate::verb::{Args, Verb};
 
-const FLAGS: &[Flag] =
-    &[inspecting::FORMAT, Flag::switch("size", "Show the sizes of the files").short('s')];
+const FLAGS: &[Flag] = &[
+    inspecting::FORMAT,
+    Flag::switch("size", "Show the sizes of the files").short('s'),
+];
 
 /// The verb.
 pub const VERB: Verb = Verb {

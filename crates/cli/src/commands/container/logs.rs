@@ -13,10 +13,18 @@ use crate::verb::{Args, Verb};
 const FLAGS: &[Flag] = &[
     Flag::switch("details", "Show the details that the log driver adds"),
     Flag::switch("follow", "Go on showing what is logged").short('f'),
-    Flag::string("since", "Show what was logged after a time (2026-01-02T13:23:37Z) or in a duration (42m)"),
-    Flag::string("tail", "Show so many lines from the end").short('n').default("\"all\""),
+    Flag::string(
+        "since",
+        "Show what was logged after a time (2026-01-02T13:23:37Z) or in a duration (42m)",
+    ),
+    Flag::string("tail", "Show so many lines from the end")
+        .short('n')
+        .default("\"all\""),
     Flag::switch("timestamps", "Show the time of each line").short('t'),
-    Flag::string("until", "Show what was logged before a time (2026-01-02T13:23:37Z) or a duration ago (42m)"),
+    Flag::string(
+        "until",
+        "Show what was logged before a time (2026-01-02T13:23:37Z) or a duration ago (42m)",
+    ),
 ];
 
 /// The verb.
@@ -33,9 +41,10 @@ pub const VERB: Verb = Verb {
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let client = session.client().await?;
     let id = parsed.arg(0);
-    let time = |flag: &str| times::to_api(parsed.text(flag)).map_err(|error| {
-        CliError::message(format!("invalid value for {flag:?}: {error}"))
-    });
+    let time = |flag: &str| {
+        times::to_api(parsed.text(flag))
+            .map_err(|error| CliError::message(format!("invalid value for {flag:?}: {error}")))
+    };
     let response = client
         .get(path(id, "/logs"))
         .query("stdout", "1")

@@ -17,7 +17,9 @@ const FLAGS: &[Flag] = &[
     Flag::switch("all", "Show all containers, not only running ones").short('a'),
     filters::FILTER,
     filters::FORMAT,
-    Flag::int("last", "Show so many of the newest containers, running or not").short('n').default("-1"),
+    Flag::int("last", "Show so many of the newest containers, running or not")
+        .short('n')
+        .default("-1"),
     Flag::switch("latest", "Show the newest container, running or not").short('l'),
     Flag::switch("no-trunc", "Do not shorten what is shown"),
     Flag::switch("quiet", "Show only IDs").short('q'),
@@ -60,12 +62,15 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let size = parsed.is_on("size") || (!matches!(format, Format::Json) && format.mentions(".Size"));
     let mut request = session.client().await?.get("/containers/json");
     request = request.query_flag("all", parsed.is_on("all")).query_flag("size", size);
-    let last = if parsed.is_on("latest") { 1 } else { parsed.number_given("last").unwrap_or(-1) };
+    let last = if parsed.is_on("latest") {
+        1
+    } else {
+        parsed.number_given("last").unwrap_or(-1)
+    };
     if last >= 0 {
         request = request.query("limit", last.to_string());
     }
-    let containers: Vec<ContainerSummary> =
-        request.filters(&filters::parse(&parsed.all("filter"))).fetch().await?;
+    let containers: Vec<ContainerSummary> = request.filters(&filters::parse(&parsed.all("filter"))).fetch().await?;
     let full = parsed.is_on("no-trunc");
     let rows: Vec<Row> = containers.iter().map(|container| row(container, full)).collect();
     print!("{}", format.render(HEADINGS, &rows)?);
@@ -80,17 +85,29 @@ fn format(session: &Session, parsed: &Parsed) -> Format {
         "" => session.config().ps_format(),
         text => text,
     };
-    let columns = if parsed.is_on("size") { format!("{COLUMNS}\t{{{{.Size}}}}") } else { COLUMNS.to_owned() };
+    let columns = if parsed.is_on("size") {
+        format!("{COLUMNS}\t{{{{.Size}}}}")
+    } else {
+        COLUMNS.to_owned()
+    };
     Format::parse(text, &columns)
 }
 
 fn row(container: &ContainerSummary, full: bool) -> Row {
     let labels = container.labels.clone().unwrap_or_default();
     let shortened = |text: &str, width| if full { text.to_owned() } else { ellipsis(text, width) };
-    let id = if full { container.id.as_str() } else { short_id(&container.id) };
+    let id = if full {
+        container.id.as_str()
+    } else {
+        short_id(&container.id)
+    };
     let volumes = container.mounts.iter().filter(|mount| mount.driver == "local").count();
     let networks = container.network_settings.as_ref().and_then(|s| s.networks.as_ref());
-    let networks: Vec<&str> = networks.into_iter().flat_map(|n| n.keys()).map(String::as_str).collect();
+    let networks: Vec<&str> = networks
+        .into_iter()
+        .flat_map(|n| n.keys())
+        .map(String::as_str)
+        .collect();
     vec![
         ("ID", Value::from(id)),
         ("Names", names(container, full).into()),
@@ -159,7 +176,13 @@ fn mounts(container: &ContainerSummary, full: bool) -> String {
     let names: Vec<String> = container
         .mounts
         .iter()
-        .map(|mount| if mount.name.is_empty() { &mount.source } else { &mount.name })
+        .map(|mount| {
+            if mount.name.is_empty() {
+                &mount.source
+            } else {
+                &mount.name
+            }
+        })
         .map(|name| if full { name.clone() } else { ellipsis(name, 15) })
         .collect();
     names.join(",")
@@ -179,7 +202,10 @@ pub(in crate::commands) fn ports(ports: &[Port]) -> String {
             continue;
         }
         let number = port.private_port;
-        match ranges.iter_mut().find(|(ip, kind, ..)| *ip == port.ip && *kind == port.kind) {
+        match ranges
+            .iter_mut()
+            .find(|(ip, kind, ..)| *ip == port.ip && *kind == port.kind)
+        {
             None => ranges.push((&port.ip, &port.kind, number, number)),
             Some((.., last)) if number == last.saturating_add(1) => *last = number,
             Some(range) => {
@@ -194,12 +220,24 @@ pub(in crate::commands) fn ports(ports: &[Port]) -> String {
 }
 
 fn range_text((ip, kind, first, last): (&str, &str, u16, u16)) -> String {
-    let numbers = if first == last { first.to_string() } else { format!("{first}-{last}") };
-    if ip.is_empty() { format!("{numbers}/{kind}") } else { format!("{}->{numbers}/{kind}", address(ip, &numbers)) }
+    let numbers = if first == last {
+        first.to_string()
+    } else {
+        format!("{first}-{last}")
+    };
+    if ip.is_empty() {
+        format!("{numbers}/{kind}")
+    } else {
+        format!("{}->{numbers}/{kind}", address(ip, &numbers))
+    }
 }
 
 fn address(ip: &str, port: &str) -> String {
-    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+    if ip.contains(':') {
+        format!("[{ip}]:{port}")
+    } else {
+        format!("{ip}:{port}")
+    }
 }
 
 #[cfg(test)]
@@ -207,7 +245,12 @@ mod tests {
     use super::*;
 
     fn port(ip: &str, public: u16, private: u16) -> Port {
-        Port { ip: ip.to_owned(), private_port: private, public_port: public, kind: "tcp".to_owned() }
+        Port {
+            ip: ip.to_owned(),
+            private_port: private,
+            public_port: public,
+            kind: "tcp".to_owned(),
+        }
     }
 
     #[test]
@@ -215,9 +258,16 @@ mod tests {
         let check = |list: &[Port], expected: &str| assert_eq!(ports(list), expected);
         check(&[], "");
         check(&[port("", 0, 80)], "80/tcp");
-        check(&[port("0.0.0.0", 8080, 80), port("::", 8080, 80)], "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
         check(
-            &[port("0.0.0.0", 80, 80), port("0.0.0.0", 81, 81), port("0.0.0.0", 83, 83)],
+            &[port("0.0.0.0", 8080, 80), port("::", 8080, 80)],
+            "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
+        );
+        check(
+            &[
+                port("0.0.0.0", 80, 80),
+                port("0.0.0.0", 81, 81),
+                port("0.0.0.0", 83, 83),
+            ],
             "0.0.0.0:80-81->80-81/tcp, 0.0.0.0:83->83/tcp",
         );
         check(&[port("", 0, 80), port("1.2.3.4", 9, 80)], "80/tcp, 1.2.3.4:9->80/tcp");

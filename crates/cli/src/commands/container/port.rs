@@ -33,10 +33,16 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
 }
 
 fn lines_of(ports: &PortMap, wanted: &str, container: &str) -> Result<Vec<String>, CliError> {
-    let key = if wanted.contains('/') { wanted.to_owned() } else { format!("{wanted}/tcp") };
+    let key = if wanted.contains('/') {
+        wanted.to_owned()
+    } else {
+        format!("{wanted}/tcp")
+    };
     match ports.get(&key) {
         Some(Some(bindings)) if !bindings.is_empty() => Ok(bindings.iter().map(address).collect()),
-        _ => Err(CliError::message(format!("no public port '{key}' published for {container}"))),
+        _ => Err(CliError::message(format!(
+            "no public port '{key}' published for {container}"
+        ))),
     }
 }
 
@@ -44,7 +50,10 @@ fn all_lines(ports: &PortMap) -> Vec<String> {
     ports
         .iter()
         .flat_map(|(port, bindings)| {
-            bindings.iter().flatten().map(move |binding| format!("{port} -> {}", address(binding)))
+            bindings
+                .iter()
+                .flatten()
+                .map(move |binding| format!("{port} -> {}", address(binding)))
         })
         .collect()
 }

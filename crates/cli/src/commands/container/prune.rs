@@ -22,13 +22,13 @@ pub const VERB: Verb = Verb {
 };
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
-    if !parsed.is_on("force")
-        && !pruning::confirmed("WARNING! This will remove all stopped containers.")?
-    {
+    if !parsed.is_on("force") && !pruning::confirmed("WARNING! This will remove all stopped containers.")? {
         return Ok(0);
     }
     let client = session.client().await?;
-    let request = client.post("/containers/prune").filters(&filters::parse(&parsed.all("filter")));
+    let request = client
+        .post("/containers/prune")
+        .filters(&filters::parse(&parsed.all("filter")));
     let answer: ContainersPruneResponse = request.fetch().await?;
     pruning::print_list("Deleted Containers:", &answer.containers_deleted.unwrap_or_default());
     pruning::print_reclaimed(answer.space_reclaimed);

@@ -26,7 +26,9 @@ pub const VERB: Verb = Verb {
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     if parsed.is_given("time") && parsed.is_given("timeout") {
-        return Err(CliError::message("conflicting options: cannot specify both --timeout and --time"));
+        return Err(CliError::message(
+            "conflicting options: cannot specify both --timeout and --time",
+        ));
     }
     let timeout = parsed.last("timeout").or(parsed.last("time")).unwrap_or_default();
     let client = session.client().await?;

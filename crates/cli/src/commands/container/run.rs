@@ -8,7 +8,7 @@ use super::create::{self, coded, failed};
 use super::path;
 use crate::create::flags;
 use crate::error::{CliError, Outcome};
-use crate::flags::{Flag, FlagError, Parsed};
+use crate::flags::{Flag, Parsed};
 use crate::session::Session;
 use crate::signals::{Forwarder, Resized, follow_size};
 use crate::streams::{self, Ended};
@@ -37,9 +37,6 @@ pub const VERB: Verb = Verb {
 };
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
-    if parsed.is_on("help") {
-        return Err(FlagError::Help.into());
-    }
     let client = session.client().await.map_err(|error| failed(session, &error))?;
     let mut body = create::body(session, &client, parsed)?;
     if parsed.is_on("detach") {
@@ -76,12 +73,7 @@ async fn run_detached(
     Ok(0)
 }
 
-async fn run_attached(
-    session: &Session,
-    client: &Client,
-    parsed: &Parsed,
-    body: ContainerCreateRequest,
-) -> Outcome {
+async fn run_attached(session: &Session, client: &Client, parsed: &Parsed, body: ContainerCreateRequest) -> Outcome {
     let plan = streams::Plan {
         stdin: body.config.attach_stdin,
         tty: body.config.tty,
@@ -118,7 +110,11 @@ async fn run_attached(
         }
     };
     let resized = async {
-        if tty { follow_size(client, Resized::Container(&id)).await } else { std::future::pending().await }
+        if tty {
+            follow_size(client, Resized::Container(&id)).await
+        } else {
+            std::future::pending().await
+        }
     };
     tokio::select! {
         code = copied => code,
@@ -164,7 +160,10 @@ pub(super) async fn start(client: &Client, id: &str) -> Result<(), ClientError> 
 pub(super) fn exit_code(answer: Result<WaitResponse, ClientError>) -> Outcome {
     let answer = answer?;
     match answer.error {
-        Some(error) => Err(CliError::Coded { message: error.message, code: 125 }),
+        Some(error) => Err(CliError::Coded {
+            message: error.message,
+            code: 125,
+        }),
         None => Ok(i32::try_from(answer.status_code).unwrap_or(125)),
     }
 }

@@ -34,7 +34,9 @@ pub const VERB: Verb = Verb {
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     if parsed.is_given("checkpoint") || parsed.is_given("checkpoint-dir") {
-        return Err(CliError::message("checkpoints are not supported: start the container without --checkpoint"));
+        return Err(CliError::message(
+            "checkpoints are not supported: start the container without --checkpoint",
+        ));
     }
     let attached = parsed.is_on("attach") || parsed.is_on("interactive");
     let client = session.client().await?;
@@ -42,7 +44,9 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         return call_each(&parsed.args, |id| client.post(path(&id, "/start")).finish()).await;
     }
     if parsed.args.len() > 1 {
-        return Err(CliError::message("you cannot start and attach multiple containers at once"));
+        return Err(CliError::message(
+            "you cannot start and attach multiple containers at once",
+        ));
     }
     start_attached(session, &client, parsed).await
 }
@@ -58,8 +62,16 @@ async fn start_attached(session: &Session, client: &Client, parsed: &Parsed) -> 
     };
     let mut signals = (!tty).then(Forwarder::new).transpose()?;
     let hijacked = attach(client, id, &plan, parsed.text("detach-keys"), (true, true)).await?;
-    let condition = if container.host_config.auto_remove { "removed" } else { "next-exit" };
-    let exited = client.post(path(id, "/wait")).query("condition", condition).send().await?;
+    let condition = if container.host_config.auto_remove {
+        "removed"
+    } else {
+        "next-exit"
+    };
+    let exited = client
+        .post(path(id, "/wait"))
+        .query("condition", condition)
+        .send()
+        .await?;
     start(client, id).await?;
     let copied = async {
         if streams::copy(hijacked, plan).await? == Ended::Detached {
@@ -74,7 +86,11 @@ async fn start_attached(session: &Session, client: &Client, parsed: &Parsed) -> 
         }
     };
     let resized = async {
-        if tty { follow_size(client, Resized::Container(id)).await } else { std::future::pending().await }
+        if tty {
+            follow_size(client, Resized::Container(id)).await
+        } else {
+            std::future::pending().await
+        }
     };
     tokio::select! {
         code = copied => code,

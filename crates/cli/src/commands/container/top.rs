@@ -26,8 +26,10 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         .get(path(parsed.arg(0), "/top"))
         .query_if("ps_args", &parsed.args[1..].join(" "));
     let top: ContainerTop = request.fetch().await?;
-    let lines: Vec<String> =
-        std::iter::once(&top.titles).chain(&top.processes).map(|cells| cells.join("\t")).collect();
+    let lines: Vec<String> = std::iter::once(&top.titles)
+        .chain(&top.processes)
+        .map(|cells| cells.join("\t"))
+        .collect();
     print!("{}", align(&lines, Layout::PROCESSES));
     Ok(0)
 }

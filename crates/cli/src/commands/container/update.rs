@@ -40,7 +40,9 @@ pub const VERB: Verb = Verb {
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     if !FLAGS.iter().any(|flag| parsed.is_given(flag.long)) {
-        return Err(CliError::message("you must provide one or more flags when using this command"));
+        return Err(CliError::message(
+            "you must provide one or more flags when using this command",
+        ));
     }
     let body = request(parsed)?;
     let client = session.client().await?;
@@ -67,5 +69,8 @@ fn request(parsed: &Parsed) -> Result<ContainerUpdateRequest, CliError> {
         "" => RestartPolicy::default(),
         text => create::restart_policy(text)?,
     };
-    Ok(ContainerUpdateRequest { resources, restart_policy })
+    Ok(ContainerUpdateRequest {
+        resources,
+        restart_policy,
+    })
 }

@@ -47,7 +47,9 @@ const FLAGS: &[Flag] = &[
     Flag::switch("squash", "Make one layer of the new ones"),
     Flag::list("tag", "Name of the image, NAME[:TAG]").short('t'),
     Flag::string("target", "Stage to build"),
-    Flag::list("ulimit", "Resource limit (NAME=SOFT[:HARD])").shown_as("ulimit").default("[]"),
+    Flag::list("ulimit", "Resource limit (NAME=SOFT[:HARD])")
+        .shown_as("ulimit")
+        .default("[]"),
 ];
 
 /// The verb.
@@ -63,9 +65,8 @@ pub const VERB: Verb = Verb {
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     for tag in parsed.all("tag") {
-        reference::parse(&tag).map_err(|error| {
-            CliError::message(format!("invalid argument {tag:?} for \"-t, --tag\" flag: {error}"))
-        })?;
+        reference::parse(&tag)
+            .map_err(|error| CliError::message(format!("invalid argument {tag:?} for \"-t, --tag\" flag: {error}")))?;
     }
     let context = build_context::prepare(Wanted {
         source: parsed.arg(0),
@@ -114,10 +115,10 @@ fn finish(parsed: &Parsed, image: &str) -> Outcome {
 }
 
 fn request(session: &Session, client: &Client, parsed: &Parsed) -> Result<RequestBuilder, CliError> {
-    let mut request = client
-        .post("/build")
-        .query("version", "1")
-        .header(REGISTRY_CONFIG_HEADER, encode_header(&session.config().all_credentials()));
+    let mut request = client.post("/build").query("version", "1").header(
+        REGISTRY_CONFIG_HEADER,
+        encode_header(&session.config().all_credentials()),
+    );
     for tag in parsed.all("tag") {
         request = request.query("t", tag);
     }
@@ -127,15 +128,30 @@ fn request(session: &Session, client: &Client, parsed: &Parsed) -> Result<Reques
     for option in parsed.all("security-opt") {
         request = request.query("securityopt", option);
     }
-    for (parameter, flag) in [("q", "quiet"), ("nocache", "no-cache"), ("pull", "pull"), ("forcerm", "force-rm"), ("squash", "squash")] {
+    for (parameter, flag) in [
+        ("q", "quiet"),
+        ("nocache", "no-cache"),
+        ("pull", "pull"),
+        ("forcerm", "force-rm"),
+        ("squash", "squash"),
+    ] {
         request = request.query_flag(parameter, parsed.is_on(flag));
     }
     request = request.query("rm", if parsed.is_not_off("rm") { "1" } else { "0" });
     for (parameter, flag) in [
-        ("cpusetcpus", "cpuset-cpus"), ("cpusetmems", "cpuset-mems"), ("cpushares", "cpu-shares"),
-        ("cpuquota", "cpu-quota"), ("cpuperiod", "cpu-period"), ("memory", "memory"),
-        ("memswap", "memory-swap"), ("cgroupparent", "cgroup-parent"), ("shmsize", "shm-size"),
-        ("networkmode", "network"), ("target", "target"), ("platform", "platform"), ("isolation", "isolation"),
+        ("cpusetcpus", "cpuset-cpus"),
+        ("cpusetmems", "cpuset-mems"),
+        ("cpushares", "cpu-shares"),
+        ("cpuquota", "cpu-quota"),
+        ("cpuperiod", "cpu-period"),
+        ("memory", "memory"),
+        ("memswap", "memory-swap"),
+        ("cgroupparent", "cgroup-parent"),
+        ("shmsize", "shm-size"),
+        ("networkmode", "network"),
+        ("target", "target"),
+        ("platform", "platform"),
+        ("isolation", "isolation"),
     ] {
         request = request.query_if(parameter, parsed.text(flag));
     }

@@ -13,7 +13,9 @@ use crate::verb::{Args, Verb};
 
 const FLAGS: &[Flag] = &[
     filters::FORMAT,
-    Flag::switch("human", "Print sizes and times for people").short('H').default("true"),
+    Flag::switch("human", "Print sizes and times for people")
+        .short('H')
+        .default("true"),
     Flag::switch("no-trunc", "Do not shorten what is shown"),
     Flag::string("platform", "Show this platform of the image"),
     Flag::switch("quiet", "Show only IDs").short('q'),
@@ -65,10 +67,22 @@ fn row(item: &HistoryItem, full: bool, human: bool) -> Row {
     let id = if full { item.id.as_str() } else { short_id(&item.id) };
     let made_by = item.created_by.replace('\t', " ");
     let made_by = if full { made_by } else { ellipsis(&made_by, 45) };
-    let size = if human { units::human_size(item.size as f64, 3) } else { item.size.to_string() };
+    let size = if human {
+        units::human_size(item.size as f64, 3)
+    } else {
+        item.size.to_string()
+    };
     vec![
         ("ID", Value::from(id)),
-        ("CreatedSince", if human { units::ago(item.created) } else { created_at(item.created) }.into()),
+        (
+            "CreatedSince",
+            if human {
+                units::ago(item.created)
+            } else {
+                created_at(item.created)
+            }
+            .into(),
+        ),
         ("CreatedAt", created_at(item.created).into()),
         ("CreatedBy", made_by.into()),
         ("Size", size.into()),

@@ -7,8 +7,10 @@ use crate::flags::{Flag, Parsed};
 use crate::session::Session;
 use crate::verb::{Args, Verb};
 
-const FLAGS: &[Flag] =
-    &[inspecting::FORMAT, Flag::string("platform", "Show this platform of the image")];
+const FLAGS: &[Flag] = &[
+    inspecting::FORMAT,
+    Flag::string("platform", "Show this platform of the image"),
+];
 
 /// The verb.
 pub const VERB: Verb = Verb {
@@ -27,7 +29,12 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let mut found = Vec::new();
     let mut failures = Failures::default();
     for name in &parsed.args {
-        match client.get(path(name, "/json")).query_if("platform", &platform).fetch().await {
+        match client
+            .get(path(name, "/json"))
+            .query_if("platform", &platform)
+            .fetch()
+            .await
+        {
             Ok(document) => found.push(document),
             Err(error) => failures.add(&CliError::from(error)),
         }

@@ -32,7 +32,8 @@ pub const VERB: Verb = Verb {
     run: |session, parsed| Box::pin(run(session, parsed)),
 };
 
-const COLUMNS: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}";
+const COLUMNS: &str =
+    "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}";
 const COLUMNS_DIGEST: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}";
 
 const HEADINGS: Headings = &[
@@ -51,14 +52,19 @@ const HEADINGS: Headings = &[
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     if parsed.is_on("tree") {
-        return Err(CliError::message("--tree is not supported: use image inspect for the platforms of an image"));
+        return Err(CliError::message(
+            "--tree is not supported: use image inspect for the platforms of an image",
+        ));
     }
     let mut conditions = filters::parse(&parsed.all("filter"));
     if !parsed.arg(0).is_empty() {
         conditions.add("reference", parsed.arg(0));
     }
     let client = session.client().await?;
-    let request = client.get("/images/json").query_flag("all", parsed.is_on("all")).filters(&conditions);
+    let request = client
+        .get("/images/json")
+        .query_flag("all", parsed.is_on("all"))
+        .filters(&conditions);
     let images: Vec<ImageSummary> = request.fetch().await?;
     let format = format(session, parsed);
     let digests = parsed.is_on("digests") || format.mentions(".Digest");
@@ -78,14 +84,24 @@ fn format(session: &Session, parsed: &Parsed) -> Format {
         "" => session.config().images_format(),
         text => text,
     };
-    Format::parse(text, if parsed.is_on("digests") { COLUMNS_DIGEST } else { COLUMNS })
+    Format::parse(
+        text,
+        if parsed.is_on("digests") {
+            COLUMNS_DIGEST
+        } else {
+            COLUMNS
+        },
+    )
 }
 
 /// One row per name; an image without names has one of `<none>`.
 fn rows(image: &ImageSummary, full: bool, digests: bool) -> Vec<Row> {
     let tags: Vec<(String, String)> = image.repo_tags.iter().filter_map(|name| split_tag(name)).collect();
-    let found: Vec<(String, String)> =
-        image.repo_digests.iter().filter_map(|name| split_digest(name)).collect();
+    let found: Vec<(String, String)> = image
+        .repo_digests
+        .iter()
+        .filter_map(|name| split_digest(name))
+        .collect();
     let digest_of = |repository: &str| {
         let found = found.iter().find(|(other, _)| other == repository);
         found.map_or_else(|| "<none>".to_owned(), |(_, digest)| digest.clone())
@@ -118,12 +134,33 @@ fn split_digest(name: &str) -> Option<(String, String)> {
 
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 fn row(image: &ImageSummary, full: bool, [repository, tag, digest]: [String; 3]) -> Row {
-    let size = |bytes: i64| if bytes < 0 { "N/A".to_owned() } else { units::human_size(bytes as f64, 3) };
-    let unique = if image.shared_size < 0 { -1 } else { image.size - image.shared_size };
-    let containers = if image.containers < 0 { "N/A".to_owned() } else { image.containers.to_string() };
-    let since = if image.created == 0 { String::new() } else { units::ago(image.created) };
+    let size = |bytes: i64| {
+        if bytes < 0 {
+            "N/A".to_owned()
+        } else {
+            units::human_size(bytes as f64, 3)
+        }
+    };
+    let unique = if image.shared_size < 0 {
+        -1
+    } else {
+        image.size - image.shared_size
+    };
+    let containers = if image.containers < 0 {
+        "N/A".to_owned()
+    } else {
+        image.containers.to_string()
+    };
+    let since = if image.created == 0 {
+        String::new()
+    } else {
+        units::ago(image.created)
+    };
     vec![
-        ("ID", Value::from(if full { image.id.as_str() } else { short_id(&image.id) })),
+        (
+            "ID",
+            Value::from(if full { image.id.as_str() } else { short_id(&image.id) }),
+        ),
         ("Repository", repository.into()),
         ("Tag", tag.into()),
         ("Digest", digest.into()),

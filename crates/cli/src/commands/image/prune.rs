@@ -9,7 +9,11 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 const FLAGS: &[Flag] = &[
-    Flag::switch("all", "Remove every image without a container, not only those without a name").short('a'),
+    Flag::switch(
+        "all",
+        "Remove every image without a container, not only those without a name",
+    )
+    .short('a'),
     filters::PRUNE_FILTER,
     pruning::FORCE,
 ];

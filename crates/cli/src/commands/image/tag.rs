@@ -20,7 +20,10 @@ pub const VERB: Verb = Verb {
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let target = reference::parse(parsed.arg(1)).map_err(|error| {
-        CliError::message(format!("Error parsing reference: {:?} is not a valid repository/tag: {error}", parsed.arg(1)))
+        CliError::message(format!(
+            "Error parsing reference: {:?} is not a valid repository/tag: {error}",
+            parsed.arg(1)
+        ))
     })?;
     if target.digest.is_some() {
         return Err(CliError::message("refusing to create a tag with a digest reference"));

@@ -36,6 +36,10 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         endpoint_config: Some(endpoint_settings_from_connect(parsed)?),
     };
     let client = session.client().await?;
-    client.post(path(parsed.arg(0), "/connect")).json(&body).finish().await?;
+    client
+        .post(path(parsed.arg(0), "/connect"))
+        .json(&body)
+        .finish()
+        .await?;
     Ok(0)
 }

@@ -12,20 +12,29 @@ use crate::verb::{Args, Verb};
 
 const FLAGS: &[Flag] = &[
     Flag::switch("attachable", "Let containers connect by hand"),
-    Flag::list("aux-address", "Address that the driver uses itself (NAME=IP)").shown_as("map").default("map[]"),
+    Flag::list("aux-address", "Address that the driver uses itself (NAME=IP)")
+        .shown_as("map")
+        .default("map[]"),
     Flag::string("config-from", "Network to take the configuration from"),
     Flag::switch("config-only", "Make only a configuration"),
-    Flag::string("driver", "Driver of the network").short('d').default("\"bridge\""),
+    Flag::string("driver", "Driver of the network")
+        .short('d')
+        .default("\"bridge\""),
     Flag::strings("gateway", "Gateway of a subnet"),
     Flag::switch("ingress", "Make the routing mesh of a swarm"),
     Flag::switch("internal", "No way out of the network"),
     Flag::strings("ip-range", "Part of a subnet that addresses are taken from"),
     Flag::string("ipam-driver", "Driver of the addresses").default("\"default\""),
-    Flag::list("ipam-opt", "Option of the driver of the addresses").shown_as("map").default("map[]"),
+    Flag::list("ipam-opt", "Option of the driver of the addresses")
+        .shown_as("map")
+        .default("map[]"),
     Flag::switch("ipv4", "Give IPv4 addresses").default("true"),
     Flag::switch("ipv6", "Give IPv6 addresses"),
     Flag::list("label", "Label of the network"),
-    Flag::list("opt", "Option of the driver").short('o').shown_as("map").default("map[]"),
+    Flag::list("opt", "Option of the driver")
+        .short('o')
+        .shown_as("map")
+        .default("map[]"),
     Flag::string("scope", "Scope of the network"),
     Flag::strings("subnet", "Subnet, address/prefix"),
 ];
@@ -69,7 +78,9 @@ fn request(parsed: &Parsed) -> Result<NetworkCreateRequest, CliError> {
         attachable: parsed.is_on("attachable"),
         ingress: parsed.is_on("ingress"),
         config_only: parsed.is_on("config-only"),
-        config_from: (!from.is_empty()).then(|| ConfigReference { network: from.to_owned() }),
+        config_from: (!from.is_empty()).then(|| ConfigReference {
+            network: from.to_owned(),
+        }),
         options: Some(to_map(&parsed.all("opt"))),
         labels: Some(to_map(&parsed.all("label"))),
         ..NetworkCreateRequest::default()
@@ -80,21 +91,34 @@ fn request(parsed: &Parsed) -> Result<NetworkCreateRequest, CliError> {
 fn subnets(parsed: &Parsed) -> Result<Vec<IpamConfig>, CliError> {
     let (subnets, ranges, gateways) = (parsed.all("subnet"), parsed.all("ip-range"), parsed.all("gateway"));
     if subnets.len() < ranges.len() || subnets.len() < gateways.len() {
-        return Err(CliError::message("every ip-range or gateway must have a corresponding subnet"));
+        return Err(CliError::message(
+            "every ip-range or gateway must have a corresponding subnet",
+        ));
     }
     let mut found: Vec<(Subnet, IpamConfig)> = Vec::new();
     for text in subnets {
         let subnet = Subnet::parse(&text)?;
         if found.iter().any(|(other, _)| other.overlaps(&subnet)) {
-            return Err(CliError::message("multiple overlapping subnet configuration is not supported"));
+            return Err(CliError::message(
+                "multiple overlapping subnet configuration is not supported",
+            ));
         }
-        found.push((subnet, IpamConfig { subnet: text, ..IpamConfig::default() }));
+        found.push((
+            subnet,
+            IpamConfig {
+                subnet: text,
+                ..IpamConfig::default()
+            },
+        ));
     }
     for range in ranges {
         let config = config_with(&mut found, Subnet::parse(&range)?.address)
             .ok_or_else(|| CliError::message(format!("no matching subnet for range {range}")))?;
         if !config.ip_range.is_empty() {
-            return Err(CliError::message(format!("cannot configure multiple ranges ({range}, {}) on the same subnet ({})", config.ip_range, config.subnet)));
+            return Err(CliError::message(format!(
+                "cannot configure multiple ranges ({range}, {}) on the same subnet ({})",
+                config.ip_range, config.subnet
+            )));
         }
         config.ip_range = range;
     }
@@ -102,7 +126,10 @@ fn subnets(parsed: &Parsed) -> Result<Vec<IpamConfig>, CliError> {
         let config = config_with(&mut found, address(&gateway)?)
             .ok_or_else(|| CliError::message(format!("no matching subnet for gateway {gateway}")))?;
         if !config.gateway.is_empty() {
-            return Err(CliError::message(format!("cannot configure multiple gateways ({gateway}, {}) for the same subnet ({})", config.gateway, config.subnet)));
+            return Err(CliError::message(format!(
+                "cannot configure multiple gateways ({gateway}, {}) for the same subnet ({})",
+                config.gateway, config.subnet
+            )));
         }
         config.gateway = gateway;
     }
@@ -115,11 +142,15 @@ fn subnets(parsed: &Parsed) -> Result<Vec<IpamConfig>, CliError> {
 }
 
 fn config_with(found: &mut [(Subnet, IpamConfig)], address: IpAddr) -> Option<&mut IpamConfig> {
-    found.iter_mut().find(|(subnet, _)| subnet.contains(address)).map(|(_, config)| config)
+    found
+        .iter_mut()
+        .find(|(subnet, _)| subnet.contains(address))
+        .map(|(_, config)| config)
 }
 
 fn address(text: &str) -> Result<IpAddr, CliError> {
-    text.parse().map_err(|_| CliError::message(format!("invalid address {text}")))
+    text.parse()
+        .map_err(|_| CliError::message(format!("invalid address {text}")))
 }
 
 /// An address and the bits that are fixed.
@@ -135,12 +166,17 @@ impl Subnet {
         let (ip, prefix) = text.split_once('/').ok_or_else(invalid)?;
         let ip: IpAddr = ip.parse().map_err(|_| invalid())?;
         let most = if ip.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= most).ok_or_else(invalid)?;
+        let prefix = prefix
+            .parse()
+            .ok()
+            .filter(|prefix| *prefix <= most)
+            .ok_or_else(invalid)?;
         Ok(Self { address: ip, prefix })
     }
 
     fn contains(&self, other: IpAddr) -> bool {
-        let same = |a: u128, b: u128, width: u32| self.prefix == 0 || a >> (width - self.prefix) == b >> (width - self.prefix);
+        let same =
+            |a: u128, b: u128, width: u32| self.prefix == 0 || a >> (width - self.prefix) == b >> (width - self.prefix);
         match (self.address, other) {
             (IpAddr::V4(a), IpAddr::V4(b)) => same(u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
             (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),

@@ -27,6 +27,10 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         force: parsed.is_on("force"),
     };
     let client = session.client().await?;
-    client.post(path(parsed.arg(0), "/disconnect")).json(&body).finish().await?;
+    client
+        .post(path(parsed.arg(0), "/disconnect"))
+        .json(&body)
+        .finish()
+        .await?;
     Ok(0)
 }

@@ -7,8 +7,10 @@ use crate::flags::{Flag, Parsed};
 use crate::session::Session;
 use crate::verb::{Args, Verb};
 
-const FLAGS: &[Flag] =
-    &[inspecting::FORMAT, Flag::switch("verbose", "Show more, for diagnosis").short('v')];
+const FLAGS: &[Flag] = &[
+    inspecting::FORMAT,
+    Flag::switch("verbose", "Show more, for diagnosis").short('v'),
+];
 
 /// The verb.
 pub const VERB: Verb = Verb {

@@ -62,7 +62,14 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
 fn row(network: &Network, full: bool) -> Row {
     let labels = network.labels.clone().unwrap_or_default();
     vec![
-        ("ID", Value::from(if full { network.id.as_str() } else { short_id(&network.id) })),
+        (
+            "ID",
+            Value::from(if full {
+                network.id.as_str()
+            } else {
+                short_id(&network.id)
+            }),
+        ),
         ("Name", network.name.as_str().into()),
         ("Driver", network.driver.as_str().into()),
         ("Scope", network.scope.as_str().into()),
@@ -71,6 +78,9 @@ fn row(network: &Network, full: bool) -> Row {
         ("Internal", network.internal.to_string().into()),
         ("Labels", joined_labels(&labels).into()),
         ("Label", label_function(labels)),
-        ("CreatedAt", network.created.replace('T', " ").replace('Z', " +0000 UTC").into()),
+        (
+            "CreatedAt",
+            network.created.replace('T', " ").replace('Z', " +0000 UTC").into(),
+        ),
     ]
 }

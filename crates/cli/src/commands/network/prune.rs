@@ -27,7 +27,9 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         return Ok(0);
     }
     let client = session.client().await?;
-    let request = client.post("/networks/prune").filters(&filters::parse(&parsed.all("filter")));
+    let request = client
+        .post("/networks/prune")
+        .filters(&filters::parse(&parsed.all("filter")));
     let answer: NetworksPruneResponse = request.fetch().await?;
     pruning::print_list("Deleted Networks:", &answer.networks_deleted.unwrap_or_default());
     Ok(0)

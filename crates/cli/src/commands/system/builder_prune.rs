@@ -43,7 +43,10 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         .query_if("reserved-space", parsed.text("keep-storage"))
         .query("filters", filters::parse(&parsed.all("filter")).encode());
     let answer: BuildPruneResponse = request.fetch().await?;
-    pruning::print_list("Deleted build cache objects:", &answer.caches_deleted.unwrap_or_default());
+    pruning::print_list(
+        "Deleted build cache objects:",
+        &answer.caches_deleted.unwrap_or_default(),
+    );
     pruning::print_reclaimed(answer.space_reclaimed);
     Ok(0)
 }

@@ -32,8 +32,10 @@ async fn run(session: &Session, _parsed: &Parsed) -> Outcome {
         let copied = tokio::io::copy(&mut stdin, &mut to_engine).await;
         // The end of the input is passed on; the engine may still answer.
         let _ = to_engine.shutdown().await;
-        copied.map_err(CliError::io("writing to the engine"))?;
-        std::future::pending().await
+        match copied {
+            Ok(_) => std::future::pending().await,
+            Err(error) => CliError::io("writing to the engine")(error),
+        }
     };
     let received = async {
         let copied = tokio::io::copy(&mut from_engine, &mut stdout).await;
@@ -41,7 +43,7 @@ async fn run(session: &Session, _parsed: &Parsed) -> Outcome {
     };
     tokio::select! {
         result = received => result?,
-        result = sent => result?,
+        error = sent => return Err(error),
     }
     Ok(0)
 }

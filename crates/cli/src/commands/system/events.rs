@@ -30,9 +30,10 @@ pub const VERB: Verb = Verb {
 };
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
-    let time = |flag: &str| times::to_api(parsed.text(flag)).map_err(|error| {
-        CliError::message(format!("invalid value for {flag:?}: {error}"))
-    });
+    let time = |flag: &str| {
+        times::to_api(parsed.text(flag))
+            .map_err(|error| CliError::message(format!("invalid value for {flag:?}: {error}")))
+    };
     let client = session.client().await?;
     let response = client
         .get("/events")
@@ -50,16 +51,26 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
             source => inspecting::render(source, &event)?,
         };
         let mut stdout = std::io::stdout().lock();
-        writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(CliError::io("printing an event"))?;
+        writeln!(stdout, "{line}")
+            .and_then(|()| stdout.flush())
+            .map_err(CliError::io("printing an event"))?;
     }
     Ok(0)
 }
 
 /// `TIME TYPE ACTION ID (ATTRIBUTES)`.
 fn plain(event: &EventMessage) -> String {
-    let nanos = if event.time_nano != 0 { event.time_nano } else { event.time.saturating_mul(1_000_000_000) };
+    let nanos = if event.time_nano != 0 {
+        event.time_nano
+    } else {
+        event.time.saturating_mul(1_000_000_000)
+    };
     let time = jiff::Timestamp::from_nanosecond(i128::from(nanos))
-        .map(|time| time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string())
+        .map(|time| {
+            time.to_zoned(jiff::tz::TimeZone::system())
+                .strftime("%Y-%m-%dT%H:%M:%S.%9f%:z")
+                .to_string()
+        })
         .unwrap_or_default();
     let time = time.strip_suffix("+00:00").map(|utc| format!("{utc}Z")).unwrap_or(time);
     let mut line = format!("{time} {} {} {}", event.kind, event.action, event.actor.id);

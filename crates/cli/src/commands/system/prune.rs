@@ -35,7 +35,9 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let conditions = filters::parse(&parsed.all("filter"));
     let (all, volumes) = (parsed.is_on("all"), parsed.is_on("volumes"));
     if volumes && conditions.contains("until") {
-        return Err(CliError::message("ERROR: The \"until\" filter is not supported with \"--volumes\""));
+        return Err(CliError::message(
+            "ERROR: The \"until\" filter is not supported with \"--volumes\"",
+        ));
     }
     if !parsed.is_on("force") && !pruning::confirmed(&warning(all, volumes, &parsed.all("filter")))? {
         return Ok(0);
@@ -54,7 +56,11 @@ fn warning(all: bool, volumes: bool, filters: &[String]) -> String {
     if volumes {
         lines.push("all anonymous volumes not used by at least one container");
     }
-    lines.push(if all { "all images without at least one container associated to them" } else { "all dangling images" });
+    lines.push(if all {
+        "all images without at least one container associated to them"
+    } else {
+        "all dangling images"
+    });
     lines.push(if all { "all build cache" } else { "unused build cache" });
     let mut text = String::from("WARNING! This will remove:\n");
     for line in lines {
@@ -73,7 +79,10 @@ fn warning(all: bool, volumes: bool, filters: &[String]) -> String {
 #[expect(clippy::fn_params_excessive_bools, reason = "the two flags of the verb")]
 async fn prune(client: &Client, conditions: &Filters, all: bool, volumes: bool) -> Result<u64, CliError> {
     let containers: ContainersPruneResponse = client.post("/containers/prune").filters(conditions).fetch().await?;
-    pruning::print_list("Deleted Containers:", &containers.containers_deleted.unwrap_or_default());
+    pruning::print_list(
+        "Deleted Containers:",
+        &containers.containers_deleted.unwrap_or_default(),
+    );
     let networks: NetworksPruneResponse = client.post("/networks/prune").filters(conditions).fetch().await?;
     pruning::print_list("Deleted Networks:", &networks.networks_deleted.unwrap_or_default());
     let mut reclaimed = containers.space_reclaimed;
@@ -86,8 +95,14 @@ async fn prune(client: &Client, conditions: &Filters, all: bool, volumes: bool) 
     of_images.add("dangling", if all { "false" } else { "true" });
     let images: ImagesPruneResponse = client.post("/images/prune").filters(&of_images).fetch().await?;
     print_removed(&images);
-    let cache = client.post("/build/prune").query_flag("all", all).query("filters", conditions.encode());
+    let cache = client
+        .post("/build/prune")
+        .query_flag("all", all)
+        .query("filters", conditions.encode());
     let cache: BuildPruneResponse = cache.fetch().await?;
-    pruning::print_list("Deleted build cache objects:", &cache.caches_deleted.unwrap_or_default());
+    pruning::print_list(
+        "Deleted build cache objects:",
+        &cache.caches_deleted.unwrap_or_default(),
+    );
     Ok(reclaimed + images.space_reclaimed + cache.space_reclaimed)
 }

@@ -9,10 +9,15 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 const FLAGS: &[Flag] = &[
-    Flag::string("driver", "Driver of the volume").short('d').default("\"local\""),
+    Flag::string("driver", "Driver of the volume")
+        .short('d')
+        .default("\"local\""),
     Flag::list("label", "Label of the volume"),
     Flag::string("name", "Name of the volume").hidden(),
-    Flag::list("opt", "Option of the driver").short('o').shown_as("map").default("map[]"),
+    Flag::list("opt", "Option of the driver")
+        .short('o')
+        .shown_as("map")
+        .default("map[]"),
 ];
 
 /// Flags of volumes that span a swarm.
@@ -48,9 +53,15 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         )));
     }
     if parsed.is_given("name") && !parsed.args.is_empty() {
-        return Err(CliError::message("conflicting options: cannot specify a volume-name through both --name and as a positional arg"));
+        return Err(CliError::message(
+            "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+        ));
     }
-    let name = if parsed.is_given("name") { parsed.text("name") } else { parsed.arg(0) };
+    let name = if parsed.is_given("name") {
+        parsed.text("name")
+    } else {
+        parsed.arg(0)
+    };
     let body = VolumeCreateRequest {
         name: name.to_owned(),
         driver: parsed.last("driver").unwrap_or("local").to_owned(),

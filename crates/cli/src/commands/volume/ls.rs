@@ -46,7 +46,9 @@ const HEADINGS: Headings = &[
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     if parsed.is_on("cluster") {
-        return Err(CliError::message("--cluster is only for volumes that span a swarm, which are not supported"));
+        return Err(CliError::message(
+            "--cluster is only for volumes that span a swarm, which are not supported",
+        ));
     }
     let client = session.client().await?;
     let request = client.get("/volumes").filters(&filters::parse(&parsed.all("filter")));

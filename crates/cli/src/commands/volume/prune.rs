@@ -29,7 +29,9 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let mut conditions = filters::parse(&parsed.all("filter"));
     let all = parsed.is_on("all");
     if all && conditions.contains("all") {
-        return Err(CliError::message("conflicting options: cannot specify both --all and --filter all=1"));
+        return Err(CliError::message(
+            "conflicting options: cannot specify both --all and --filter all=1",
+        ));
     }
     if all {
         conditions.add("all", "true");

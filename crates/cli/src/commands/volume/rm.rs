@@ -23,5 +23,8 @@ pub const VERB: Verb = Verb {
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let client = session.client().await?;
     let force = parsed.is_on("force");
-    call_each(&parsed.args, |name| client.delete(path(&name)).query_flag("force", force).finish()).await
+    call_each(&parsed.args, |name| {
+        client.delete(path(&name)).query_flag("force", force).finish()
+    })
+    .await
 }

@@ -1,4 +1,5 @@
-//! A directory as a tar archive: sorted by name, owned by root, without sockets.
+//! Files of this machine as a tar archive: sorted by name, without sockets. Files that share an
+//! inode are packed one by one.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
@@ -7,20 +8,41 @@ use std::path::Path;
 
 use tar::{Builder, EntryType, Header};
 
-use super::Ignore;
+use crate::build_context::Ignore;
 
-/// Appends everything below `root` that is not excluded.
-pub(super) fn append_directory<W: Write>(archive: &mut Builder<W>, root: &Path, ignore: &Ignore) -> io::Result<()> {
-    append_children(archive, root, "", ignore)
+/// Who owns the entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// Root, as in every build context.
+    Root,
+    /// Who owns the files here.
+    Kept,
+}
+
+/// Appends everything below `root` that is not excluded, owned by root.
+pub fn append_context<W: Write>(archive: &mut Builder<W>, root: &Path, ignore: &Ignore) -> io::Result<()> {
+    append_children(archive, root, "", (ignore, Owner::Root))
+}
+
+/// Appends a file, or a directory and everything below it, under another name.
+pub fn append_tree<W: Write>(archive: &mut Builder<W>, path: &Path, name: &str) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path).map_err(|error| named(error, path))?;
+    append_entry(archive, path, name, (&metadata, Owner::Kept)).map_err(|error| named(error, path))?;
+    if metadata.is_dir() {
+        append_children(archive, path, &format!("{name}/"), (&Ignore::default(), Owner::Kept))?;
+    }
+    Ok(())
 }
 
 fn append_children<W: Write>(
     archive: &mut Builder<W>,
     dir: &Path,
     prefix: &str,
-    ignore: &Ignore,
+    (ignore, owner): (&Ignore, Owner),
 ) -> io::Result<()> {
-    let mut entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(|error| named(error, dir))?;
+    let mut entries = fs::read_dir(dir)
+        .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+        .map_err(|error| named(error, dir))?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let name = entry.file_name();
@@ -29,10 +51,10 @@ fn append_children<W: Write>(
         let metadata = fs::symlink_metadata(&path).map_err(|error| named(error, &path))?;
         let excluded = ignore.excludes(&relative);
         if !excluded {
-            append_entry(archive, &path, &relative, &metadata).map_err(|error| named(error, &path))?;
+            append_entry(archive, &path, &relative, (&metadata, owner)).map_err(|error| named(error, &path))?;
         }
         if metadata.is_dir() && (!excluded || ignore.has_exceptions()) {
-            append_children(archive, &path, &format!("{relative}/"), ignore)?;
+            append_children(archive, &path, &format!("{relative}/"), (ignore, owner))?;
         }
     }
     Ok(())
@@ -42,13 +64,17 @@ fn append_entry<W: Write>(
     archive: &mut Builder<W>,
     path: &Path,
     relative: &str,
-    metadata: &Metadata,
+    (metadata, owner): (&Metadata, Owner),
 ) -> io::Result<()> {
     let kind = metadata.file_type();
     let mut header = Header::new_gnu();
     header.set_mode(metadata.mode() & 0o7777);
     header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
     header.set_size(0);
+    if owner == Owner::Kept {
+        header.set_uid(u64::from(metadata.uid()));
+        header.set_gid(u64::from(metadata.gid()));
+    }
     if kind.is_file() {
         header.set_size(metadata.len());
         header.set_entry_type(EntryType::Regular);
@@ -70,7 +96,11 @@ fn append_entry<W: Write>(
     }
     if kind.is_block_device() || kind.is_char_device() {
         let device = metadata.rdev();
-        header.set_entry_type(if kind.is_block_device() { EntryType::Block } else { EntryType::Char });
+        header.set_entry_type(if kind.is_block_device() {
+            EntryType::Block
+        } else {
+            EntryType::Char
+        });
         header.set_device_major(rustix::fs::major(device))?;
         header.set_device_minor(rustix::fs::minor(device))?;
         return archive.append_data(&mut header, relative, io::empty());
@@ -79,7 +109,7 @@ fn append_entry<W: Write>(
 }
 
 /// Appends a file from memory.
-pub(super) fn append_bytes<W: Write>(archive: &mut Builder<W>, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub fn append_bytes<W: Write>(archive: &mut Builder<W>, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut header = Header::new_gnu();
     header.set_mode(0o600);
     header.set_size(bytes.len() as u64);
@@ -107,7 +137,7 @@ mod tests {
         std::os::unix::fs::symlink("b", dir.path().join("l")).unwrap();
         let ignore = Ignore::parse("*.md\nn/*\n!n/deep").unwrap();
         let mut archive = Builder::new(Vec::new());
-        append_directory(&mut archive, dir.path(), &ignore).unwrap();
+        append_context(&mut archive, dir.path(), &ignore).unwrap();
         let bytes = archive.into_inner().unwrap();
         let mut found = Vec::new();
         for entry in tar::Archive::new(bytes.as_slice()).entries().unwrap() {
