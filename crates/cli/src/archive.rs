@@ -20,12 +20,12 @@ enum Owner {
 }
 
 /// Appends everything below `root` that is not excluded, owned by root.
-pub fn append_context<W: Write>(archive: &mut Builder<W>, root: &Path, ignore: &Ignore) -> io::Result<()> {
+pub(crate) fn append_context<W: Write>(archive: &mut Builder<W>, root: &Path, ignore: &Ignore) -> io::Result<()> {
     append_children(archive, root, "", (ignore, Owner::Root))
 }
 
 /// Appends a file, or a directory and everything below it, under another name.
-pub fn append_tree<W: Write>(archive: &mut Builder<W>, path: &Path, name: &str) -> io::Result<()> {
+pub(crate) fn append_tree<W: Write>(archive: &mut Builder<W>, path: &Path, name: &str) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path).map_err(|error| named(error, path))?;
     append_entry(archive, path, name, (&metadata, Owner::Kept)).map_err(|error| named(error, path))?;
     if metadata.is_dir() {
@@ -109,7 +109,7 @@ fn append_entry<W: Write>(
 }
 
 /// Appends a file from memory.
-pub fn append_bytes<W: Write>(archive: &mut Builder<W>, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn append_bytes<W: Write>(archive: &mut Builder<W>, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut header = Header::new_gnu();
     header.set_mode(0o600);
     header.set_size(bytes.len() as u64);

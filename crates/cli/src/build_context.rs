@@ -14,7 +14,7 @@ use wharf_api::client::Body;
 use crate::archive;
 use crate::error::CliError;
 use crate::upload;
-pub use ignore::Ignore;
+pub(crate) use ignore::Ignore;
 
 /// The name of a Dockerfile unless another one is said.
 const DOCKERFILE: &str = "Dockerfile";
@@ -24,28 +24,28 @@ const FOREIGN_DOCKERFILE: &str = ".dockerfile.from-outside";
 
 /// What is built, ready to be sent.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// The Dockerfile's path in the context.
-    pub dockerfile: String,
+    pub(crate) dockerfile: String,
     /// An address that the engine fetches.
-    pub remote: String,
+    pub(crate) remote: String,
     /// The archive, none with a remote.
-    pub body: Option<Body>,
+    pub(crate) body: Option<Body>,
 }
 
 /// What was said about the context.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// `PATH`, `URL` or `-`.
-    pub source: &'a str,
+    pub(crate) source: &'a str,
     /// `--file`.
-    pub dockerfile: &'a str,
+    pub(crate) dockerfile: &'a str,
     /// `--compress`.
-    pub compress: bool,
+    pub(crate) compress: bool,
 }
 
 /// Prepares the context. Everything that can be checked is checked before anything is sent.
-pub fn prepare(wanted: Wanted<'_>) -> Result<Context, CliError> {
+pub(crate) fn prepare(wanted: Wanted<'_>) -> Result<Context, CliError> {
     match wanted.source {
         "-" if wanted.dockerfile == "-" => Err(CliError::message(
             "invalid argument: can't use stdin for both build context and dockerfile",

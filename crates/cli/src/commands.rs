@@ -5,9 +5,9 @@ mod filters;
 mod inspecting;
 mod pruning;
 
-pub mod container;
-pub mod image;
-pub mod network;
-pub mod program;
-pub mod system;
-pub mod volume;
+pub(crate) mod container;
+pub(crate) mod image;
+pub(crate) mod network;
+pub(crate) mod program;
+pub(crate) mod system;
+pub(crate) mod volume;

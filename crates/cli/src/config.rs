@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use credentials::{index_server, registry_host};
+pub(crate) use credentials::{index_server, registry_host};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The parts of the file that this program reads; the rest is kept when it is written.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ConfigFile {
+pub(crate) struct ConfigFile {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     auths: BTreeMap<String, StoredAuth>,
     #[serde(rename = "HttpHeaders", skip_serializing_if = "BTreeMap::is_empty")]
@@ -69,7 +69,7 @@ struct ProxyConfig {
 impl ConfigFile {
     /// Reads the file in `dir`. Without one, or with a broken one, the configuration is empty;
     /// a broken one is told of.
-    pub fn load(dir: &Path) -> Self {
+    pub(crate) fn load(dir: &Path) -> Self {
         let path = dir.join("config.json");
         let mut config = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
@@ -83,7 +83,7 @@ impl ConfigFile {
     }
 
     /// Writes the file, readable by its owner only, in one step.
-    pub fn save(&self) -> io::Result<()> {
+    pub(crate) fn save(&self) -> io::Result<()> {
         use std::os::unix::fs::OpenOptionsExt as _;
         let dir = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(dir)?;
@@ -105,12 +105,12 @@ impl ConfigFile {
     }
 
     /// The file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The headers to add to every request.
-    pub fn http_headers(&self) -> impl Iterator<Item = (String, String)> {
+    pub(crate) fn http_headers(&self) -> impl Iterator<Item = (String, String)> {
         self.headers
             .iter()
             .filter(|(name, _)| !name.eq_ignore_ascii_case("user-agent"))
@@ -118,22 +118,22 @@ impl ConfigFile {
     }
 
     /// The keys that detach, empty for the default.
-    pub fn detach_keys(&self) -> &str {
+    pub(crate) fn detach_keys(&self) -> &str {
         &self.detach_keys
     }
 
     /// The user's own format of `ps`.
-    pub fn ps_format(&self) -> &str {
+    pub(crate) fn ps_format(&self) -> &str {
         &self.ps_format
     }
 
     /// The user's own format of `images`.
-    pub fn images_format(&self) -> &str {
+    pub(crate) fn images_format(&self) -> &str {
         &self.images_format
     }
 
     /// The proxy variables for containers of the engine at `host`, upper and lower case.
-    pub fn proxy_variables(&self, host: &str) -> Vec<(String, String)> {
+    pub(crate) fn proxy_variables(&self, host: &str) -> Vec<(String, String)> {
         let Some(proxies) = self.proxies.get(host).or_else(|| self.proxies.get("default")) else {
             return Vec::new();
         };

@@ -2,27 +2,27 @@
 
 /// One end of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub(crate) struct End {
     /// The path as it was given, a slash or `/.` at its end kept.
-    pub path: String,
+    pub(crate) path: String,
     /// Whether there is something.
-    pub exists: bool,
+    pub(crate) exists: bool,
     /// Whether it is a directory.
-    pub is_dir: bool,
+    pub(crate) is_dir: bool,
 }
 
 /// Where an archive is to be extracted, and how its entries are to be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The directory to extract in.
-    pub dir: String,
+    pub(crate) dir: String,
     /// The first component of the entries, and what to call it; `None` leaves the names.
-    pub rename: Option<(String, String)>,
+    pub(crate) rename: Option<(String, String)>,
 }
 
 /// Why a copy makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CopyError {
+pub(crate) enum CopyError {
     /// A directory onto a file.
     #[error("cannot copy directory")]
     DirectoryOntoFile,
@@ -32,7 +32,7 @@ pub enum CopyError {
 }
 
 /// Decides where the archive of `source` goes for the destination `to`.
-pub fn plan(source: &End, to: &End) -> Result<Plan, CopyError> {
+pub(crate) fn plan(source: &End, to: &End) -> Result<Plan, CopyError> {
     if to.exists && to.is_dir {
         return Ok(Plan {
             dir: to.path.clone(),
@@ -54,7 +54,7 @@ pub fn plan(source: &End, to: &End) -> Result<Plan, CopyError> {
 }
 
 /// True for a path that can only be a directory: it ends in a slash or in `/.`.
-pub fn asserts_directory(path: &str) -> bool {
+pub(crate) fn asserts_directory(path: &str) -> bool {
     path.ends_with('/') || ends_in_dot(path)
 }
 
@@ -63,7 +63,7 @@ fn ends_in_dot(path: &str) -> bool {
 }
 
 /// Directory and name, of the cleaned path; a path that ends in `/.` has the name `.`.
-pub fn split(path: &str) -> (String, String) {
+pub(crate) fn split(path: &str) -> (String, String) {
     let cleaned = clean(path);
     if ends_in_dot(path) {
         return (cleaned, ".".to_owned());
@@ -77,7 +77,7 @@ pub fn split(path: &str) -> (String, String) {
 }
 
 /// The path without `.`, doubled slashes, and `..` where it has a parent.
-pub fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let absolute = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -99,7 +99,7 @@ pub fn clean(path: &str) -> String {
 }
 
 /// The name of an entry under the plan.
-pub fn renamed(name: &str, rename: Option<&(String, String)>) -> String {
+pub(crate) fn renamed(name: &str, rename: Option<&(String, String)>) -> String {
     let Some((old, new)) = rename else {
         return name.to_owned();
     };

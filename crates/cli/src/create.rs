@@ -5,7 +5,7 @@
 mod checks;
 mod devices;
 mod environment;
-pub mod flags;
+pub(crate) mod flags;
 mod mounts;
 mod networks;
 mod ports;
@@ -16,15 +16,15 @@ use wharf_api::types::{
     RestartPolicy, StringMap,
 };
 
-pub use environment::{read_env, to_map};
-pub use networks::endpoint_settings_from_connect;
-pub use security::ulimits;
+pub(crate) use environment::{read_env, to_map};
+pub(crate) use networks::endpoint_settings_from_connect;
+pub(crate) use security::ulimits;
 
 use crate::error::CliError;
 use crate::flags::Parsed;
 
 /// The body for the flags, with the image and command taken from the positional arguments.
-pub fn request(parsed: &Parsed, proxies: &[(String, String)]) -> Result<ContainerCreateRequest, CliError> {
+pub(crate) fn request(parsed: &Parsed, proxies: &[(String, String)]) -> Result<ContainerCreateRequest, CliError> {
     let (binds, volumes) = mounts::binds_and_volumes(&parsed.all("volume"))?;
     let (exposed, bindings) = ports::exposed_and_published(&parsed.all("publish"), &parsed.all("expose"))?;
     let networks = networks::plan(parsed)?;
@@ -168,7 +168,7 @@ fn resources(parsed: &Parsed) -> Result<Resources, CliError> {
 }
 
 /// The limits that `update` has too.
-pub fn limits(parsed: &Parsed) -> Resources {
+pub(crate) fn limits(parsed: &Parsed) -> Resources {
     Resources {
         cpu_shares: parsed.number("cpu-shares"),
         memory: parsed.number("memory"),
@@ -241,7 +241,7 @@ fn log_config(parsed: &Parsed) -> Result<LogConfig, CliError> {
 }
 
 /// `no`, `always`, `unless-stopped` or `on-failure[:N]`; unknown names are the engine's to refuse.
-pub fn restart_policy(text: &str) -> Result<RestartPolicy, CliError> {
+pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy, CliError> {
     let (name, count) = match text.split_once(':') {
         Some(("", _)) => {
             return Err(CliError::message(

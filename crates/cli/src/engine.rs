@@ -14,30 +14,30 @@ use crate::flags::Parsed;
 
 /// The engine of this call.
 #[derive(Debug)]
-pub struct Choice {
+pub(crate) struct Choice {
     address: Endpoint,
     default: bool,
 }
 
 impl Choice {
     /// True when nothing was said and the default address is used.
-    pub fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         self.default
     }
 
     /// Its address.
-    pub fn address(&self) -> &Endpoint {
+    pub(crate) fn address(&self) -> &Endpoint {
         &self.address
     }
 
     /// Its address.
-    pub fn into_address(self) -> Endpoint {
+    pub(crate) fn into_address(self) -> Endpoint {
         self.address
     }
 }
 
 /// Refuses the TLS flags, which this client does not speak yet.
-pub fn refuse_tls(globals: &Parsed) -> Result<(), CliError> {
+pub(crate) fn refuse_tls(globals: &Parsed) -> Result<(), CliError> {
     let asked = ["tls", "tlsverify"].into_iter().find(|name| globals.is_on(name));
     match asked {
         Some(name) => Err(CliError::message(format!(
@@ -48,7 +48,7 @@ pub fn refuse_tls(globals: &Parsed) -> Result<(), CliError> {
 }
 
 /// `-H`, then `WHARF_HOST`, then `DOCKER_HOST`, then the default socket.
-pub fn choose(globals: &Parsed) -> Result<Choice, CliError> {
+pub(crate) fn choose(globals: &Parsed) -> Result<Choice, CliError> {
     let flags = globals.all("host");
     if flags.len() > 1 {
         return Err(CliError::message("specify only one -H"));
@@ -75,7 +75,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// The run directory of the default engine: the system's for root, the user's own otherwise.
-pub fn default_run_dir() -> PathBuf {
+pub(crate) fn default_run_dir() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/run/wharf");
     }
@@ -86,7 +86,7 @@ pub fn default_run_dir() -> PathBuf {
 }
 
 /// Starts the default engine unless one listens already.
-pub async fn ensure_running(address: &Endpoint) -> Result<(), CliError> {
+pub(crate) async fn ensure_running(address: &Endpoint) -> Result<(), CliError> {
     let Some(()) = absent(address).await? else {
         return Ok(());
     };

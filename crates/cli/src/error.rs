@@ -9,7 +9,7 @@ use crate::flags::FlagError;
 
 /// Why a command failed, and with which exit code.
 #[derive(Debug, thiserror::Error)]
-pub enum CliError {
+pub(crate) enum CliError {
     /// The engine refused, or could not be reached.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -42,23 +42,23 @@ pub enum CliError {
 }
 
 /// What a command returns: the exit code.
-pub type Outcome = Result<i32, CliError>;
+pub(crate) type Outcome = Result<i32, CliError>;
 
 impl CliError {
     /// An error in words.
-    pub fn message(text: impl Into<String>) -> Self {
+    pub(crate) fn message(text: impl Into<String>) -> Self {
         Self::Message(text.into())
     }
 
     /// For `map_err`: an error of the system while doing `action`.
-    pub fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
         move |source| Self::Io { action, source }
     }
 
     /// The exit code.
     #[must_use]
-    pub fn exit_code(&self) -> i32 {
+    pub(crate) fn exit_code(&self) -> i32 {
         match self {
             Self::Flag(_) => 125,
             Self::Coded { code, .. } => *code,
@@ -68,7 +68,7 @@ impl CliError {
 
     /// The text with its causes.
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
@@ -86,16 +86,16 @@ impl CliError {
 /// Collects the errors of several objects handled in one call: each is printed at the end, and
 /// the exit code is 1.
 #[derive(Debug, Default)]
-pub struct Failures(Vec<String>);
+pub(crate) struct Failures(Vec<String>);
 
 impl Failures {
     /// Notes an error.
-    pub fn add(&mut self, error: &CliError) {
+    pub(crate) fn add(&mut self, error: &CliError) {
         self.0.push(error.describe());
     }
 
     /// Success, or all the errors together.
-    pub fn outcome(self) -> Outcome {
+    pub(crate) fn outcome(self) -> Outcome {
         if self.0.is_empty() {
             Ok(0)
         } else {

@@ -5,12 +5,12 @@
 mod parse;
 mod value;
 
-pub use parse::{FlagError, Parsed, parse};
-pub use value::{parse_bytes, parse_duration_ns, parse_go_bool};
+pub(crate) use parse::{FlagError, Parsed, parse};
+pub(crate) use value::{parse_bytes, parse_duration_ns, parse_go_bool};
 
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// On or off; `--flag` and `--flag=false`.
     Bool,
     /// A text.
@@ -37,23 +37,23 @@ pub enum Kind {
 
 /// One flag of a verb.
 #[derive(Clone, Copy, Debug)]
-pub struct Flag {
+pub(crate) struct Flag {
     /// The name after `--`.
-    pub long: &'static str,
+    pub(crate) long: &'static str,
     /// The letter after `-`.
-    pub short: Option<char>,
+    pub(crate) short: Option<char>,
     /// What it takes.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// What help texts call the value.
-    pub shown_as: &'static str,
+    pub(crate) shown_as: &'static str,
     /// The value without the flag, as help texts show it; empty is not shown.
-    pub default: &'static str,
+    pub(crate) default: &'static str,
     /// One line for help texts.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
     /// Accepted and not shown.
-    pub hidden: bool,
+    pub(crate) hidden: bool,
     /// Refuses or rewrites a value as it is read.
-    pub check: Option<fn(&str) -> Result<String, String>>,
+    pub(crate) check: Option<fn(&str) -> Result<String, String>>,
 }
 
 impl Flag {
@@ -71,104 +71,104 @@ impl Flag {
     }
 
     /// A flag that is on or off.
-    pub const fn switch(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn switch(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::Bool, "", help)
     }
 
     /// A flag with a text.
-    pub const fn string(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn string(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::String, "string", help)
     }
 
     /// A flag with a signed number.
-    pub const fn int(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn int(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::Int, "int", help)
     }
 
     /// A flag with an unsigned number.
-    pub const fn uint(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn uint(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::Uint, "uint", help)
     }
 
     /// A flag with an unsigned number of 16 bits.
-    pub const fn uint16(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn uint16(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::Uint16, "uint16", help)
     }
 
     /// A flag with a decimal number.
-    pub const fn decimal(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn decimal(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::Decimal, "decimal", help)
     }
 
     /// A flag with a number of bytes.
-    pub const fn bytes(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn bytes(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::Bytes, "bytes", help)
     }
 
     /// A flag with a number of bytes or -1.
-    pub const fn signed_bytes(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn signed_bytes(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::SignedBytes, "bytes", help)
     }
 
     /// A flag with a duration.
-    pub const fn duration(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn duration(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::Duration, "duration", help)
     }
 
     /// A flag that may be repeated.
-    pub const fn list(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn list(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::List, "list", help)
     }
 
     /// A flag that may be repeated or hold several values separated by commas.
-    pub const fn strings(long: &'static str, help: &'static str) -> Self {
+    pub(crate) const fn strings(long: &'static str, help: &'static str) -> Self {
         Self::new(long, Kind::Strings, "strings", help)
     }
 
     /// With a letter.
     #[must_use]
-    pub const fn short(mut self, letter: char) -> Self {
+    pub(crate) const fn short(mut self, letter: char) -> Self {
         self.short = Some(letter);
         self
     }
 
     /// With a default to show.
     #[must_use]
-    pub const fn default(mut self, shown: &'static str) -> Self {
+    pub(crate) const fn default(mut self, shown: &'static str) -> Self {
         self.default = shown;
         self
     }
 
     /// With another word for the value.
     #[must_use]
-    pub const fn shown_as(mut self, word: &'static str) -> Self {
+    pub(crate) const fn shown_as(mut self, word: &'static str) -> Self {
         self.shown_as = word;
         self
     }
 
     /// Not shown in help texts.
     #[must_use]
-    pub const fn hidden(mut self) -> Self {
+    pub(crate) const fn hidden(mut self) -> Self {
         self.hidden = true;
         self
     }
 
     /// With a check of each value.
     #[must_use]
-    pub const fn checked(mut self, check: fn(&str) -> Result<String, String>) -> Self {
+    pub(crate) const fn checked(mut self, check: fn(&str) -> Result<String, String>) -> Self {
         self.check = Some(check);
         self
     }
 
     /// True when the flag may be given several times, keeping each value.
     #[must_use]
-    pub fn is_repeatable(&self) -> bool {
+    pub(crate) fn is_repeatable(&self) -> bool {
         matches!(self.kind, Kind::List | Kind::Strings)
     }
 
     /// The name as error texts show it, `-m, --memory`.
     #[must_use]
-    pub fn shown_name(&self) -> String {
+    pub(crate) fn shown_name(&self) -> String {
         match self.short {
             Some(letter) => format!("-{letter}, --{}", self.long),
             None => format!("--{}", self.long),

@@ -1,8 +1,8 @@
 //! Lists as Docker prints them: a table with headings, JSON, or the user's own Go template.
 
-pub mod table;
-pub mod template;
-pub mod units;
+pub(crate) mod table;
+pub(crate) mod template;
+pub(crate) mod units;
 
 use gotmpl::Value;
 
@@ -10,7 +10,7 @@ use crate::error::CliError;
 
 /// How a list is printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// A table; the columns are a template with tabs.
     Table(String),
     /// A template per row.
@@ -20,14 +20,14 @@ pub enum Format {
 }
 
 /// One object of a list: its fields by name, already as text where Docker shows text.
-pub type Row = Vec<(&'static str, Value)>;
+pub(crate) type Row = Vec<(&'static str, Value)>;
 
 /// The headings of the fields of a list.
-pub type Headings = &'static [(&'static str, &'static str)];
+pub(crate) type Headings = &'static [(&'static str, &'static str)];
 
 impl Format {
     /// Reads `--format`; `default_table` are the columns when nothing is said.
-    pub fn parse(text: &str, default_table: &str) -> Self {
+    pub(crate) fn parse(text: &str, default_table: &str) -> Self {
         match text {
             "" | "table" => Self::Table(default_table.to_owned()),
             "json" => Self::Json,
@@ -39,7 +39,7 @@ impl Format {
     }
 
     /// True when the template mentions the field.
-    pub fn mentions(&self, field: &str) -> bool {
+    pub(crate) fn mentions(&self, field: &str) -> bool {
         match self {
             Self::Table(text) | Self::Template(text) => text.contains(field),
             Self::Json => true,
@@ -47,7 +47,7 @@ impl Format {
     }
 
     /// All rows as text, ready to print.
-    pub fn render(&self, headings: Headings, rows: &[Row]) -> Result<String, CliError> {
+    pub(crate) fn render(&self, headings: Headings, rows: &[Row]) -> Result<String, CliError> {
         match self {
             Self::Json => Ok(rows.iter().map(|row| template::json_of(&object(row)) + "\n").collect()),
             Self::Template(source) => {
@@ -85,7 +85,7 @@ fn unescape(text: &str) -> String {
 }
 
 /// Shortens a text to `width` columns with an ellipsis, as Docker does.
-pub fn ellipsis(text: &str, width: usize) -> String {
+pub(crate) fn ellipsis(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -95,13 +95,13 @@ pub fn ellipsis(text: &str, width: usize) -> String {
 }
 
 /// The first twelve digits of an id, without its algorithm.
-pub fn short_id(id: &str) -> &str {
+pub(crate) fn short_id(id: &str) -> &str {
     let digits = id.split_once(':').map_or(id, |(_, digits)| digits);
     digits.get(..12).unwrap_or(digits)
 }
 
 /// Labels as `a=b,c=d`, sorted.
-pub fn joined_labels(labels: &std::collections::BTreeMap<String, String>) -> String {
+pub(crate) fn joined_labels(labels: &std::collections::BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
 }

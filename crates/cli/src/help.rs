@@ -7,7 +7,7 @@ use crate::verb::Verb;
 const DEFAULT_WIDTH: usize = 80;
 
 /// The help text of one verb.
-pub fn of_verb(program: &str, name: &str, verb: &Verb) -> String {
+pub(crate) fn of_verb(program: &str, name: &str, verb: &Verb) -> String {
     let mut text = format!("Usage:  {}\n\n{}\n", verb.usage_line(program, name), verb.about);
     if verb.names.len() > 1 {
         let names: Vec<String> = verb.names.iter().map(|name| format!("{program} {name}")).collect();
@@ -30,7 +30,7 @@ fn terminal_width() -> usize {
 }
 
 /// The options in two columns, sorted, wrapped to `width`.
-pub fn options(mut flags: Vec<&'static Flag>, width: usize) -> String {
+pub(crate) fn options(mut flags: Vec<&'static Flag>, width: usize) -> String {
     flags.retain(|flag| !flag.hidden);
     flags.sort_by_key(|flag| flag.long);
     let heads: Vec<String> = flags.iter().map(|flag| head(flag)).collect();
@@ -85,7 +85,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// The help text of a group such as `container`.
-pub fn of_group(program: &str, group: &str, about: &str, verbs: &[&Verb]) -> String {
+pub(crate) fn of_group(program: &str, group: &str, about: &str, verbs: &[&Verb]) -> String {
     let mut rows: Vec<(String, &str)> = verbs
         .iter()
         .filter_map(|verb| {
@@ -101,7 +101,7 @@ pub fn of_group(program: &str, group: &str, about: &str, verbs: &[&Verb]) -> Str
 }
 
 /// The help text of the program.
-pub fn of_program(program: &str, groups: &[(&str, &str)], verbs: &[&Verb]) -> String {
+pub(crate) fn of_program(program: &str, groups: &[(&str, &str)], verbs: &[&Verb]) -> String {
     const COMMON: [&str; 12] = [
         "run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info",
     ];

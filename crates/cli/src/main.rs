@@ -94,7 +94,7 @@ fn call(program: &str, arguments: Vec<String>) -> Outcome {
             return Ok(0);
         }
         Some("help") => return show_help(program, &words[1..]),
-        Some("daemon") => return daemon::call(program, words[1..].to_vec(), &globals),
+        Some("daemon") => return daemon::call(words[1..].to_vec(), &globals),
         Some(_) => {}
     }
     match verbs::find(&words) {

@@ -8,7 +8,7 @@ use crate::verb::Verb;
 use crate::verbs::{GROUPS, VERBS};
 
 /// The whole program.
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut program = Command::new("wharf")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A complete container engine for Linux")

@@ -9,7 +9,7 @@ use wharf_api::client::{RequestBuilder, Response};
 use crate::error::CliError;
 
 /// Sends the request and writes the answer to `path`, or to standard output when it is empty.
-pub async fn write_archive(request: RequestBuilder, path: &str, failure: &str) -> Result<(), CliError> {
+pub(crate) async fn write_archive(request: RequestBuilder, path: &str, failure: &str) -> Result<(), CliError> {
     if path.is_empty() {
         if io::stdout().is_terminal() {
             return Err(CliError::message(

@@ -12,7 +12,7 @@ use crate::pull::Output;
 
 /// Shows every message until the end or the first error. What a message carries in `aux` goes to
 /// `on_aux`.
-pub async fn show(
+pub(crate) async fn show(
     mut messages: Documents<ProgressMessage>,
     output: Output,
     mut on_aux: impl FnMut(serde_json::Value),

@@ -10,7 +10,7 @@ use crate::session::Session;
 
 /// Where the progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// On standard output.
     Stdout,
     /// On standard error.
@@ -20,7 +20,7 @@ pub enum Output {
 }
 
 /// Pulls `target`; without tag and digest, every tag of its repository.
-pub async fn pull(
+pub(crate) async fn pull(
     session: &Session,
     client: &Client,
     target: &Reference,

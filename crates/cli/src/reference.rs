@@ -4,21 +4,21 @@ use crate::error::CliError;
 
 /// A name taken apart: `registry/path:tag@digest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
+pub(crate) struct Reference {
     /// The registry, `docker.io` when none is named.
-    pub registry: String,
+    pub(crate) registry: String,
     /// The path, `library/` before Docker's own images.
-    pub path: String,
+    pub(crate) path: String,
     /// The tag.
-    pub tag: Option<String>,
+    pub(crate) tag: Option<String>,
     /// The digest.
-    pub digest: Option<String>,
+    pub(crate) digest: Option<String>,
 }
 
 impl Reference {
     /// With the tag `latest` when neither a tag nor a digest is named.
     #[must_use]
-    pub fn with_default_tag(mut self) -> Self {
+    pub(crate) fn with_default_tag(mut self) -> Self {
         if self.tag.is_none() && self.digest.is_none() {
             self.tag = Some("latest".to_owned());
         }
@@ -27,13 +27,13 @@ impl Reference {
 
     /// Registry and path, `docker.io/library/busybox`.
     #[must_use]
-    pub fn repository(&self) -> String {
+    pub(crate) fn repository(&self) -> String {
         format!("{}/{}", self.registry, self.path)
     }
 
     /// The name as users write it, `busybox:latest`.
     #[must_use]
-    pub fn familiar(&self) -> String {
+    pub(crate) fn familiar(&self) -> String {
         let mut text = self.familiar_repository();
         if let Some(tag) = &self.tag {
             text.push_str(&format!(":{tag}"));
@@ -46,7 +46,7 @@ impl Reference {
 
     /// The repository as users write it, `busybox`.
     #[must_use]
-    pub fn familiar_repository(&self) -> String {
+    pub(crate) fn familiar_repository(&self) -> String {
         if self.registry != "docker.io" {
             return self.repository();
         }
@@ -58,7 +58,7 @@ impl Reference {
 }
 
 /// Takes a name apart.
-pub fn parse(text: &str) -> Result<Reference, CliError> {
+pub(crate) fn parse(text: &str) -> Result<Reference, CliError> {
     let invalid = || CliError::message(format!("invalid reference format: {text:?}"));
     let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => (rest, Some(digest)),

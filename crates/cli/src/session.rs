@@ -12,7 +12,7 @@ use crate::error::CliError;
 use crate::flags::{Flag, Parsed};
 
 /// The flags before the verb.
-pub const GLOBAL_FLAGS: &[Flag] = &[
+pub(crate) const GLOBAL_FLAGS: &[Flag] = &[
     Flag::string("config", "Directory of the configuration file").default("\"~/.docker\""),
     Flag::string("context", "Context whose engine to use").short('c'),
     Flag::switch("debug", "Print what is sent and answered").short('D'),
@@ -33,18 +33,18 @@ pub const GLOBAL_FLAGS: &[Flag] = &[
 
 /// One call of the program.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// The name that the program was called by: `wharf`, or `docker` through a link.
-    pub program: String,
+    pub(crate) program: String,
     /// The name that the verb was called by.
-    pub verb: String,
+    pub(crate) verb: String,
     globals: Parsed,
     config: OnceCell<ConfigFile>,
 }
 
 impl Session {
     /// A session with the flags given before the verb.
-    pub fn new(program: String, verb: String, globals: Parsed) -> Self {
+    pub(crate) fn new(program: String, verb: String, globals: Parsed) -> Self {
         Self {
             program,
             verb,
@@ -54,7 +54,7 @@ impl Session {
     }
 
     /// The client of the engine; starts the default engine when none listens.
-    pub async fn client(&self) -> Result<Client, CliError> {
+    pub(crate) async fn client(&self) -> Result<Client, CliError> {
         engine::refuse_tls(&self.globals)?;
         let endpoint = engine::choose(&self.globals)?;
         if endpoint.is_default() {
@@ -70,12 +70,12 @@ impl Session {
     }
 
     /// Docker's configuration file; an empty one when there is none.
-    pub fn config(&self) -> &ConfigFile {
+    pub(crate) fn config(&self) -> &ConfigFile {
         self.config.get_or_init(|| ConfigFile::load(&self.config_dir()))
     }
 
     /// The directory of the configuration file.
-    pub fn config_dir(&self) -> PathBuf {
+    pub(crate) fn config_dir(&self) -> PathBuf {
         if let Some(dir) = self.globals.last("config") {
             return PathBuf::from(dir);
         }
@@ -86,12 +86,12 @@ impl Session {
     }
 
     /// Prints a warning.
-    pub fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         eprintln!("WARNING: {text}");
     }
 }
 
 /// The user's home directory, `/` without one.
-pub fn home_dir() -> PathBuf {
+pub(crate) fn home_dir() -> PathBuf {
     std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }

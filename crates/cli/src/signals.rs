@@ -18,13 +18,13 @@ const FORWARDED: [(i32, &str); 7] = [
 ];
 
 /// Catches signals from now on.
-pub struct Forwarder {
+pub(crate) struct Forwarder {
     caught: Vec<(Signal, &'static str)>,
 }
 
 impl Forwarder {
     /// Takes the signals over from the system's defaults.
-    pub fn new() -> Result<Self, CliError> {
+    pub(crate) fn new() -> Result<Self, CliError> {
         let caught = FORWARDED
             .iter()
             .map(|(number, name)| Ok((signal(SignalKind::from_raw(*number))?, *name)))
@@ -34,7 +34,7 @@ impl Forwarder {
     }
 
     /// Passes every signal on to the container; never ends.
-    pub async fn forward(&mut self, client: &Client, id: &str) {
+    pub(crate) async fn forward(&mut self, client: &Client, id: &str) {
         loop {
             let name = self.next().await;
             let path = format!("/containers/{}/kill", escape(id));
@@ -56,7 +56,7 @@ impl Forwarder {
 
 /// What is resized with the terminal.
 #[derive(Clone, Copy, Debug)]
-pub enum Resized<'a> {
+pub(crate) enum Resized<'a> {
     /// A container.
     Container(&'a str),
     /// A command in a container.
@@ -74,7 +74,7 @@ impl Resized<'_> {
 
 /// Keeps the size equal to that of the terminal; never ends. The first try may come before the
 /// process runs, so it is repeated.
-pub async fn follow_size(client: &Client, target: Resized<'_>) {
+pub(crate) async fn follow_size(client: &Client, target: Resized<'_>) {
     let mut changed = signal(SignalKind::window_change()).ok();
     for attempt in 0..10u64 {
         if resize(client, target).await {

@@ -15,18 +15,18 @@ const PIECE: usize = 32 << 10;
 
 /// How the streams of a container meet those of this program.
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Standard input goes to the container.
-    pub stdin: bool,
+    pub(crate) stdin: bool,
     /// The container has a terminal: its output is raw, and keys can detach.
-    pub tty: bool,
+    pub(crate) tty: bool,
     /// The keys that detach.
-    pub detach_keys: DetachKeys,
+    pub(crate) detach_keys: DetachKeys,
 }
 
 /// How an attachment ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// The container closed its output.
     Finished,
     /// The user pressed the detach keys.
@@ -34,7 +34,7 @@ pub enum Ended {
 }
 
 /// Copies until the container's output ends or the user detaches.
-pub async fn copy(hijacked: Hijacked, plan: Plan) -> Result<Ended, CliError> {
+pub(crate) async fn copy(hijacked: Hijacked, plan: Plan) -> Result<Ended, CliError> {
     let raw = if plan.stdin && plan.tty {
         RawMode::enter().map_err(CliError::io("setting the terminal to raw mode"))?
     } else {
@@ -71,7 +71,7 @@ pub async fn copy(hijacked: Hijacked, plan: Plan) -> Result<Ended, CliError> {
 }
 
 /// Copies the body of an answer, as of `logs`.
-pub async fn print(mut response: Response, tty: bool) -> Result<(), CliError> {
+pub(crate) async fn print(mut response: Response, tty: bool) -> Result<(), CliError> {
     let mut sink = Sink::new(tty);
     while let Some(bytes) = response.chunk().await? {
         sink.write(&bytes)?;
@@ -177,7 +177,7 @@ fn put(kind: StreamKind, bytes: &[u8]) -> Result<(), CliError> {
 }
 
 /// A container with a terminal needs one here for its input.
-pub fn check_terminal(stdin: bool, tty: bool) -> Result<(), CliError> {
+pub(crate) fn check_terminal(stdin: bool, tty: bool) -> Result<(), CliError> {
     if stdin && tty && !io::stdin().is_terminal() {
         return Err(CliError::message("the input device is not a TTY"));
     }

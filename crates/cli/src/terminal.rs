@@ -5,13 +5,13 @@ use std::io;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// Raw mode, until it is dropped.
-pub struct RawMode {
+pub(crate) struct RawMode {
     before: Termios,
 }
 
 impl RawMode {
     /// Sets the terminal of standard input to raw mode; `None` when it is none.
-    pub fn enter() -> io::Result<Option<Self>> {
+    pub(crate) fn enter() -> io::Result<Option<Self>> {
         let stdin = io::stdin();
         let Ok(before) = tcgetattr(&stdin) else {
             return Ok(None);
@@ -31,21 +31,21 @@ impl Drop for RawMode {
 }
 
 /// Height and width of the terminal of standard output, `None` when it is none.
-pub fn size() -> Option<(u32, u32)> {
+pub(crate) fn size() -> Option<(u32, u32)> {
     let size = tcgetwinsize(io::stdout()).ok()?;
     (size.ws_row > 0 && size.ws_col > 0).then(|| (u32::from(size.ws_row), u32::from(size.ws_col)))
 }
 
 /// Keys that end an attachment, as bytes.
 #[derive(Clone, Debug)]
-pub struct DetachKeys {
+pub(crate) struct DetachKeys {
     keys: Vec<u8>,
     matched: usize,
 }
 
 /// What a piece of input holds.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// Bytes for the container.
     Bytes(Vec<u8>),
     /// The keys were pressed.
@@ -54,7 +54,7 @@ pub enum Input {
 
 impl DetachKeys {
     /// Reads `ctrl-p,ctrl-q`; empty is Docker's default.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = if text.is_empty() { "ctrl-p,ctrl-q" } else { text };
         let keys = text.split(',').map(key_byte).collect::<Option<Vec<u8>>>();
         match keys {
@@ -65,7 +65,7 @@ impl DetachKeys {
 
     /// Takes the keys out of the input. A beginning of the keys is held back until it is known
     /// what follows.
-    pub fn filter(&mut self, bytes: &[u8]) -> Input {
+    pub(crate) fn filter(&mut self, bytes: &[u8]) -> Input {
         let mut kept = Vec::with_capacity(bytes.len());
         for byte in bytes {
             if *byte == self.keys[self.matched] {

@@ -6,7 +6,7 @@ use crate::flags::parse_duration_ns;
 
 /// A time for `since` and `until`: seconds and nanoseconds since the epoch. Takes such numbers,
 /// durations before now, and dates with or without time and zone.
-pub fn to_api(text: &str) -> Result<String, String> {
+pub(crate) fn to_api(text: &str) -> Result<String, String> {
     if text.is_empty() || is_number(text) {
         return Ok(text.to_owned());
     }

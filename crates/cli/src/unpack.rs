@@ -13,7 +13,7 @@ use crate::copy_plan::{Plan, renamed};
 use crate::error::CliError;
 
 /// Extracts the body of an answer by the plan, while it arrives; the bytes received.
-pub async fn extract(mut response: Response, plan: Plan) -> Result<u64, CliError> {
+pub(crate) async fn extract(mut response: Response, plan: Plan) -> Result<u64, CliError> {
     let (sender, receiver) = mpsc::channel::<Bytes>(4);
     let worker = tokio::task::spawn_blocking(move || {
         let mut reader = Pieces {

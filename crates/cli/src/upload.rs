@@ -13,13 +13,13 @@ const PIECE: usize = 64 << 10;
 const AHEAD: usize = 4;
 
 /// A body from a reader, read in a thread of its own.
-pub fn from_reader(mut reader: impl Read + Send + 'static) -> Body {
+pub(crate) fn from_reader(mut reader: impl Read + Send + 'static) -> Body {
     from_writer(move |writer| io::copy(&mut reader, writer).map(drop))
 }
 
 /// A body from a function that writes it, in a thread of its own. When it fails, so does the
 /// request.
-pub fn from_writer<F>(write: F) -> Body
+pub(crate) fn from_writer<F>(write: F) -> Body
 where
     F: FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
 {

@@ -9,11 +9,11 @@ use crate::flags::{Flag, Parsed};
 use crate::session::Session;
 
 /// What a verb's function returns.
-pub type Running<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
+pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
 /// How many positional arguments a verb takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Args {
+pub(crate) enum Args {
     /// None.
     None,
     /// Exactly so many.
@@ -30,46 +30,39 @@ pub enum Args {
 
 /// One command.
 #[derive(Debug)]
-pub struct Verb {
+pub(crate) struct Verb {
     /// The full name first (`container ls`), then its aliases (`ps`).
-    pub names: &'static [&'static str],
+    pub(crate) names: &'static [&'static str],
     /// What follows the name in the usage line.
-    pub usage: &'static str,
+    pub(crate) usage: &'static str,
     /// One sentence.
-    pub about: &'static str,
+    pub(crate) about: &'static str,
     /// Its flags, in groups that verbs share.
-    pub flags: &'static [&'static [Flag]],
+    pub(crate) flags: &'static [&'static [Flag]],
     /// How many positional arguments it takes.
-    pub args: Args,
+    pub(crate) args: Args,
     /// True when everything after the first positional argument belongs to it.
-    pub options_first: bool,
+    pub(crate) options_first: bool,
     /// What it does.
-    pub run: for<'a> fn(&'a Session, &'a Parsed) -> Running<'a>,
+    pub(crate) run: for<'a> fn(&'a Session, &'a Parsed) -> Running<'a>,
 }
 
 impl Verb {
-    /// The shortest way to call it, which usage lines show.
-    #[must_use]
-    pub fn shortest_name(&self) -> &'static str {
-        let short = self.names.iter().copied().find(|name| !name.contains(' '));
-        short.unwrap_or(self.names[0])
-    }
-
     /// The usage line without the word `Usage`.
     #[must_use]
-    pub fn usage_line(&self, program: &str, name: &str) -> String {
+    pub(crate) fn usage_line(&self, program: &str, name: &str) -> String {
         let line = format!("{program} {name} {}", self.usage);
         line.trim_end().to_owned()
     }
 
     /// All its flags.
     #[must_use]
-    pub fn all_flags(&self) -> Vec<&'static Flag> {
+    pub(crate) fn all_flags(&self) -> Vec<&'static Flag> {
         self.flags.iter().flat_map(|group| group.iter()).collect()
     }
 
     /// Checks the number of positional arguments.
-    pub fn check_args(&self, program: &str, name: &str, count: usize) -> Result<(), CliError> {
+    pub(crate) fn check_args(&self, program: &str, name: &str, count: usize) -> Result<(), CliError> {
         let plural = |n: usize| if n == 1 { "argument" } else { "arguments" };
         let complaint = match self.args {
             Args::None if count > 0 => "accepts no arguments".to_owned(),

@@ -4,7 +4,7 @@ use crate::commands::{container, image, network, program, system, volume};
 use crate::verb::Verb;
 
 /// The groups of verbs.
-pub const GROUPS: [(&str, &str); 6] = [
+pub(crate) const GROUPS: [(&str, &str); 6] = [
     ("builder", "Manage builds"),
     ("container", "Manage containers"),
     ("image", "Manage images"),
@@ -14,7 +14,7 @@ pub const GROUPS: [(&str, &str); 6] = [
 ];
 
 /// The verbs.
-pub const VERBS: &[&Verb] = &[
+pub(crate) const VERBS: &[&Verb] = &[
     &container::attach::VERB,
     &container::commit::VERB,
     &container::cp::VERB,
@@ -82,7 +82,7 @@ pub const VERBS: &[&Verb] = &[
 
 /// What words stand for.
 #[derive(Debug)]
-pub enum Found {
+pub(crate) enum Found {
     /// A verb, the name it was called by, and how many words that took.
     Verb(&'static Verb, String, usize),
     /// A group without a verb.
@@ -94,7 +94,7 @@ pub enum Found {
 }
 
 /// Finds the verb that the words begin with.
-pub fn find(words: &[String]) -> Found {
+pub(crate) fn find(words: &[String]) -> Found {
     let first = words.first().map_or("", String::as_str);
     let by_name = |name: &str| VERBS.iter().find(|verb| verb.names.contains(&name));
     if let Some((group, about)) = GROUPS.iter().find(|(group, _)| *group == first) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// The patterns of one context.
 #[derive(Clone, Debug, Default)]
-pub struct Ignore {
+pub(crate) struct Ignore {
     patterns: Vec<Pattern>,
 }
 
@@ -34,7 +34,7 @@ enum Token {
 impl Ignore {
     /// The patterns of the file `DOCKERFILE.dockerignore` or `.dockerignore` in `root`. The file
     /// itself and the Dockerfile are always sent.
-    pub fn of_directory(root: &Path, dockerfile: &str) -> Result<Self, String> {
+    pub(crate) fn of_directory(root: &Path, dockerfile: &str) -> Result<Self, String> {
         let own = root.join(format!("{dockerfile}.dockerignore"));
         let path = if own.exists() { own } else { root.join(".dockerignore") };
         let text = match std::fs::read_to_string(&path) {
@@ -55,7 +55,7 @@ impl Ignore {
     }
 
     /// Reads patterns, one a line.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut patterns = Vec::new();
         for line in text.trim_start_matches('\u{feff}').lines() {
             if line.starts_with('#') {
@@ -82,7 +82,7 @@ impl Ignore {
     }
 
     /// True when the path, or a directory above it, is excluded.
-    pub fn excludes(&self, path: &str) -> bool {
+    pub(crate) fn excludes(&self, path: &str) -> bool {
         let mut excluded = false;
         for pattern in &self.patterns {
             // What an earlier pattern already decided need not be decided again.
@@ -94,7 +94,7 @@ impl Ignore {
     }
 
     /// True when something below an excluded directory may still be sent.
-    pub fn has_exceptions(&self) -> bool {
+    pub(crate) fn has_exceptions(&self) -> bool {
         self.patterns.iter().any(|pattern| pattern.exception)
     }
 }

@@ -12,7 +12,7 @@ const AT_ONCE: usize = 50;
 
 /// Makes one call per name, several at once, and prints each name in the order given as it is
 /// done. Errors come at the end; the others are still handled.
-pub async fn call_each<F, R>(names: &[String], call: F) -> Outcome
+pub(crate) async fn call_each<F, R>(names: &[String], call: F) -> Outcome
 where
     F: Fn(String) -> R,
     R: Future<Output = Result<(), ClientError>>,

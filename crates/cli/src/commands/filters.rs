@@ -5,18 +5,18 @@ use wharf_api::Filters;
 use crate::flags::Flag;
 
 /// The flag of lists.
-pub const FILTER: Flag = Flag::list("filter", "Show only what matches (KEY=VALUE)")
+pub(crate) const FILTER: Flag = Flag::list("filter", "Show only what matches (KEY=VALUE)")
     .short('f')
     .shown_as("filter")
     .checked(check);
 
 /// The flag of prunes, whose letter is taken.
-pub const PRUNE_FILTER: Flag = Flag::list("filter", "Remove only what matches (KEY=VALUE)")
+pub(crate) const PRUNE_FILTER: Flag = Flag::list("filter", "Remove only what matches (KEY=VALUE)")
     .shown_as("filter")
     .checked(check);
 
 /// The flag of lists' formats.
-pub const FORMAT: Flag = Flag::string("format", "How to print: table, json, table TEMPLATE, or a Go template");
+pub(crate) const FORMAT: Flag = Flag::string("format", "How to print: table, json, table TEMPLATE, or a Go template");
 
 fn check(text: &str) -> Result<String, String> {
     match text.split_once('=') {
@@ -27,6 +27,6 @@ fn check(text: &str) -> Result<String, String> {
 }
 
 /// The conditions of all the flags.
-pub fn parse(values: &[String]) -> Filters {
+pub(crate) fn parse(values: &[String]) -> Filters {
     values.iter().filter_map(|value| value.split_once('=')).collect()
 }

@@ -1,17 +1,17 @@
 //! `wharf image ...`.
 
-pub mod build;
-pub mod history;
-pub mod import;
-pub mod inspect;
-pub mod load;
-pub mod ls;
-pub mod prune;
-pub mod pull;
-pub mod push;
-pub mod rm;
-pub mod save;
-pub mod tag;
+pub(crate) mod build;
+pub(crate) mod history;
+pub(crate) mod import;
+pub(crate) mod inspect;
+pub(crate) mod load;
+pub(crate) mod ls;
+pub(crate) mod prune;
+pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod rm;
+pub(crate) mod save;
+pub(crate) mod tag;
 
 use wharf_api::client::escape;
 use wharf_api::types::OciPlatform;

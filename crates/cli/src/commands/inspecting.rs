@@ -9,10 +9,10 @@ use crate::flags::Flag;
 use crate::format::template::{self, KeyOrder};
 
 /// The flag of every inspect.
-pub const FORMAT: Flag = Flag::string("format", "How to print: json, or a Go template").short('f');
+pub(crate) const FORMAT: Flag = Flag::string("format", "How to print: json, or a Go template").short('f');
 
 /// Prints the documents found; the errors of those not found come at the end.
-pub fn print(found: Vec<Value>, failures: Failures, format: &str) -> Outcome {
+pub(crate) fn print(found: Vec<Value>, failures: Failures, format: &str) -> Outcome {
     match format {
         "" => println!("{}", indented(&Value::Array(found))),
         "json" => println!("{}", Value::Array(found)),
@@ -26,7 +26,7 @@ pub fn print(found: Vec<Value>, failures: Failures, format: &str) -> Outcome {
 }
 
 /// One document through a template.
-pub fn render(source: &str, document: &Value) -> Result<String, CliError> {
+pub(crate) fn render(source: &str, document: &Value) -> Result<String, CliError> {
     let order = Arc::new(KeyOrder::of(document));
     let compiled = template::compile_ordered(source, order).map_err(|error| template::in_document(&error))?;
     let mut completed = document.clone();
@@ -140,7 +140,7 @@ fn insert_missing(object: &mut Value, name: &str, value: Value) {
 }
 
 /// JSON with four blanks per level, as Docker prints it.
-pub fn indented(value: &Value) -> String {
+pub(crate) fn indented(value: &Value) -> String {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);

@@ -1,10 +1,10 @@
 //! What belongs to no group: `inspect`, `login`, `logout`, `search`, `version`, `daemon`,
 //! `completion`, `man`.
 
-pub mod completion;
-pub mod inspect;
-pub mod login;
-pub mod logout;
-pub mod man;
-pub mod search;
-pub mod version;
+pub(crate) mod completion;
+pub(crate) mod inspect;
+pub(crate) mod login;
+pub(crate) mod logout;
+pub(crate) mod man;
+pub(crate) mod search;
+pub(crate) mod version;

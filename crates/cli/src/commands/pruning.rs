@@ -7,10 +7,10 @@ use crate::flags::Flag;
 use crate::format::units;
 
 /// The flag that answers the question.
-pub const FORCE: Flag = Flag::switch("force", "Do not ask").short('f');
+pub(crate) const FORCE: Flag = Flag::switch("force", "Do not ask").short('f');
 
 /// Asks on standard output; anything but `y` means no.
-pub fn confirmed(warning: &str) -> Result<bool, CliError> {
+pub(crate) fn confirmed(warning: &str) -> Result<bool, CliError> {
     print!("{warning}\nAre you sure you want to continue? [y/N] ");
     io::stdout().flush().map_err(CliError::io("asking for confirmation"))?;
     let mut answer = String::new();
@@ -22,7 +22,7 @@ pub fn confirmed(warning: &str) -> Result<bool, CliError> {
 }
 
 /// The list of what was removed, when there is any.
-pub fn print_list(title: &str, removed: &[String]) {
+pub(crate) fn print_list(title: &str, removed: &[String]) {
     if removed.is_empty() {
         return;
     }
@@ -34,7 +34,7 @@ pub fn print_list(title: &str, removed: &[String]) {
 }
 
 /// The bytes won.
-pub fn print_reclaimed(bytes: u64) {
+pub(crate) fn print_reclaimed(bytes: u64) {
     #[expect(clippy::cast_precision_loss, reason = "four digits are printed")]
     let bytes = bytes as f64;
     println!("Total reclaimed space: {}", units::human_size(bytes, 4));

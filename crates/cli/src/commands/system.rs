@@ -1,9 +1,9 @@
 //! `wharf system ...`, `wharf builder prune`.
 
-pub mod builder_prune;
-pub mod df;
-pub mod dial_stdio;
-pub mod events;
-pub mod info;
-pub mod prune;
-pub mod reset;
+pub(crate) mod builder_prune;
+pub(crate) mod df;
+pub(crate) mod dial_stdio;
+pub(crate) mod events;
+pub(crate) mod info;
+pub(crate) mod prune;
+pub(crate) mod reset;

@@ -1,10 +1,10 @@
 //! `wharf volume ...`.
 
-pub mod create;
-pub mod inspect;
-pub mod ls;
-pub mod prune;
-pub mod rm;
+pub(crate) mod create;
+pub(crate) mod inspect;
+pub(crate) mod ls;
+pub(crate) mod prune;
+pub(crate) mod rm;
 
 use wharf_api::client::escape;
 

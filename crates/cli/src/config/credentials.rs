@@ -16,7 +16,7 @@ const INDEX_SERVER: &str = "https://index.docker.io/v1/";
 
 /// Why credentials could not be kept or dropped.
 #[derive(Debug, thiserror::Error)]
-pub enum CredentialError {
+pub(crate) enum CredentialError {
     /// The helper could not be run.
     #[error("running {helper}")]
     Spawn {
@@ -42,12 +42,12 @@ pub enum CredentialError {
 }
 
 /// The key of Docker's own registry in the file.
-pub fn index_server() -> &'static str {
+pub(crate) fn index_server() -> &'static str {
     INDEX_SERVER
 }
 
 /// The host of a registry address: no scheme, no path.
-pub fn registry_host(address: &str) -> &str {
+pub(crate) fn registry_host(address: &str) -> &str {
     let bare = address
         .strip_prefix("https://")
         .or_else(|| address.strip_prefix("http://"))
@@ -65,7 +65,7 @@ fn key_of(registry: &str) -> &str {
 
 impl ConfigFile {
     /// The credentials for a registry, anonymous ones when there are none.
-    pub fn credentials(&self, registry: &str) -> AuthConfig {
+    pub(crate) fn credentials(&self, registry: &str) -> AuthConfig {
         let key = key_of(registry);
         let found = match self.helper_for(key) {
             Some(helper) => helper_get(&helper, key),
@@ -75,7 +75,7 @@ impl ConfigFile {
     }
 
     /// The credentials for every registry, as builds send them.
-    pub fn all_credentials(&self) -> AuthConfigs {
+    pub(crate) fn all_credentials(&self) -> AuthConfigs {
         let mut keys: Vec<String> = self.auths.keys().chain(self.helpers.keys()).cloned().collect();
         if !self.store.is_empty() {
             keys.extend(helper_list(&helper_program(&self.store)));
@@ -92,7 +92,7 @@ impl ConfigFile {
     }
 
     /// Keeps credentials.
-    pub fn keep_credentials(&mut self, registry: &str, auth: &AuthConfig) -> Result<bool, CredentialError> {
+    pub(crate) fn keep_credentials(&mut self, registry: &str, auth: &AuthConfig) -> Result<bool, CredentialError> {
         let key = key_of(registry).to_owned();
         if let Some(helper) = self.helper_for(&key) {
             let (username, secret) = match auth.identity_token.as_str() {
@@ -116,7 +116,7 @@ impl ConfigFile {
     }
 
     /// Drops credentials; false when there were none.
-    pub fn drop_credentials(&mut self, registry: &str) -> Result<bool, CredentialError> {
+    pub(crate) fn drop_credentials(&mut self, registry: &str) -> Result<bool, CredentialError> {
         let key = key_of(registry).to_owned();
         if let Some(helper) = self.helper_for(&key) {
             helper_call(&helper, "erase", &key)?;

@@ -19,7 +19,11 @@ pub(super) fn resolve_env(text: &str) -> Result<String, String> {
 }
 
 /// The variables of the files, then those of the flags, then the proxies not named by either.
-pub fn read_env(files: &[String], flags: &[String], proxies: &[(String, String)]) -> Result<Vec<String>, CliError> {
+pub(crate) fn read_env(
+    files: &[String],
+    flags: &[String],
+    proxies: &[(String, String)],
+) -> Result<Vec<String>, CliError> {
     let mut variables = Vec::new();
     for file in files {
         variables.extend(read_file(file, |name| std::env::var(name).ok())?);
@@ -43,7 +47,7 @@ pub(super) fn read_labels(files: &[String], flags: &[String]) -> Result<StringMa
 }
 
 /// `a=b` pairs as a map; a key alone has an empty value.
-pub fn to_map(pairs: &[String]) -> StringMap {
+pub(crate) fn to_map(pairs: &[String]) -> StringMap {
     pairs
         .iter()
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))

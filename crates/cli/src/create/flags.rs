@@ -4,7 +4,7 @@ use super::checks;
 use crate::flags::Flag;
 
 /// The flags of a container's process and what it is given.
-pub const PROCESS: &[Flag] = &[
+pub(crate) const PROCESS: &[Flag] = &[
     Flag::list("annotation", "Annotation handed to the OCI runtime")
         .shown_as("map")
         .default("map[]")
@@ -54,7 +54,7 @@ pub const PROCESS: &[Flag] = &[
 ];
 
 /// The flags of limits.
-pub const LIMITS: &[Flag] = &[
+pub(crate) const LIMITS: &[Flag] = &[
     Flag::uint16("blkio-weight", "Share of block IO, 10 to 1000, 0 for none").default("0"),
     Flag::list("blkio-weight-device", "Share of one device (DEVICE:WEIGHT)")
         .default("[]")
@@ -119,7 +119,7 @@ pub const LIMITS: &[Flag] = &[
 ];
 
 /// The flags of isolation and security.
-pub const ISOLATION: &[Flag] = &[
+pub(crate) const ISOLATION: &[Flag] = &[
     Flag::list("cap-add", "Capability to add"),
     Flag::list("cap-drop", "Capability to drop"),
     Flag::string("cgroupns", "Cgroup namespace (host|private)"),
@@ -139,7 +139,7 @@ pub const ISOLATION: &[Flag] = &[
 ];
 
 /// The flags of networks.
-pub const NETWORK: &[Flag] = &[
+pub(crate) const NETWORK: &[Flag] = &[
     Flag::list("add-host", "Line to add to /etc/hosts (HOST:IP)").checked(checks::extra_host),
     Flag::list("dns", "Name server").checked(checks::ip_address),
     Flag::list("dns-opt", "Option of the name resolver").hidden(),
@@ -165,7 +165,7 @@ pub const NETWORK: &[Flag] = &[
 ];
 
 /// The flags of storage and logs.
-pub const STORAGE: &[Flag] = &[
+pub(crate) const STORAGE: &[Flag] = &[
     Flag::string("log-driver", "Where the output goes"),
     Flag::list("log-opt", "Option of the log driver"),
     Flag::list("mount", "File system to mount (type=..,source=..,target=..)")
@@ -180,11 +180,11 @@ pub const STORAGE: &[Flag] = &[
 ];
 
 /// When to pull the image.
-pub const PULL: &[Flag] =
+pub(crate) const PULL: &[Flag] =
     &[Flag::string("pull", "When to pull the image (always|missing|never)").default("\"missing\"")];
 
 /// What only `run` has.
-pub const RUN: &[Flag] = &[
+pub(crate) const RUN: &[Flag] = &[
     Flag::switch("detach", "Run in the background and print the container's ID").short('d'),
     Flag::string("detach-keys", "Keys that detach from the container"),
     Flag::switch("sig-proxy", "Pass signals on to the process").default("true"),

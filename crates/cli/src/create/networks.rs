@@ -233,7 +233,7 @@ fn check_mac_address(text: &str) -> Result<(), CliError> {
 }
 
 /// The settings for `network connect`.
-pub fn endpoint_settings_from_connect(parsed: &Parsed) -> Result<EndpointSettings, CliError> {
+pub(crate) fn endpoint_settings_from_connect(parsed: &Parsed) -> Result<EndpointSettings, CliError> {
     let mut attachment = Attachment {
         aliases: parsed.all("alias"),
         links: parsed.all("link"),

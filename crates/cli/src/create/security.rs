@@ -50,7 +50,7 @@ fn profile(file: &str) -> Result<String, CliError> {
 }
 
 /// `NAME=SOFT[:HARD]`, -1 for without limit.
-pub fn ulimits(values: &[String]) -> Result<Vec<Ulimit>, CliError> {
+pub(crate) fn ulimits(values: &[String]) -> Result<Vec<Ulimit>, CliError> {
     const NAMES: [&str; 16] = [
         "as",
         "core",

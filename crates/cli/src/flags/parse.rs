@@ -7,7 +7,7 @@ use super::{Flag, Kind};
 
 /// Why arguments are refused; the wording is that of Docker's CLI.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FlagError {
+pub(crate) enum FlagError {
     /// A long flag that the verb does not have.
     #[error("unknown flag: --{name}")]
     Unknown {
@@ -51,16 +51,20 @@ pub enum FlagError {
 
 /// The arguments of one call, taken apart.
 #[derive(Clone, Debug, Default)]
-pub struct Parsed {
+pub(crate) struct Parsed {
     flags: Vec<&'static Flag>,
     values: Vec<(&'static str, String)>,
     /// The positional arguments.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
 }
 
 /// Takes arguments apart. With `options_first` everything after the first positional argument is
 /// positional too, as the command of a container.
-pub fn parse(flags: Vec<&'static Flag>, arguments: Vec<String>, options_first: bool) -> Result<Parsed, FlagError> {
+pub(crate) fn parse(
+    flags: Vec<&'static Flag>,
+    arguments: Vec<String>,
+    options_first: bool,
+) -> Result<Parsed, FlagError> {
     let mut parsed = Parsed {
         flags,
         ..Parsed::default()
@@ -168,7 +172,7 @@ impl Parsed {
 
     /// The last value given.
     #[must_use]
-    pub fn last(&self, name: &str) -> Option<&str> {
+    pub(crate) fn last(&self, name: &str) -> Option<&str> {
         debug_assert!(self.flags.iter().any(|flag| flag.long == name), "no flag --{name}");
         self.values
             .iter()
@@ -179,45 +183,45 @@ impl Parsed {
 
     /// True when the flag was given.
     #[must_use]
-    pub fn is_given(&self, name: &str) -> bool {
+    pub(crate) fn is_given(&self, name: &str) -> bool {
         self.last(name).is_some()
     }
 
     /// The text of a flag, empty without it.
     #[must_use]
-    pub fn text(&self, name: &str) -> &str {
+    pub(crate) fn text(&self, name: &str) -> &str {
         self.last(name).unwrap_or_default()
     }
 
     /// True when a switch is on.
     #[must_use]
-    pub fn is_on(&self, name: &str) -> bool {
+    pub(crate) fn is_on(&self, name: &str) -> bool {
         self.last(name) == Some("true")
     }
 
     /// True unless a switch was turned off.
     #[must_use]
-    pub fn is_not_off(&self, name: &str) -> bool {
+    pub(crate) fn is_not_off(&self, name: &str) -> bool {
         self.last(name) != Some("false")
     }
 
     /// The number of a flag, 0 without it. Sizes are bytes, durations nanoseconds, processors
     /// thousand-millionths.
     #[must_use]
-    pub fn number(&self, name: &str) -> i64 {
+    pub(crate) fn number(&self, name: &str) -> i64 {
         self.number_given(name).unwrap_or(0)
     }
 
     /// The number of a flag that was given.
     #[must_use]
-    pub fn number_given(&self, name: &str) -> Option<i64> {
+    pub(crate) fn number_given(&self, name: &str) -> Option<i64> {
         self.last(name)
             .map(|text| text.parse().unwrap_or_else(|_| parse_checked(text)))
     }
 
     /// True when the verb has a flag `--help` and it was given.
     #[must_use]
-    pub fn is_help(&self) -> bool {
+    pub(crate) fn is_help(&self) -> bool {
         self.values
             .iter()
             .any(|(long, value)| *long == "help" && value == "true")
@@ -225,7 +229,7 @@ impl Parsed {
 
     /// Every value of a flag, in order.
     #[must_use]
-    pub fn all(&self, name: &str) -> Vec<String> {
+    pub(crate) fn all(&self, name: &str) -> Vec<String> {
         debug_assert!(self.flags.iter().any(|flag| flag.long == name), "no flag --{name}");
         self.values
             .iter()
@@ -236,7 +240,7 @@ impl Parsed {
 
     /// The positional argument at `index`, empty when there are fewer.
     #[must_use]
-    pub fn arg(&self, index: usize) -> &str {
+    pub(crate) fn arg(&self, index: usize) -> &str {
         self.args.get(index).map_or("", String::as_str)
     }
 }

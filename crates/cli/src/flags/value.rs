@@ -26,7 +26,7 @@ impl Flag {
 }
 
 /// Reads a boolean with the words of Go's `strconv.ParseBool`.
-pub fn parse_go_bool(text: &str) -> Result<bool, String> {
+pub(crate) fn parse_go_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -100,7 +100,7 @@ fn parse_nano_cpus(text: &str) -> Result<i64, String> {
 
 /// A size as Docker writes it: a number, decimals allowed, then `b`, `k`, `m`, `g`, `t` or `p`
 /// with an optional `b` or `ib`, all in powers of 1024.
-pub fn parse_bytes(text: &str) -> Result<i64, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid size: '{text}'");
     let split = text
         .rfind(|c: char| c.is_ascii_digit() || c == '.')
@@ -130,7 +130,7 @@ pub fn parse_bytes(text: &str) -> Result<i64, String> {
 }
 
 /// A duration as Go writes it, `1h2m3.5s`, in nanoseconds.
-pub fn parse_duration_ns(text: &str) -> Result<i64, String> {
+pub(crate) fn parse_duration_ns(text: &str) -> Result<i64, String> {
     let invalid = || format!("time: invalid duration {text:?}");
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),

@@ -2,19 +2,19 @@
 
 /// How columns are laid out.
 #[derive(Clone, Copy, Debug)]
-pub struct Layout {
+pub(crate) struct Layout {
     min_width: usize,
     padding: usize,
 }
 
 impl Layout {
     /// Lists of objects.
-    pub const LIST: Self = Self {
+    pub(crate) const LIST: Self = Self {
         min_width: 10,
         padding: 3,
     };
     /// The table of processes.
-    pub const PROCESSES: Self = Self {
+    pub(crate) const PROCESSES: Self = Self {
         min_width: 20,
         padding: 3,
     };
@@ -22,7 +22,7 @@ impl Layout {
 
 /// Aligns lines of cells. A column reaches over consecutive lines that have it; the last cell of
 /// a line belongs to no column.
-pub fn align(lines: &[String], layout: Layout) -> String {
+pub(crate) fn align(lines: &[String], layout: Layout) -> String {
     let rows: Vec<Vec<&str>> = lines
         .iter()
         .flat_map(|line| line.split('\n'))

@@ -12,13 +12,13 @@ use crate::error::CliError;
 const TEMPLATE_EXIT_CODE: i32 = 64;
 
 /// A template ready to be rendered.
-pub struct Compiled {
+pub(crate) struct Compiled {
     template: Template,
     heading: Option<Template>,
 }
 
 /// Reads a template.
-pub fn compile(source: &str) -> Result<Compiled, TemplateError> {
+pub(crate) fn compile(source: &str) -> Result<Compiled, TemplateError> {
     Ok(Compiled {
         template: with_functions(Template::new(""), None)
             .missing_key(MissingKey::Error)
@@ -28,7 +28,7 @@ pub fn compile(source: &str) -> Result<Compiled, TemplateError> {
 }
 
 /// Reads a template for one document whose objects keep their order in `json`.
-pub fn compile_ordered(source: &str, order: Arc<KeyOrder>) -> Result<Compiled, TemplateError> {
+pub(crate) fn compile_ordered(source: &str, order: Arc<KeyOrder>) -> Result<Compiled, TemplateError> {
     let template = with_functions(Template::new(""), Some(order))
         .missing_key(MissingKey::Error)
         .parse(&called(source))?;
@@ -40,13 +40,13 @@ pub fn compile_ordered(source: &str, order: Arc<KeyOrder>) -> Result<Compiled, T
 
 impl Compiled {
     /// The text for one value.
-    pub fn render(&self, data: &Value) -> Result<String, TemplateError> {
+    pub(crate) fn render(&self, data: &Value) -> Result<String, TemplateError> {
         self.template.execute_to_string(data)
     }
 
     /// The headings of a table: the template over the names of its fields, in which functions
     /// leave them as they are.
-    pub fn render_heading(&self, fields: &[(&'static str, Value)]) -> Result<String, TemplateError> {
+    pub(crate) fn render_heading(&self, fields: &[(&'static str, Value)]) -> Result<String, TemplateError> {
         let data = map_of(fields.iter().cloned());
         match &self.heading {
             Some(template) => template.execute_to_string(&data),
@@ -158,12 +158,12 @@ fn truncate(args: &[Value]) -> String {
 }
 
 /// The error of a template given for a list.
-pub fn in_list(error: TemplateError) -> CliError {
+pub(crate) fn in_list(error: TemplateError) -> CliError {
     CliError::message(format!("failed to execute template: {error}"))
 }
 
 /// The error of a template given for one document.
-pub fn in_document(error: &TemplateError) -> CliError {
+pub(crate) fn in_document(error: &TemplateError) -> CliError {
     CliError::Coded {
         message: format!("template parsing error: {error}"),
         code: TEMPLATE_EXIT_CODE,
@@ -171,13 +171,13 @@ pub fn in_document(error: &TemplateError) -> CliError {
 }
 
 /// A map from its fields.
-pub fn map_of(fields: impl Iterator<Item = (&'static str, Value)>) -> Value {
+pub(crate) fn map_of(fields: impl Iterator<Item = (&'static str, Value)>) -> Value {
     let map: BTreeMap<Arc<str>, Value> = fields.map(|(name, value)| (Arc::from(name), value)).collect();
     Value::Map(Arc::new(map))
 }
 
 /// A JSON document as template data.
-pub fn value_of(json: &serde_json::Value) -> Value {
+pub(crate) fn value_of(json: &serde_json::Value) -> Value {
     use serde_json::Value as Json;
     match json {
         Json::Null => Value::Nil,
@@ -201,11 +201,11 @@ pub fn value_of(json: &serde_json::Value) -> Value {
 /// The order of the keys of a document's objects, which template data does not keep: found again
 /// by the set of keys.
 #[derive(Debug, Default)]
-pub struct KeyOrder(BTreeMap<Vec<String>, Vec<String>>);
+pub(crate) struct KeyOrder(BTreeMap<Vec<String>, Vec<String>>);
 
 impl KeyOrder {
     /// The orders found in a document.
-    pub fn of(document: &serde_json::Value) -> Self {
+    pub(crate) fn of(document: &serde_json::Value) -> Self {
         let mut order = Self::default();
         order.note(document);
         order
@@ -232,7 +232,7 @@ impl KeyOrder {
 }
 
 /// A value as JSON, keys sorted.
-pub fn json_of(value: &Value) -> String {
+pub(crate) fn json_of(value: &Value) -> String {
     json_ordered(value, None)
 }
 

@@ -1,7 +1,7 @@
 //! Sizes and times for people, in Docker's words.
 
 /// A size in decimal units with so many significant digits, `1.23MB`.
-pub fn human_size(bytes: f64, digits: usize) -> String {
+pub(crate) fn human_size(bytes: f64, digits: usize) -> String {
     scaled(
         bytes,
         1000.0,
@@ -11,7 +11,7 @@ pub fn human_size(bytes: f64, digits: usize) -> String {
 }
 
 /// A size in binary units, `1.5GiB`.
-pub fn binary_size(bytes: f64) -> String {
+pub(crate) fn binary_size(bytes: f64) -> String {
     scaled(
         bytes,
         1024.0,
@@ -55,7 +55,7 @@ fn without_zeros(text: &str) -> &str {
 }
 
 /// How long something took or lasts, `About an hour`.
-pub fn human_duration(seconds: i64) -> String {
+pub(crate) fn human_duration(seconds: i64) -> String {
     let minutes = seconds / 60;
     let hours = (seconds + 1800) / 3600;
     match seconds {
@@ -74,13 +74,13 @@ pub fn human_duration(seconds: i64) -> String {
 }
 
 /// How long ago a time (seconds since the epoch) is, `2 hours ago`.
-pub fn ago(seconds: i64) -> String {
+pub(crate) fn ago(seconds: i64) -> String {
     let now = jiff::Timestamp::now().as_second();
     format!("{} ago", human_duration(now - seconds))
 }
 
 /// A time as Go prints it, `2026-01-02 15:04:05 +0000 UTC`.
-pub fn go_time(seconds: i64) -> String {
+pub(crate) fn go_time(seconds: i64) -> String {
     match jiff::Timestamp::from_second(seconds) {
         Ok(time) => {
             let zoned = time.to_zoned(jiff::tz::TimeZone::system());

@@ -18,7 +18,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container attach", "attach"],
     usage: "[OPTIONS] CONTAINER",
     about: "Attach to the streams of a running container",

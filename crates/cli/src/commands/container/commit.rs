@@ -18,7 +18,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container commit", "commit"],
     usage: "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
     about: "Make an image of a container's changes",

@@ -27,7 +27,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container cp", "cp"],
     usage: "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n       SRC_PATH|- CONTAINER:DEST_PATH",
     about: "Copy files between a container and this machine",

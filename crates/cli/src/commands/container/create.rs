@@ -17,7 +17,7 @@ use crate::verb::{Args, Verb};
 const FAILED_TO_CREATE: i32 = 125;
 
 /// The flags that `create` and `run` share.
-pub const FLAGS: [&[Flag]; 6] = [
+pub(crate) const FLAGS: [&[Flag]; 6] = [
     flags::PROCESS,
     flags::LIMITS,
     flags::ISOLATION,
@@ -27,7 +27,7 @@ pub const FLAGS: [&[Flag]; 6] = [
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container create", "create"],
     usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     about: "Make a container without starting it",

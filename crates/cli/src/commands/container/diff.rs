@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container diff", "diff"],
     usage: "CONTAINER",
     about: "List what a container has changed in its file system",

@@ -27,7 +27,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container exec", "exec"],
     usage: "[OPTIONS] CONTAINER COMMAND [ARG...]",
     about: "Run a command in a running container",

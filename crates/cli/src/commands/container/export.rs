@@ -10,7 +10,7 @@ use crate::verb::{Args, Verb};
 const FLAGS: &[Flag] = &[Flag::string("output", "File to write to, instead of stdout").short('o')];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container export", "export"],
     usage: "[OPTIONS] CONTAINER",
     about: "Write a container's file system as a tar archive",

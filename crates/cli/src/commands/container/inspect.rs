@@ -13,7 +13,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container inspect"],
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     about: "Show everything about containers",

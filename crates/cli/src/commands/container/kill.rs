@@ -10,7 +10,7 @@ use crate::verb::{Args, Verb};
 const FLAGS: &[Flag] = &[Flag::string("signal", "Signal to send").short('s')];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container kill", "kill"],
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     about: "Send a signal to running containers, SIGKILL by default",

@@ -28,7 +28,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container logs", "logs"],
     usage: "[OPTIONS] CONTAINER",
     about: "Show what a container has printed",

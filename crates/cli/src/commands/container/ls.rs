@@ -27,7 +27,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container ls", "container list", "container ps", "ps"],
     usage: "[OPTIONS]",
     about: "List containers",

@@ -8,7 +8,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container pause", "pause"],
     usage: "CONTAINER [CONTAINER...]",
     about: "Freeze all processes of containers",

@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container port", "port"],
     usage: "CONTAINER [PRIVATE_PORT[/PROTO]]",
     about: "List the published ports of a container",

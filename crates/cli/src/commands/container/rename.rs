@@ -7,7 +7,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container rename", "rename"],
     usage: "CONTAINER NEW_NAME",
     about: "Give a container another name",

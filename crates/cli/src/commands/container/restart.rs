@@ -14,7 +14,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container restart", "restart"],
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     about: "Stop containers and start them again",

@@ -26,7 +26,7 @@ const FLAGS: [&[Flag]; 7] = [
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container run", "run"],
     usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     about: "Make a container from an image and start it",

@@ -22,7 +22,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container start", "start"],
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     about: "Start stopped containers",

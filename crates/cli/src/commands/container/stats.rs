@@ -27,7 +27,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container stats", "stats"],
     usage: "[OPTIONS] [CONTAINER...]",
     about: "Show what containers use of the machine",

@@ -14,7 +14,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container stop", "stop"],
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     about: "Ask running containers to end, then kill them",

@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container top", "top"],
     usage: "CONTAINER [ps OPTIONS]",
     about: "List the processes of a container",

@@ -8,7 +8,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container unpause", "unpause"],
     usage: "CONTAINER [CONTAINER...]",
     about: "Let the processes of frozen containers go on",

@@ -28,7 +28,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container update", "update"],
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     about: "Change the limits and the restart policy of containers",

@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["container wait", "wait"],
     usage: "CONTAINER [CONTAINER...]",
     about: "Wait until containers end, then print their exit codes",

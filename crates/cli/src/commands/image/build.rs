@@ -53,7 +53,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["image build", "build", "builder build"],
     usage: "[OPTIONS] PATH | URL | -",
     about: "Make an image from a Dockerfile",

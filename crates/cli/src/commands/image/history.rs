@@ -22,7 +22,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["image history", "history"],
     usage: "[OPTIONS] IMAGE",
     about: "Show the steps that made an image",

@@ -19,7 +19,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["image import", "import"],
     usage: "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
     about: "Make an image of a tar archive of a file system",

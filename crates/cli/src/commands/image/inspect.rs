@@ -13,7 +13,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["image inspect"],
     usage: "[OPTIONS] IMAGE [IMAGE...]",
     about: "Show everything about images",

@@ -22,7 +22,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["image ls", "image list", "images"],
     usage: "[OPTIONS] [REPOSITORY[:TAG]]",
     about: "List images",

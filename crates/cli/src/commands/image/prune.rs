@@ -19,7 +19,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["image prune"],
     usage: "[OPTIONS]",
     about: "Remove unused images",

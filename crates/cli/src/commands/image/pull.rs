@@ -15,7 +15,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["image pull", "pull"],
     usage: "[OPTIONS] NAME[:TAG|@DIGEST]",
     about: "Fetch an image from a registry",

@@ -15,7 +15,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["image rm", "image remove", "rmi"],
     usage: "[OPTIONS] IMAGE [IMAGE...]",
     about: "Remove images",

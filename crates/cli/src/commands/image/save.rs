@@ -13,7 +13,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["image save", "save"],
     usage: "[OPTIONS] IMAGE [IMAGE...]",
     about: "Write images as a tar archive",

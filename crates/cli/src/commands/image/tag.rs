@@ -8,7 +8,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["image tag", "tag"],
     usage: "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
     about: "Give an image another name",

@@ -20,7 +20,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["network connect"],
     usage: "[OPTIONS] NETWORK CONTAINER",
     about: "Connect a container to a network",

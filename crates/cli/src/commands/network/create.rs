@@ -40,7 +40,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["network create"],
     usage: "[OPTIONS] NETWORK",
     about: "Make a network",

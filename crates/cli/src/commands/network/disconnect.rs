@@ -11,7 +11,7 @@ use crate::verb::{Args, Verb};
 const FLAGS: &[Flag] = &[Flag::switch("force", "Disconnect even a container that is not there").short('f')];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["network disconnect"],
     usage: "[OPTIONS] NETWORK CONTAINER",
     about: "Disconnect a container from a network",

@@ -13,7 +13,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["network inspect"],
     usage: "[OPTIONS] NETWORK [NETWORK...]",
     about: "Show everything about networks",

@@ -11,7 +11,7 @@ use crate::verb::{Args, Verb};
 const FLAGS: &[Flag] = &[filters::PRUNE_FILTER, pruning::FORCE];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["network prune"],
     usage: "[OPTIONS]",
     about: "Remove networks without containers",

@@ -9,7 +9,7 @@ use crate::verb::{Args, Verb};
 const FLAGS: &[Flag] = &[Flag::switch("force", "A network that is not there is no error").short('f')];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["network rm", "network remove"],
     usage: "NETWORK [NETWORK...]",
     about: "Remove networks",

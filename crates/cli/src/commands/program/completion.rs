@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["completion"],
     usage: "bash|elvish|fish|powershell|zsh",
     about: "Print a script that completes this program's commands in a shell",

@@ -16,7 +16,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["inspect"],
     usage: "[OPTIONS] NAME|ID [NAME|ID...]",
     about: "Show everything about objects",

@@ -19,7 +19,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["login"],
     usage: "[OPTIONS] [SERVER]",
     about: "Log in to a registry, Docker Hub unless another is named",

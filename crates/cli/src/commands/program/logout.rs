@@ -8,7 +8,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["logout"],
     usage: "[SERVER]",
     about: "Log out from a registry, Docker Hub unless another is named",

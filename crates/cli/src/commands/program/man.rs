@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["man"],
     usage: "DIRECTORY",
     about: "Write this program's manual pages into a directory",

@@ -13,7 +13,7 @@ use crate::verb::{Args, Verb};
 const FLAGS: &[Flag] = &[inspecting::FORMAT];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["version"],
     usage: "[OPTIONS]",
     about: "Show the versions of this program and of the engine",

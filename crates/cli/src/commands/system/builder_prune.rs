@@ -16,7 +16,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["builder prune"],
     usage: "",
     about: "Remove the cache of builds",

@@ -16,7 +16,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["system df"],
     usage: "[OPTIONS]",
     about: "Show what is on disk",

@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::verb::{Args, Verb};
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["system dial-stdio"],
     usage: "",
     about: "Connect stdin and stdout to the engine's socket",

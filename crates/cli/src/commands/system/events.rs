@@ -19,7 +19,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["system events", "events"],
     usage: "[OPTIONS]",
     about: "Show what happens in the engine as it happens",

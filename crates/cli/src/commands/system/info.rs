@@ -14,7 +14,7 @@ use crate::verb::{Args, Verb};
 const FLAGS: &[Flag] = &[inspecting::FORMAT];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["system info", "info"],
     usage: "[OPTIONS]",
     about: "Show what the engine is and has",

@@ -21,7 +21,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["system prune"],
     usage: "[OPTIONS]",
     about: "Remove what is not used",

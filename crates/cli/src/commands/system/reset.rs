@@ -1,8 +1,11 @@
 //! `wharf system reset`: everything of one instance is removed, with or without its engine.
 
-use std::path::Path;
+use std::path::PathBuf;
+
+use wharf_daemon::Options;
 
 use crate::commands::pruning;
+use crate::daemon::describe;
 use crate::error::{CliError, Outcome};
 use crate::flags::{Flag, Parsed};
 use crate::session::Session;
@@ -16,7 +19,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["system reset"],
     usage: "[OPTIONS]",
     about: "Remove everything that an engine owns, in the kernel and on disk",
@@ -37,6 +40,12 @@ async fn run(_session: &Session, parsed: &Parsed) -> Outcome {
     if !parsed.is_on("force") && !pruning::confirmed(&warning)? {
         return Ok(0);
     }
-    wharf_daemon::reset(Path::new(root), Path::new(run), instance).map_err(|error| CliError::message(error.chain()))?;
+    let options = Options {
+        root: Some(PathBuf::from(root)),
+        run: Some(PathBuf::from(run)),
+        instance: Some(instance.to_owned()),
+        ..Options::default()
+    };
+    wharf_daemon::reset(options).map_err(|error| CliError::message(describe(&error)))?;
     Ok(0)
 }

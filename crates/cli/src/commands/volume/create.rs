@@ -35,7 +35,7 @@ const CLUSTER_FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["volume create"],
     usage: "[OPTIONS] [VOLUME]",
     about: "Make a volume",

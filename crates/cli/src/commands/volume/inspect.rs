@@ -10,7 +10,7 @@ use crate::verb::{Args, Verb};
 const FLAGS: &[Flag] = &[inspecting::FORMAT];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["volume inspect"],
     usage: "[OPTIONS] VOLUME [VOLUME...]",
     about: "Show everything about volumes",

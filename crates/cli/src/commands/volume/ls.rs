@@ -19,7 +19,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["volume ls", "volume list"],
     usage: "[OPTIONS]",
     about: "List volumes",

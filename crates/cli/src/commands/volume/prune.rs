@@ -15,7 +15,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["volume prune"],
     usage: "[OPTIONS]",
     about: "Remove unused volumes",

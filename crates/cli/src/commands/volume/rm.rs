@@ -10,7 +10,7 @@ use crate::verb::{Args, Verb};
 const FLAGS: &[Flag] = &[Flag::switch("force", "A volume that is not there is no error").short('f')];
 
 /// The verb.
-pub const VERB: Verb = Verb {
+pub(crate) const VERB: Verb = Verb {
     names: &["volume rm", "volume remove"],
     usage: "[OPTIONS] VOLUME [VOLUME...]",
     about: "Remove volumes that no container uses",
