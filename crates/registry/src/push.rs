@@ -17,6 +17,9 @@ use wharf_store::{Descriptor, Digest, Image, PlatformImage, Reference, Store};
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 const UPLOAD_BUFFER: usize = 256 << 10;
 
+/// The upload of one blob.
+type Job<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), RegistryError>> + Send + 'a>>;
+
 /// What to push, and where from.
 pub struct PushRequest<'a> {
     /// The store that has it.
@@ -75,7 +78,7 @@ impl Client {
         }
         // A plain list of boxed jobs: with closures over references the compiler cannot prove that
         // the whole future may move between threads.
-        let mut jobs: Vec<std::pin::Pin<Box<dyn Future<Output = Result<(), RegistryError>> + Send + '_>>> = Vec::new();
+        let mut jobs: Vec<Job<'_>> = Vec::new();
         for layer in &parts.layers {
             jobs.push(Box::pin(upload.blob(layer, Some(sink.clone()))));
         }

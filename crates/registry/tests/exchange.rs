@@ -386,3 +386,99 @@ async fn a_plain_file_is_fetched_or_its_failure_named() {
     assert_eq!(fetched.last_modified.as_deref(), Some("Wed, 21 Oct 2015 07:28:00 GMT"));
     assert_eq!((fetched.size, bytes.as_slice()), (5, &b"hello"[..]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_engine_resumes_a_pull_that_the_last_one_left() {
+    let ranges: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let seen = ranges.clone();
+    let (server, id) = serving(move |request, answer| {
+        let Some(range) = request.header("range").filter(|_| is_layer(answer)) else {
+            answer.cut = is_layer(answer).then_some(answer.body.len() / 2);
+            return;
+        };
+        let from: usize = range.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+        seen.lock().unwrap().push(from);
+        answer.status = "206 Partial Content";
+        answer.body.drain(..from);
+    })
+    .await;
+    let name = format!("{}/x:1", server.address());
+    let mut side = Side::new();
+    let once = Options {
+        attempts: 1,
+        ..Options::default()
+    };
+    side.client = Client::new(once).unwrap();
+    side.pull(&name).await.unwrap_err();
+    assert!(ranges.lock().unwrap().is_empty());
+    side.store = Store::open(side._dir.path()).unwrap();
+    assert_eq!(side.pull(&name).await.unwrap().digest, id);
+    let ranges = ranges.lock().unwrap();
+    assert!(
+        !ranges.is_empty() && ranges.iter().all(|from| *from > 0),
+        "{ranges:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn basic_credentials_are_sent_when_asked_for() {
+    let (server, id) = serving(|request, answer| {
+        if request.header("authorization") != Some("Basic bWU6c2VjcmV0") {
+            *answer = Answer::status("401 Unauthorized");
+            answer
+                .headers
+                .push(("WWW-Authenticate".into(), "Basic realm=\"r\"".into()));
+        }
+    })
+    .await;
+    let name = format!("{}/x:1", server.address());
+    let side = Side::new();
+    let anonymous = side.pull(&name).await.unwrap_err();
+    assert_eq!(anonymous.kind(), RegistryErrorKind::Unauthorized, "{anonymous}");
+    let me = Credentials {
+        username: "me".into(),
+        password: "secret".into(),
+        ..Credentials::default()
+    };
+    assert_eq!(side.pull_as(&name, me).await.unwrap().digest, id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_platform_is_chosen_from_a_manifest_list() {
+    let list: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let served = list.clone();
+    let (server, id) = serving(move |request, answer| {
+        if request.path.ends_with("/manifests/1") {
+            *answer = Answer::ok(served.lock().unwrap().clone());
+            let kind = "application/vnd.docker.distribution.manifest.list.v2+json";
+            answer.headers.push(("Content-Type".into(), kind.into()));
+        }
+    })
+    .await;
+    let entry = |digest: &Digest, architecture: &str| {
+        format!(
+            r#"{{"mediaType":"{}","digest":"{digest}","size":2,"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#,
+            wharf_store::media::OCI_MANIFEST
+        )
+    };
+    let host = wharf_store::Platform::host().architecture;
+    let entries = [entry(&Digest::of(b"other"), "s390x"), entry(&id, &host)].join(",");
+    let text = format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#);
+    *list.lock().unwrap() = text.clone().into_bytes();
+    let side = Side::new();
+    let name = format!("{}/x:1", server.address());
+    let pulled = side.pull(&name).await.unwrap();
+    assert_eq!(pulled.digest, Digest::of(text.as_bytes()));
+    assert_eq!(pulled.image.platforms.len(), 1);
+    assert_eq!(pulled.image.platforms[0].manifest_descriptor.digest, id);
+    let reference = Reference::parse(&name).unwrap();
+    let request = PullRequest {
+        store: &side.store,
+        reference: &reference,
+        platform: Some(wharf_store::Platform::new("linux", "riscv64", None)),
+        credentials: Credentials::default(),
+        sink: side.sink(),
+    };
+    let error = side.client.pull(request).await.unwrap_err();
+    assert!(matches!(error, RegistryError::NoPlatform { .. }), "{error}");
+}

@@ -1,4 +1,5 @@
 //! A tiny HTTP/1.1 server whose answers a test decides, down to breaking off in the middle.
+#![allow(unreachable_pub)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
