@@ -41,8 +41,10 @@ pub enum PackError {
 /// Writes the tree below an opened directory as one flat tar, as `docker export` does; overlay's marks and sockets
 /// are left out.
 pub fn export_tree(root: BorrowedFd<'_>, out: &mut dyn Write) -> Result<(), PackError> {
+    // The root may be a mere location (O_PATH), which cannot be listed.
+    let root = inroot::enter(root, b".").map_err(|e| read_error(b".", e))?;
     let mut pack = Pack::new(out, Form::Flat);
-    pack.children(root, b"", b"")?;
+    pack.children(root.as_fd(), b"", b"")?;
     pack.finish()
 }
 

@@ -419,3 +419,28 @@ fn untar(tar: &[u8], target: &Path) {
     child.stdin.take().unwrap().write_all(tar).unwrap();
     assert!(child.wait().unwrap().success());
 }
+
+/// As an engine exports a stopped container: through an overlay that is mounted nowhere.
+#[test]
+fn an_overlay_is_exported_as_it_is_seen() {
+    let sandbox = Sandbox::new();
+    let lease = sandbox.lease();
+    let base = [
+        dir("etc"),
+        file("etc/group", "x"),
+        file("gone", "x"),
+        link_entry("l", "etc/group"),
+    ];
+    let layer = sandbox.take(&lease, &tar_of(&base), gzip).unwrap();
+    let (upper, work) = (sandbox.root().join("upper"), sandbox.root().join("work"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    let merged = Merged::new(&[sandbox.store.layer_dir(&layer.diff_id)], Some((&upper, &work)));
+    fs::remove_file(merged.path().join("gone")).unwrap();
+    fs::write(merged.path().join("etc/new"), "y").unwrap();
+    let mut packed = Vec::new();
+    export_tree(merged.mount.as_fd(), &mut packed).unwrap();
+    let target = tempfile::tempdir().unwrap();
+    untar(&packed, target.path());
+    assert_eq!(snapshot(target.path()), snapshot(&merged.path()));
+}
