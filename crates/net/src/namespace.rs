@@ -15,13 +15,13 @@ use rustix::mount::UnmountFlags;
 use wharf_sys::namespace::{self, CLONE_NEWNET};
 
 use crate::error::NetError;
+use crate::firewall;
 use crate::netlink::{Family, Socket, route};
 
 /// `NSFS_MAGIC`
 const NSFS_MAGIC: u64 = 0x6e73_6673;
 /// What the name service answers at, as Docker's.
 pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-const DNS_PORT: u16 = 53;
 
 /// The sockets of the name service of one namespace.
 #[derive(Debug)]
@@ -123,17 +123,29 @@ pub(crate) fn open_route_socket() -> Result<Socket, NetError> {
     })
 }
 
-/// Binds the name service's sockets inside a pinned namespace.
+/// Binds the name service's sockets inside a pinned namespace and leads port 53 to them.
 pub(crate) fn resolver_sockets(path: &Path) -> Result<ResolverSockets, NetError> {
     let namespace = namespace::open(path).map_err(|errno| file_error("opening network namespace", path, errno))?;
-    let address = SocketAddr::new(IpAddr::V4(RESOLVER_ADDRESS), DNS_PORT);
-    let (udp, tcp) = inside(path, || -> io::Result<_> {
-        let udp = crate::ports::bind_udp(address)?;
-        Ok((udp, crate::ports::bind_tcp(address)?))
-    })?
-    .map_err(|source| NetError::Namespace {
+    let (udp, tcp) = inside(path, bind_resolver)??;
+    Ok(ResolverSockets { udp, tcp, namespace })
+}
+
+fn bind_resolver() -> Result<(OwnedFd, OwnedFd), NetError> {
+    let failed = |source| NetError::Namespace {
         action: "binding the name service's sockets",
         source,
+    };
+    let address = SocketAddr::new(IpAddr::V4(RESOLVER_ADDRESS), 0);
+    let udp = crate::ports::bind_udp(address).map_err(failed)?;
+    let tcp = crate::ports::bind_tcp(address).map_err(failed)?;
+    let ports = (local_port(&udp).map_err(failed)?, local_port(&tcp).map_err(failed)?);
+    firewall::alias_resolver(RESOLVER_ADDRESS, ports.0, ports.1).map_err(|error| NetError::Netlink {
+        action: "leading port 53 to the name service".to_owned(),
+        source: error.source,
     })?;
-    Ok(ResolverSockets { udp, tcp, namespace })
+    Ok((udp, tcp))
+}
+
+fn local_port(socket: &OwnedFd) -> io::Result<u16> {
+    Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?.port())
 }

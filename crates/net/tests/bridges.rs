@@ -1,5 +1,7 @@
 //! Bridges, endpoints and the rules between them, on a private host.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::BTreeMap;

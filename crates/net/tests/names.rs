@@ -1,5 +1,7 @@
 //! The name service as containers see it.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::{Read, Write};
@@ -143,6 +145,36 @@ fn containers_find_each_other_by_every_name_on_shared_networks() {
         assert_eq!(ask(host, "client", "db", TYPE_A).code, 2);
         host.net.disconnect(&back.id, "client").unwrap();
         assert_eq!(ask(host, "client", "postgres", TYPE_A).code, 2);
+    });
+}
+
+#[test]
+fn a_container_may_serve_names_itself_on_every_address() {
+    on_host(|host| {
+        let network = host.user_network(1, "front");
+        let server = named(host, &network, "server", &["server"]);
+        named(host, &network, "client", &["client"]);
+        let (udp, tcp) = inside(&host.net.namespace_path("server"), || {
+            (
+                UdpSocket::bind("0.0.0.0:53").unwrap(),
+                std::net::TcpListener::bind("0.0.0.0:53").unwrap(),
+            )
+        });
+        assert_eq!(
+            ask(host, "server", "server", TYPE_A),
+            found(address(&server)),
+            "ours still answers at 127.0.0.11"
+        );
+        inside(&host.net.namespace_path("client"), || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket
+                .send_to(b"to the container's own", (address(&server), 53))
+                .unwrap();
+            TcpStream::connect((address(&server), 53)).unwrap();
+        });
+        udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(udp.recv(&mut [0; 64]).unwrap(), 22);
+        tcp.accept().unwrap();
     });
 }
 

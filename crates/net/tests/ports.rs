@@ -1,5 +1,7 @@
 //! Published ports: from outside, from the host itself, from containers.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! A new engine finds what the old one left; a reset leaves nothing.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::net::{TcpListener, TcpStream};

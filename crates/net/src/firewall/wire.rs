@@ -138,17 +138,18 @@ fn add_set(table: &str, set: Set, id: u32) -> Message {
 }
 
 fn add_chain(table: &str, chain: &Chain) -> Message {
-    const POLICY_ACCEPT: u32 = 1;
     let hook = chain.hook;
+    add_chain_with(table, hook.name(), (hook.number(), hook.priority()), hook.kind())
+}
+
+fn add_chain_with(table: &str, name: &str, (hook, priority): (u32, i32), kind: &str) -> Message {
+    const POLICY_ACCEPT: u32 = 1;
     request(NEWCHAIN, F_CREATE)
         .text(1, table)
-        .text(3, hook.name())
-        .nest(4, |nest| {
-            nest.number_be(1, hook.number())
-                .attribute(2, &hook.priority().to_be_bytes())
-        })
+        .text(3, name)
+        .nest(4, |nest| nest.number_be(1, hook).attribute(2, &priority.to_be_bytes()))
         .number_be(5, POLICY_ACCEPT)
-        .text(7, hook.kind())
+        .text(7, kind)
 }
 
 fn add_rule(table: &str, chain: &str, rule: &[Statement]) -> Message {
@@ -420,4 +421,56 @@ fn behind(subnet: IpNet) -> Option<IpAddr> {
         IpAddr::V4(last) => u32::from(last).checked_add(1).map(|next| IpAddr::V4(next.into())),
         IpAddr::V6(last) => u128::from(last).checked_add(1).map(|next| IpAddr::V6(next.into())),
     }
+}
+
+/// A chain that looks at every packet a container sends.
+pub(super) fn add_output_filter(table: &str) -> Message {
+    add_chain_with(table, "output", (3, -300), "filter")
+}
+
+/// Port 53 of `address` is port `port` there, to whom it may concern: rewritten
+/// without connection tracking, which a container's namespace is spared.
+pub(super) fn add_port_alias(table: &str, address: std::net::Ipv4Addr, protocol: Protocol, port: u16) -> [Message; 2] {
+    const DNS_PORT: u16 = 53;
+    const ADDRESS: [u32; 2] = [16, 12];
+    const PORT: [u32; 2] = [2, 0];
+    let rule = |way: usize, from: u16, to: u16| {
+        request(NEWRULE, F_CREATE | F_APPEND)
+            .text(1, table)
+            .text(2, "output")
+            .nest(4, |list| {
+                let list = is_version(list, Version::V4);
+                let list = compare(
+                    payload(list, REG_1, NETWORK_HEADER, ADDRESS[way], 4),
+                    CMP_EQ,
+                    &address.octets(),
+                );
+                let list = compare(meta(list, META_L4PROTO, REG_1), CMP_EQ, &[protocol_number(protocol)]);
+                let list = compare(
+                    payload(list, REG_1, TRANSPORT_HEADER, PORT[way], 2),
+                    CMP_EQ,
+                    &from.to_be_bytes(),
+                );
+                let list = expression(list, "immediate", |data| {
+                    data.number_be(1, REG_1)
+                        .nest(2, |value| value.attribute(1, &to.to_be_bytes()))
+                });
+                write_port(list, PORT[way], protocol)
+            })
+    };
+    [rule(0, DNS_PORT, port), rule(1, port, DNS_PORT)]
+}
+
+/// Writes register 1 over a port of the packet and mends its checksum.
+fn write_port(list: Message, offset: u32, protocol: Protocol) -> Message {
+    const CHECKSUM_INET: u32 = 1;
+    let checksum_offset = if protocol == Protocol::Tcp { 16 } else { 6 };
+    expression(list, "payload", |data| {
+        data.number_be(5, REG_1)
+            .number_be(2, TRANSPORT_HEADER)
+            .number_be(3, offset)
+            .number_be(4, 2)
+            .number_be(6, CHECKSUM_INET)
+            .number_be(7, checksum_offset)
+    })
 }

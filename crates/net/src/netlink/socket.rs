@@ -131,19 +131,19 @@ impl Socket {
         let mut buffer = vec![0u8; RECEIVE_BUFFER];
         loop {
             let length = self.receive(&mut buffer)?;
-            for answer in (Answers {
+            let mut answers = Answers {
                 rest: &buffer[..length],
-            })
-            .filter(|answer| answer.sequence == sequence)
-            {
-                if answer.kind != NLMSG_ERROR {
-                    return Ok(Some(answer.payload.to_vec()));
-                }
-                return match error_of(answer.payload) {
-                    Some(Errno::NODEV | Errno::NOENT) => Ok(None),
-                    other => Err(other.unwrap_or(Errno::PROTO).into()),
-                };
+            };
+            let Some(answer) = answers.find(|answer| answer.sequence == sequence) else {
+                continue;
+            };
+            if answer.kind != NLMSG_ERROR {
+                return Ok(Some(answer.payload.to_vec()));
             }
+            return match error_of(answer.payload) {
+                Some(Errno::NODEV | Errno::NOENT) => Ok(None),
+                other => Err(other.unwrap_or(Errno::PROTO).into()),
+            };
         }
     }
 
@@ -194,7 +194,7 @@ impl Socket {
         while rustix::net::recv(&self.fd, &mut buffer, RecvFlags::DONTWAIT).is_ok() {}
     }
 
-    fn receive(&self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+    fn receive(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         let received = rustix::io::retry_on_intr(|| rustix::net::recv(&self.fd, &mut buffer[..], RecvFlags::DONTWAIT))?;
         Ok(received.1)
     }

@@ -1,7 +1,7 @@
 //! A private "host" for each test: its own network and mount namespace on a
 //! thread of its own, so that the machine's network is never touched and
 //! everything is gone when the thread ends.
-#![allow(dead_code, unreachable_pub, missing_docs)] // not every test file uses every part
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // not every test file uses every part
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
