@@ -7,6 +7,7 @@ wire! {
     pub struct ContainerStats {
         name: String = "name" omitempty,
         id: String = "id" omitempty,
+        os_type: String = "os_type" omitempty,
         read: String = "read",
         preread: String = "preread",
         pids_stats: PidsStats = "pids_stats",

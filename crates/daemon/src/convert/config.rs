@@ -25,7 +25,8 @@ pub(crate) fn from_wire(config: wire::ContainerConfig) -> ContainerConfig {
         healthcheck: config.healthcheck.map(health_from_wire),
         args_escaped: config.args_escaped,
         image: config.image,
-        volumes: config.volumes.map(set_from_wire),
+        // COMPAT: an empty set is none at all (oracle run/inspect_shape).
+        volumes: config.volumes.map(set_from_wire).filter(|set| !set.is_empty()),
         working_dir: config.working_dir,
         entrypoint: config.entrypoint,
         network_disabled: config.network_disabled,

@@ -203,7 +203,8 @@ pub(crate) fn resources_from_wire(limits: wire::Resources, init: Option<bool>) -
         nano_cpus: limits.nano_cpus,
         oom_kill_disable: limits.oom_kill_disable,
         init,
-        pids_limit: limits.pids_limit,
+        // COMPAT: zero asks for the default, which is shown as null (oracle run/inspect_shape).
+        pids_limit: limits.pids_limit.filter(|limit| *limit != 0),
         ulimits: limits.ulimits.map(|list| list.into_iter().map(ulimit).collect()),
         cpu_count: limits.cpu_count,
         cpu_percent: limits.cpu_percent,

@@ -1,24 +1,32 @@
 //! Measurements.
 
 use wharf_api::types as wire;
+use wharf_engine::model::ContainerRecord;
 use wharf_engine::model::requests::{BlkioEntry, CpuSample, InterfaceSample, StatsSample};
 use wharf_engine::model::time::rfc3339_or_zero;
 
 /// Two consecutive samples as one answer; the first of a stream has no predecessor.
-pub(crate) fn to_wire(name: &str, id: &str, now: &StatsSample, before: Option<&StatsSample>) -> wire::ContainerStats {
+pub(crate) fn to_wire(
+    record: &ContainerRecord,
+    now: &StatsSample,
+    before: Option<&StatsSample>,
+) -> wire::ContainerStats {
+    // COMPAT: a limit that nobody asked for is the engine's own affair (oracle lifecycle/top_and_stats_keys).
+    let pids_limit = record.host.resources.pids_limit.map_or(0, |_| now.pids.1);
     let networks = now
         .networks
         .iter()
         .map(|(name, sample)| (name.clone(), interface_to_wire(sample)))
         .collect();
     wire::ContainerStats {
-        name: format!("/{name}"),
-        id: id.to_owned(),
+        name: format!("/{}", record.name),
+        id: record.id.to_string(),
+        os_type: "linux".to_owned(),
         read: rfc3339_or_zero(now.read),
         preread: rfc3339_or_zero(before.and_then(|sample| sample.read)),
         pids_stats: wire::PidsStats {
             current: now.pids.0,
-            limit: now.pids.1,
+            limit: pids_limit,
         },
         blkio_stats: wire::BlkioStats {
             io_service_bytes_recursive: entries_to_wire(now, &now.blkio),

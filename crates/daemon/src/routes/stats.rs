@@ -20,15 +20,15 @@ pub(crate) async fn stream(request: Request) -> Outcome {
     }
     let containers = request.app.engine.containers();
     let record = containers.snapshot(request.path("id"))?;
-    let (name, id) = (record.name.clone(), record.id.to_string());
+    let id = record.id.to_string();
     let first = containers.stats(&id).await?;
     if !streaming {
         if one_shot || first.read.is_none() {
-            return Reply::json(&stats::to_wire(&name, &id, &first, None));
+            return Reply::json(&stats::to_wire(&record, &first, None));
         }
         tokio::time::sleep(INTERVAL).await;
         let second = containers.stats(&id).await?;
-        return Reply::json(&stats::to_wire(&name, &id, &second, Some(&first)));
+        return Reply::json(&stats::to_wire(&record, &second, Some(&first)));
     }
     let (writer, body) = Body::channel();
     tokio::spawn(async move {
@@ -36,7 +36,7 @@ pub(crate) async fn stream(request: Request) -> Outcome {
         let mut now = first;
         let mut clock = tokio::time::interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
         loop {
-            let sample = stats::to_wire(&name, &id, &now, before.as_ref());
+            let sample = stats::to_wire(&record, &now, before.as_ref());
             if writer.write_json(&sample, "\n").await.is_err() {
                 return;
             }

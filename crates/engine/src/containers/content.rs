@@ -28,7 +28,11 @@ const LEASE: Duration = Duration::from_secs(3600);
 /// COMPAT: mount points made for the container are not shown, as in Docker.
 pub(crate) fn changes(shared: &Shared, record: &ContainerRecord) -> Result<Vec<PathChange>> {
     let places = Places::of(&shared.config, &record.id);
-    let found = wharf_store::changes(&places.upper(), &lower_dirs(&shared.config.root, record))?;
+    let upper = places.upper();
+    if !upper.exists() {
+        return Ok(Vec::new()); // never started
+    }
+    let found = wharf_store::changes(&upper, &lower_dirs(&shared.config.root, record))?;
     let change = |c: wharf_store::Change| PathChange {
         path: c.path.to_string_lossy().into_owned(),
         kind: match c.kind {
@@ -37,7 +41,33 @@ pub(crate) fn changes(shared: &Shared, record: &ContainerRecord) -> Result<Vec<P
             wharf_store::ChangeKind::Deleted => ChangeKind::Deleted,
         },
     };
-    Ok(found.into_iter().map(change).collect())
+    Ok(without_mount_points(found.into_iter().map(change).collect()))
+}
+
+/// Files and directories that every container gets for its mounts.
+const MOUNT_POINTS: [&str; 6] = [
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/dev",
+    "/proc",
+    "/sys",
+];
+
+/// Leaves out what the engine made itself, and directories that changed only by that.
+fn without_mount_points(found: Vec<PathChange>) -> Vec<PathChange> {
+    let below = |path: &str, dir: &str| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
+    let ours = |change: &PathChange| {
+        let path = change.path.as_str();
+        change.kind != ChangeKind::Deleted && MOUNT_POINTS.iter().any(|point| path == *point || below(path, "/dev"))
+    };
+    let (made, kept): (Vec<_>, Vec<_>) = found.into_iter().partition(ours);
+    let has_made = |dir: &str| made.iter().any(|change| below(&change.path, dir));
+    let idle = |change: &PathChange| {
+        let alone = !kept.iter().any(|other| below(&other.path, &change.path));
+        change.path == "/etc" && change.kind != ChangeKind::Deleted && has_made("/etc") && alone
+    };
+    kept.iter().filter(|change| !idle(change)).cloned().collect()
 }
 
 /// The whole tree, without volumes, as a tar stream. Blocking until it begins.
@@ -84,6 +114,7 @@ fn describe(config: &mut ImageConfig, record: &ContainerRecord, request: &Commit
     let now = jiff::Timestamp::now().to_string();
     config.created = Some(now.clone());
     config.author = (!request.author.is_empty()).then(|| request.author.clone());
+    config.comment = (!request.comment.is_empty()).then(|| request.comment.clone());
     let merged = match &request.config {
         Some(given) => merge(given.clone(), &record.config),
         None => record.config.clone(),
@@ -98,7 +129,7 @@ fn describe(config: &mut ImageConfig, record: &ContainerRecord, request: &Commit
         created: Some(now),
         author: config.author.clone(),
         created_by: Some(command.join(" ")),
-        comment: (!request.comment.is_empty()).then(|| request.comment.clone()),
+        comment: config.comment.clone(),
         ..wharf_store::History::default()
     });
     Ok(())
@@ -185,4 +216,51 @@ fn health(check: &HealthConfig) -> Value {
         value.insert(key.into(), json!(time));
     }
     Value::Object(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(paths: &[&str]) -> Vec<String> {
+        let added = |path: &&str| PathChange {
+            path: (*path).to_owned(),
+            kind: ChangeKind::Added,
+        };
+        let changes = without_mount_points(paths.iter().map(added).collect());
+        changes.into_iter().map(|change| change.path).collect()
+    }
+
+    #[test]
+    fn mount_points_of_the_engine_are_no_changes() {
+        assert_eq!(
+            shown(&["/dev", "/dev/pts", "/etc", "/etc/hosts", "/proc"]),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            shown(&["/etc", "/etc/hosts", "/etc/passwd", "/new"]),
+            ["/etc", "/etc/passwd", "/new"]
+        );
+        assert_eq!(shown(&["/etc", "/developer"]), ["/etc", "/developer"]);
+    }
+
+    #[test]
+    fn a_commit_s_configuration_wins_and_what_it_lacks_is_kept() {
+        let own = ContainerConfig {
+            working_dir: "/tmp".into(),
+            env: Some(vec!["BASE=1".into(), "P=/bin".into()]),
+            cmd: Some(vec!["sh".into()]),
+            labels: BTreeMap::from([("l".into(), "1".into())]),
+            ..ContainerConfig::default()
+        };
+        let given = ContainerConfig {
+            env: Some(vec!["BASE=2".into()]),
+            user: "1".into(),
+            ..ContainerConfig::default()
+        };
+        let merged = merge(given, &own);
+        assert_eq!(merged.env, Some(vec!["BASE=2".to_owned(), "P=/bin".to_owned()]));
+        assert_eq!((merged.user.as_str(), merged.working_dir.as_str()), ("1", "/tmp"));
+        assert_eq!((merged.cmd, merged.labels), (own.cmd, own.labels));
+    }
 }

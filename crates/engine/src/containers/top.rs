@@ -18,10 +18,9 @@ pub(crate) async fn top(pids: &HashSet<u32>, arguments: &str) -> Result<TopTable
     } else {
         arguments.split_whitespace().collect()
     };
-    let (options, shows_pid) = with_pid(&arguments);
     let mut command = tokio::process::Command::new("ps");
     command
-        .args(options)
+        .args(arguments)
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true);
     let output = tokio::time::timeout(DEADLINE, command.output()).await;
@@ -36,27 +35,12 @@ pub(crate) async fn top(pids: &HashSet<u32>, arguments: &str) -> Result<TopTable
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(Error::invalid(format!("ps: {said}")));
     }
-    table(&String::from_utf8_lossy(&output.stdout), pids, shows_pid)
+    table(&String::from_utf8_lossy(&output.stdout), pids)
 }
 
-/// COMPAT: `-eo comm` has no PID column; as Docker does, one is asked for besides and taken away again.
-fn with_pid(arguments: &[&str]) -> (Vec<String>, bool) {
-    let mut options: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-    let format = arguments
-        .iter()
-        .position(|a| *a == "-o" || *a == "-eo" || *a == "-Ao" || *a == "-axo" || *a == "axo");
-    let Some(columns) = format.map(|at| at + 1).filter(|at| *at < options.len()) else {
-        return (options, true);
-    };
-    if options[columns].split(',').any(|c| c.split('=').next() == Some("pid")) {
-        return (options, true);
-    }
-    options[columns] = format!("pid,{}", options[columns]);
-    (options, false)
-}
-
-/// Rows of `pids`; the last column may hold spaces.
-fn table(text: &str, pids: &HashSet<u32>, shows_pid: bool) -> Result<TopTable> {
+/// Rows of `pids`; the last column may hold spaces. COMPAT: without a PID column there is no
+/// telling whose a row is (oracle lifecycle/top_and_stats_keys).
+fn table(text: &str, pids: &HashSet<u32>) -> Result<TopTable> {
     let mut lines = text.lines();
     let titles: Vec<String> = lines
         .next()
@@ -79,12 +63,7 @@ fn table(text: &str, pids: &HashSet<u32>, shows_pid: bool) -> Result<TopTable> {
             processes.push(row);
         }
     }
-    let mut table = TopTable { titles, processes };
-    if !shows_pid {
-        table.titles.remove(column);
-        table.processes.iter_mut().for_each(|row| drop(row.remove(column)));
-    }
-    Ok(table)
+    Ok(TopTable { titles, processes })
 }
 
 fn cells(line: &str, columns: usize) -> Vec<String> {
@@ -108,22 +87,14 @@ mod tests {
     #[test]
     fn only_the_container_s_rows_are_kept_and_commands_stay_whole() {
         let text = "UID PID PPID CMD\nroot 1 0 /sbin/init splash\nroot 77 1 sleep 60 70\n";
-        let table = table(text, &HashSet::from([77]), true).expect("a table");
+        let table = table(text, &HashSet::from([77])).expect("a table");
         assert_eq!(table.titles, ["UID", "PID", "PPID", "CMD"]);
         assert_eq!(table.processes, [["root", "77", "1", "sleep 60 70"]]);
     }
 
     #[test]
-    fn a_format_without_pid_is_completed_and_cut_again() {
-        assert_eq!(
-            with_pid(&["-eo", "comm"]),
-            (vec!["-eo".to_owned(), "pid,comm".to_owned()], false)
-        );
-        assert_eq!(with_pid(&["-o", "pid,comm"]).1, true);
-        let cut = table("PID COMMAND\n5 sleep\n", &HashSet::from([5]), false).expect("a table");
-        assert_eq!(
-            (cut.titles, cut.processes),
-            (vec!["COMMAND".to_owned()], vec![vec!["sleep".to_owned()]])
-        );
+    fn a_format_without_pid_is_refused() {
+        let refused = table("COMMAND\nsleep\n", &HashSet::from([5])).expect_err("refused");
+        assert_eq!(refused.message(), "Couldn't find PID field in ps output");
     }
 }
