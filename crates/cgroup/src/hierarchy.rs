@@ -161,11 +161,27 @@ impl Hierarchy {
         self.unified.as_deref()
     }
 
-    /// Controllers mounted on version 1, for `/info` style reports.
+    /// Whether a controller can be used, for `/info` style reports.
     pub fn has(&self, controller: Controller) -> bool {
         match self.version {
             Version::V1 => self.mount_of(controller).is_some(),
             Version::V2 => self.v2_has(controller),
+        }
+    }
+
+    /// Whether memory plus swap can be limited; kernels may be built or booted without.
+    pub fn can_limit_swap(&self) -> bool {
+        match self.version {
+            Version::V1 => self
+                .mount_of(Controller::Memory)
+                .is_some_and(|m| m.join("memory.memsw.limit_in_bytes").exists()),
+            // The root has no limits, so any group below it tells.
+            Version::V2 => self.unified.iter().any(|root| {
+                let groups = std::fs::read_dir(root).into_iter().flatten().flatten();
+                groups
+                    .into_iter()
+                    .any(|group| group.path().join("memory.swap.max").exists())
+            }),
         }
     }
 

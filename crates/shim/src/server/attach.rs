@@ -98,23 +98,36 @@ impl Shim {
         }
     }
 
-    /// The client has gone altogether. What it had typed before stays valid.
+    /// The client has gone altogether. What it had typed before still reaches the process.
     fn on_hang_up(&mut self, number: u32) {
+        while let Some(client) = self.clients.get_mut(&number).filter(|client| !client.input_ended) {
+            let process = client.process;
+            let typed = client.read();
+            let has_more = !typed.bytes.is_empty() && !typed.detached;
+            self.feed(process, &typed.bytes);
+            if !has_more {
+                self.end_input_of(number);
+                break;
+            }
+        }
+        if let Some(client) = self.clients.get_mut(&number) {
+            client.phase = ClientPhase::Gone;
+        }
+    }
+
+    /// Ends the input of the process of a client that will not type any more, where that is asked for.
+    fn end_input_of(&mut self, number: u32) {
         let Some(client) = self.clients.get_mut(&number) else {
             return;
         };
-        client.phase = ClientPhase::Gone;
-        if !client.has_stdin() || client.input_ended {
-            return;
-        }
         client.input_ended = true;
-        let number_of_process = client.process;
-        let closes = self
+        let process = client.process;
+        if self
             .processes
-            .get(&number_of_process)
-            .is_some_and(|p| !p.is_container() || p.plan.stdin_once);
-        if closes {
-            self.close_input(number_of_process);
+            .get(&process)
+            .is_some_and(|p| !p.is_container() || p.plan.stdin_once)
+        {
+            self.close_input(process);
         }
     }
 

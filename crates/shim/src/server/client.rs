@@ -27,7 +27,6 @@ pub(super) struct Client {
     is_socket: bool,
     /// Whose streams these are.
     pub(super) process: u32,
-    stdin: bool,
     stdout: bool,
     stderr: bool,
     framed: bool,
@@ -82,7 +81,6 @@ impl Client {
             fd,
             is_socket,
             process,
-            stdin: spec.stdin,
             stdout: spec.stdout,
             stderr: spec.stderr,
             framed: spec.framed && !facts.is_terminal,
@@ -102,11 +100,6 @@ impl Client {
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-
-    /// Whether the client types.
-    pub(super) fn has_stdin(&self) -> bool {
-        self.stdin
     }
 
     fn owed_bytes(&self) -> usize {

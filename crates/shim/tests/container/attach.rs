@@ -104,6 +104,29 @@ fn large_input_flows_through_a_small_pipe() {
 }
 
 #[test]
+fn a_client_that_goes_at_once_leaves_its_input_behind() {
+    run(async {
+        let stage = Stage::new("sleep 0.3; wc -c").with_stdio(PIPED);
+        let (mut ours, theirs) = connection();
+        let (client, mut events) = stage.launch(vec![(typing(), theirs)]).await;
+        client.start().await.expect("started");
+        // More than the pipe and what is typed ahead can hold, so that some is still in the socket.
+        ours.set_nonblocking(true).expect("non-blocking");
+        let mut sent = 0;
+        for _ in 0..100 {
+            match ours.write(&[7; 4096]) {
+                Ok(length) => sent += length,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+            }
+        }
+        drop(ours);
+        assert_eq!(exited(&mut events).await.code, 0);
+        assert_eq!(stage.log_text(), format!("{sent}\n"));
+        stage.leave(&client).await;
+    });
+}
+
+#[test]
 fn input_stays_open_for_the_next_client_unless_asked_otherwise() {
     run(async {
         let stage = Stage::new("cat").with_stdio(StdioPlan {
