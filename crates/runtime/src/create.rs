@@ -93,13 +93,14 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
     let (ours, theirs) = channel::pair()?;
     let init = clone_init(plan, theirs, &ours, cgroup.group(), &hooks.spec)?;
     trace::point("clone");
-    // ORDER: compiled while init mounts.
-    if let Some(seccomp) = &seccomp {
-        let filter = seccomp::compile(seccomp)?;
-        // An init that failed has closed its end; its error is read below.
-        let _ = ours.send(&Message::Filter(filter.bytes()));
-        trace::point("filter");
-    }
+    // ORDER: compiled while init mounts; sent after the hooks, for whose end
+    // init waits first.
+    let filter = seccomp
+        .as_ref()
+        .map(seccomp::compile)
+        .transpose()?
+        .map(|filter| Message::Filter(filter.bytes()));
+    trace::point("filter");
     let mut created = Created {
         init: Some(init),
         channel: ours,
@@ -108,7 +109,7 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
         warnings,
         is_open,
     };
-    created.await_standing(&hooks)?;
+    created.await_standing(&hooks, filter)?;
     trace::point("standing");
     Ok(created)
 }
@@ -337,7 +338,16 @@ fn restore_namespaces(own: &[(u32, OwnedFd)]) -> Result<(), RuntimeError> {
 
 impl Created {
     /// Reads what init says until everything stands.
-    fn await_standing(&mut self, hooks: &HookContext) -> Result<(), RuntimeError> {
+    fn await_standing(&mut self, hooks: &HookContext, mut filter: Option<Message>) -> Result<(), RuntimeError> {
+        // An init that failed has closed its end; its error is read below.
+        let mut send_filter = |channel: &Channel| {
+            if let Some(message) = filter.take() {
+                let _ = channel.send(&message);
+            }
+        };
+        if !hooks.spec.has_outer_hooks() {
+            send_filter(&self.channel);
+        }
         loop {
             match self.channel.receive()? {
                 Some(Message::Standing) => return Ok(()),
@@ -346,6 +356,7 @@ impl Created {
                 Some(Message::RunHooks) => {
                     crate::hooks::run_create_runtime(&hooks.spec, &hooks.id, self.pid(), &hooks.bundle)?;
                     let _ = self.channel.send(&Message::HooksDone);
+                    send_filter(&self.channel);
                 }
                 Some(Message::Failed(error)) => return Err(error),
                 Some(_) => return Err(unexpected("a message out of turn")),

@@ -4,8 +4,10 @@
 use crate::spec::{Hook, Spec};
 use crate::{ErrorKind, RuntimeError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::pipe::PipeFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -54,16 +56,8 @@ fn run_one(field: &str, hook: &Hook, state: &[u8]) -> Result<(), RuntimeError> {
         let text = format!("{field}: {what} {}", hook.path.display());
         move |errno| RuntimeError::system("hooks", text, errno)
     };
-    let ended = |how: String| {
-        Err(RuntimeError::new(
-            ErrorKind::System,
-            "hooks",
-            format!("{field}: {} {how}", hook.path.display()),
-        ))
-    };
     let stdin = state_file(state).map_err(failed("give the state to"))?;
-    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed("open /dev/null for"))?;
+    let (said, says) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed("make a pipe for"))?;
     let spawn = Spawn {
         program: Program::Path(text(field, &hook.path.to_string_lossy())?),
         args: match hook.args.as_slice() {
@@ -75,31 +69,75 @@ fn run_one(field: &str, hook: &Hook, state: &[u8]) -> Result<(), RuntimeError> {
             .iter()
             .map(|entry| text(field, entry))
             .collect::<Result<_, _>>()?,
-        // What a hook prints has no reader who would not block it.
-        fds: vec![(stdin.as_fd(), 0), (null.as_fd(), 1), (null.as_fd(), 2)],
+        fds: vec![(stdin.as_fd(), 0), (says.as_fd(), 1), (says.as_fd(), 2)],
         directory: None,
         new_session: false,
         cgroup: None,
     };
     let child = spawn.spawn().map_err(failed("run"))?;
-    if let Some(seconds) = hook.timeout {
-        let timeout = Timespec {
-            tv_sec: seconds,
-            tv_nsec: 0,
-        };
-        let mut ready = [PollFd::new(&child.pidfd, PollFlags::IN)];
-        if poll(&mut ready, Some(&timeout)).map_err(failed("wait for"))? == 0 {
-            let _ = wharf_sys::signal::send(&child.pidfd, 9);
-            let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
-            return ended(format!("did not end within {seconds} s"));
-        }
+    drop(spawn);
+    drop(says);
+    let deadline = hook
+        .timeout
+        .map(|seconds| now_ms().saturating_add(seconds.saturating_mul(1000)));
+    let said = listen(&child.pidfd, said, deadline).map_err(failed("wait for"))?;
+    let timed_out = said.is_none();
+    if timed_out {
+        let _ = wharf_sys::signal::send(&child.pidfd, 9);
     }
     let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).map_err(failed("wait for"))?;
-    match status.and_then(|status| status.exit_status()) {
-        Some(0) => Ok(()),
-        Some(code) => ended(format!("exited with code {code}")),
-        None => ended("was ended by a signal".to_owned()),
+    let how = match status.and_then(|status| status.exit_status()) {
+        _ if timed_out => format!("did not end within {} s", hook.timeout.unwrap_or_default()),
+        Some(0) => return Ok(()),
+        Some(code) => format!("exited with code {code}"),
+        None => "was ended by a signal".to_owned(),
+    };
+    let mut error = RuntimeError::new(
+        ErrorKind::System,
+        "hooks",
+        format!("{field}: {} {how}", hook.path.display()),
+    );
+    error.chain.extend(said.filter(|text| !text.is_empty()));
+    Err(error)
+}
+
+/// Reads what a hook says until it ends, and keeps the beginning; none when
+/// the deadline passed first. A hook's own children may keep the pipe open.
+fn listen(child: &OwnedFd, said: OwnedFd, deadline_ms: Option<i64>) -> Result<Option<String>, rustix::io::Errno> {
+    const KEPT: usize = 4096;
+    let mut kept = Vec::new();
+    let mut said = Some(said);
+    loop {
+        let left = deadline_ms.map(|deadline| (deadline - now_ms()).max(0));
+        let left = left.map(|ms| Timespec {
+            tv_sec: ms / 1000,
+            tv_nsec: ms % 1000 * 1_000_000,
+        });
+        let mut ready = vec![PollFd::new(child, PollFlags::IN)];
+        ready.extend(said.as_ref().map(|said| PollFd::new(said, PollFlags::IN)));
+        if poll(&mut ready, left.as_ref())? == 0 {
+            return Ok(None);
+        }
+        let (ended, spoke) = (
+            !ready[0].revents().is_empty(),
+            ready.get(1).is_some_and(|fd| !fd.revents().is_empty()),
+        );
+        if let (true, Some(from)) = (spoke, &said) {
+            let mut bytes = [0u8; 4096];
+            let length = rustix::io::read(from, &mut bytes)?;
+            kept.extend_from_slice(&bytes[..length.min(KEPT - kept.len().min(KEPT))]);
+            if length == 0 {
+                said = None;
+            }
+        } else if ended {
+            return Ok(Some(String::from_utf8_lossy(&kept).trim().to_owned()));
+        }
     }
+}
+
+fn now_ms() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
 }
 
 /// A file in memory, so that a hook that never reads cannot block us.

@@ -294,7 +294,9 @@ fn devices_not_named_are_refused() {
 
 #[test]
 fn hooks_run_in_their_order_with_the_state_on_stdin() {
-    let mut bundle = Bundle::new("echo program >>/order");
+    let mut bundle = Bundle::new("echo program >>/order; grep -q Seccomp:.*2 /proc/self/status");
+    let filter = wharf_runtime::seccomp::default_profile(&[]);
+    bundle.set("/linux/seccomp", serde_json::to_value(filter).expect("JSON"));
     let (order, rootfs) = (bundle.path().join("order"), bundle.rootfs());
     std::fs::write(&order, "").expect("order");
     let line = |name: &str| {

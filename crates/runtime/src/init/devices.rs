@@ -85,6 +85,11 @@ pub(crate) fn make_devices(root: &RootDir, devices: &[Device]) -> Result<(), Run
     for (index, device) in devices.iter().enumerate() {
         let node = plan_node(index, device)?;
         let path = &device.path;
+        // COMPAT: privileged containers list all devices of the host; this
+        // one is the container's own, made above.
+        if path == Path::new("/dev/ptmx") {
+            continue;
+        }
         if let Some(parent) = path.parent() {
             root.ensure_dir(parent, Mode::from_raw_mode(0o755))
                 .map_err(failed(format!("make {}", parent.display())))?;

@@ -189,8 +189,7 @@ fn has_host_dev(mounts: &[MountPlan]) -> bool {
 
 /// prestart and createRuntime run in the runtime, createContainer here.
 fn run_outer_hooks(plan: &InitPlan, channel: &Channel) -> Result<(), RuntimeError> {
-    let Some(hooks) = &plan.spec.hooks else { return Ok(()) };
-    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+    if plan.spec.has_outer_hooks() {
         tell(channel, &Message::RunHooks)?;
         match channel.receive()? {
             Some(Message::HooksDone) => {}

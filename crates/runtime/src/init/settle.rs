@@ -153,8 +153,16 @@ fn apply_rlimits(limits: &[RlimitPlan], channel: &Channel) -> Result<(), Runtime
         match rustix::process::setrlimit(resource, limit) {
             Ok(()) => {}
             Err(Errno::PERM) => {
+                // As high as it may be.
+                let now = rustix::process::getrlimit(resource);
+                let maximum = now.maximum.map_or(plan.hard, |top| top.min(plan.hard));
+                let lower = Rlimit {
+                    current: finite(plan.soft.min(maximum)),
+                    maximum: finite(maximum),
+                };
+                let _ = rustix::process::setrlimit(resource, lower);
                 let text = format!(
-                    "process.rlimits: not permitted to set RLIMIT_{name} to {}:{}",
+                    "process.rlimits: not permitted to set RLIMIT_{name} to {}:{}, it is {maximum}",
                     plan.soft, plan.hard
                 );
                 let _ = channel.send(&Message::Warning(text));

@@ -57,6 +57,13 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether hooks run in the runtime before the root is pivoted.
+    pub(crate) fn has_outer_hooks(&self) -> bool {
+        self.hooks
+            .as_ref()
+            .is_some_and(|hooks| !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty())
+    }
+
     /// The Linux section, or an empty one.
     #[must_use]
     pub fn linux(&self) -> &Linux {
