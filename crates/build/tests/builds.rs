@@ -396,6 +396,23 @@ fn mounts_show_files_that_do_not_end_up_in_the_image() {
 }
 
 #[test]
+fn a_locked_cache_is_used_by_one_build_at_a_time() {
+    let sandbox = Sandbox::new();
+    let line = "test ! -e /c/busy && touch /c/busy && for i in 1 2 3 4 5 6 7 8 9; do date > /c/at; done && rm /c/busy";
+    let dockerfile = format!("FROM busybox\nRUN --mount=type=cache,sharing=locked,id=one,target=/c {line}\n");
+    let request = BuildRequest {
+        no_cache: true,
+        ..sandbox.request(&dockerfile)
+    };
+    std::thread::scope(|scope| {
+        let builds: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| sandbox.build_request(&request).image()))
+            .collect();
+        assert!(builds.into_iter().all(|build| build.join().is_ok()));
+    });
+}
+
+#[test]
 fn archives_are_unpacked_by_add_alone() {
     let sandbox = Sandbox::new();
     let tar = |args: &[&str]| {

@@ -2,14 +2,16 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use wharf_store::Digest;
+use wharf_sys::Errno;
 use wharf_sys::path::RootDir;
 
 use crate::dockerfile::instruction::{Mount, MountKind, Run, Sharing};
 use crate::exec::files::absolute;
-use crate::exec::{Executor, Stage};
+use crate::exec::{Executor, Stage, cancelled};
 use crate::ignore::{Patterns, clean_path};
 use crate::plan::{Base, resolve_from};
 use crate::scratch::{StepDir, set_mode};
@@ -136,14 +138,17 @@ impl Executor<'_> {
         let kept = caches_dir(root).join(hex);
         let source = make_dir(kept.join("data"))?;
         let lock = open_lock(&kept.join("lock"))?;
-        let operation = match mount.sharing {
-            Sharing::Shared => FlockOperation::LockShared,
-            Sharing::Locked => FlockOperation::LockExclusive,
-            Sharing::Private => FlockOperation::NonBlockingLockExclusive,
-        };
-        let source = match flock(&lock, operation) {
-            Ok(()) => source,
-            Err(_) => make_dir(dir.path(&format!("cache-{index}")))?,
+        let source = match mount.sharing {
+            Sharing::Shared => self
+                .lock(&lock, FlockOperation::NonBlockingLockShared)
+                .map(|()| source)?,
+            Sharing::Locked => self
+                .lock(&lock, FlockOperation::NonBlockingLockExclusive)
+                .map(|()| source)?,
+            Sharing::Private => match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => source,
+                Err(_) => make_dir(dir.path(&format!("cache-{index}")))?,
+            },
         };
         dress(&source, mount)?;
         mounts.locks.push(lock);
@@ -153,6 +158,21 @@ impl Executor<'_> {
             read_only: mount.read_only.unwrap_or(false),
         });
         Ok(())
+    }
+}
+
+impl Executor<'_> {
+    /// Waits for a cache that another build holds, until this build is cancelled.
+    fn lock(&self, file: &File, operation: FlockOperation) -> Result<(), BuildError> {
+        const PAUSE: Duration = Duration::from_millis(50);
+        loop {
+            match flock(file, operation) {
+                Ok(()) => return Ok(()),
+                Err(Errno::AGAIN | Errno::INTR) if self.request.cancel.is_cancelled() => return Err(cancelled()),
+                Err(Errno::AGAIN | Errno::INTR) => std::thread::sleep(PAUSE),
+                Err(errno) => return Err(BuildError::internal("locking a build cache directory", errno)),
+            }
+        }
     }
 }
 
