@@ -74,7 +74,7 @@ fn without_mount_points(found: Vec<PathChange>) -> Vec<PathChange> {
 pub(crate) fn export(shared: &Shared, record: &ContainerRecord) -> Result<ByteStream> {
     let root = rootfs::whole(shared, record)?;
     produce("export", move |out| {
-        let dir = root.open_at("/", OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+        let dir = root.open_at("/", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         wharf_store::export_tree(dir.as_fd(), out).map_err(io::Error::other)
     })
 }

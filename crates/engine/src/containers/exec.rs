@@ -283,7 +283,7 @@ async fn call(
     let plan = ExecPlan {
         id: session.id.to_string(),
         process: process_of(record, request).map_err(|e| (e, 126))?,
-        user: user_of(record, request),
+        user: Some(user_of(record, request)),
         group_add: record.host.group_add.clone().unwrap_or_default(),
         stdio: StdioPlan {
             terminal: request.tty,
@@ -315,13 +315,13 @@ async fn call(
     }
 }
 
-fn user_of(record: &ContainerRecord, request: &CreateExec) -> Option<String> {
+fn user_of(record: &ContainerRecord, request: &CreateExec) -> String {
     let user = if request.user.is_empty() {
         &record.config.user
     } else {
         &request.user
     };
-    Some(user.clone()).filter(|u| !u.is_empty())
+    super::start::user_or_root(user)
 }
 
 fn size_of([rows, cols]: [u32; 2]) -> Option<ConsoleSize> {

@@ -20,6 +20,9 @@ use crate::model::{ContainerId, ContainerRecord, ExecId, Status};
 /// How long a start waits for clients that were told they are attached.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the news of an end may be on its way.
+const NEWS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Clients that may wait attached to a container that does not run.
 const MAX_WAITING_CLIENTS: usize = 64;
 
@@ -121,6 +124,22 @@ impl Handle {
         self.changed.subscribe()
     }
 
+    /// The published record, but not while its process is gone and the news is on the way.
+    pub(crate) async fn settled(&self) -> Arc<ContainerRecord> {
+        let mut changes = self.changes();
+        let wait = async {
+            loop {
+                let record = self.record();
+                let gone = record.state.is_running() && !is_alive(record.state.pid);
+                if !gone || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(NEWS_PATIENCE, wait).await; // then what is known has to do
+        self.record()
+    }
+
     /// Registers a wait; no end after this call is missed.
     pub(crate) fn wait(&self, condition: WaitCondition) -> oneshot::Receiver<WaitResult> {
         let (sender, receiver) = oneshot::channel();
@@ -216,6 +235,13 @@ impl Drop for AttachPromise {
         lock(&self.handle.attach).promised -= 1;
         self.handle.attach_changed.notify_waiters();
     }
+}
+
+/// Whether a process exists and is no zombie.
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 fn result_of(record: &ContainerRecord) -> WaitResult {

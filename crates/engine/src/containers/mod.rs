@@ -494,7 +494,7 @@ impl Containers {
         name: &str,
         work: impl FnOnce(&Shared, &ContainerRecord) -> Result<T> + Send + 'static,
     ) -> Result<(Arc<ContainerRecord>, T)> {
-        let record = self.find(name)?.record();
+        let record = self.find(name)?.settled().await;
         let (shared, seen) = (Arc::clone(&self.shared), Arc::clone(&record));
         let done = match tokio::task::spawn_blocking(move || work(&shared, &seen)).await {
             Ok(result) => result?,

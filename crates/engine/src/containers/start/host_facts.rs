@@ -87,14 +87,31 @@ pub(super) fn all_devices() -> Vec<DeviceFact> {
     facts
 }
 
-/// Directories of /dev that are file systems or links of their own.
-const SKIPPED: [&str; 8] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console"];
+/// Names of /dev that are file systems or links of their own, or that every container gets anyway.
+const SKIPPED: [&str; 16] = [
+    "pts",
+    "shm",
+    "fd",
+    "mqueue",
+    ".lxc",
+    ".lxd-mounts",
+    ".udev",
+    "console",
+    "ptmx",
+    "tty",
+    "null",
+    "zero",
+    "full",
+    "random",
+    "urandom",
+    "core",
+];
 
 fn walk(source: &Path, target: &Path, access: &str, facts: &mut Vec<DeviceFact>, depth: usize) {
     let Ok(entries) = std::fs::read_dir(source) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if SKIPPED.iter().any(|s| name == *s) || depth > 8 {
+        if (depth == 0 && SKIPPED.iter().any(|s| name == *s)) || depth > 8 {
             continue;
         }
         let Ok(meta) = entry.path().symlink_metadata() else {

@@ -20,7 +20,7 @@ use wharf_shim::protocol::{Fault, FaultKind};
 pub(crate) use files::rewrite_hosts;
 pub(crate) use host_facts::{capabilities_known, host_limits};
 pub(crate) use network::{Namespace, connect_one, disconnect_one, has_own_namespace, release_network};
-pub(crate) use prepare::{release_mounts, unmount_shm};
+pub(crate) use prepare::{release_mounts, unmount_shm, user_or_root};
 
 use super::handle::Handle;
 use super::happened;

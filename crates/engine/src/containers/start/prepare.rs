@@ -242,12 +242,11 @@ fn write_spec(dir: &Path, spec: &Spec) -> Result<()> {
 
 fn launch_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Result<LaunchPlan> {
     let [rows, cols] = record.host.console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
-    let nonempty = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
     Ok(LaunchPlan {
         id: record.id.to_string(),
         bundle: places.dir.clone(),
         rootfs: rootfs_plan(shared, record, places),
-        user: nonempty(&record.config.user),
+        user: Some(user_or_root(&record.config.user)),
         group_add: record.host.group_add.clone().unwrap_or_default(),
         stdio: StdioPlan {
             terminal: record.config.tty,
@@ -259,6 +258,15 @@ fn launch_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Re
         runtime: runtime_plan(shared, &record.host.runtime)?,
         shim_cgroup: Some(format!("/{}/shims", shared.config.instance)),
     })
+}
+
+/// Nobody named is root, who is looked up too: the image may give it a home and groups.
+pub(crate) fn user_or_root(user: &str) -> String {
+    if user.is_empty() {
+        "0".to_owned()
+    } else {
+        user.to_owned()
+    }
 }
 
 fn rootfs_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> RootfsPlan {
