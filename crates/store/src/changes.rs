@@ -40,9 +40,26 @@ pub struct Change {
 pub fn changes(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<Change>> {
     let root = inroot::open_path(upper).at("opening", upper)?;
     let mut found = Vec::new();
-    walk(root.as_fd(), Path::new("/"), lowers, &mut found).at("comparing", upper)?;
+    walk(
+        root.as_fd(),
+        Path::new("/"),
+        Lowers {
+            dirs: lowers,
+            hidden: false,
+        },
+        &mut found,
+    )
+    .at("comparing", upper)?;
     found.sort();
     Ok(found)
+}
+
+/// The lower directories under one directory of the upper.
+#[derive(Clone, Copy)]
+struct Lowers<'a> {
+    dirs: &'a [PathBuf],
+    /// An opaque directory above hides them: what is not in the upper directory is gone.
+    hidden: bool,
 }
 
 /// What a name is in the merged lower directories.
@@ -52,14 +69,14 @@ struct Below {
     directories: Vec<PathBuf>,
 }
 
-fn walk(upper: BorrowedFd<'_>, path: &Path, lowers: &[PathBuf], found: &mut Vec<Change>) -> io::Result<()> {
+fn walk(upper: BorrowedFd<'_>, path: &Path, lowers: Lowers<'_>, found: &mut Vec<Change>) -> io::Result<()> {
     for name in inroot::names(upper)? {
         let Some(stat) = inroot::stat(upper, &name)? else {
             continue;
         };
         let name = OsStr::from_bytes(&name);
         let full = path.join(name);
-        let below = look_below(lowers, name)?;
+        let below = look_below(lowers.dirs, name)?;
         if overlay::is_whiteout(&stat) {
             if below.is_some() {
                 found.push(Change {
@@ -68,7 +85,7 @@ fn walk(upper: BorrowedFd<'_>, path: &Path, lowers: &[PathBuf], found: &mut Vec<
                 });
             }
         } else if inroot::kind(&stat) == FileType::Directory {
-            walk_directory(upper, name, &stat, full, below, found)?;
+            walk_directory(upper, name, &stat, (full, lowers.hidden), below, found)?;
         } else {
             match below {
                 None => found.push(Change {
@@ -90,23 +107,24 @@ fn walk_directory(
     parent: BorrowedFd<'_>,
     name: &OsStr,
     stat: &Stat,
-    full: PathBuf,
+    (full, hidden): (PathBuf, bool),
     below: Option<Below>,
     found: &mut Vec<Change>,
 ) -> io::Result<()> {
     let dir = inroot::enter(parent, name.as_bytes())?;
     let before = found.len();
-    let opaque = overlay::is_opaque(dir.as_fd());
-    let lowers = below.as_ref().map_or(&[][..], |b| &b.directories);
-    if opaque {
+    let lowers = Lowers {
+        dirs: below.as_ref().map_or(&[][..], |b| &b.directories),
+        hidden: hidden || overlay::is_opaque(dir.as_fd()),
+    };
+    if lowers.hidden {
         let kept: BTreeSet<Vec<u8>> = inroot::names(dir.as_fd())?.into_iter().collect();
-        for hidden in visible_names(lowers)? {
-            if !kept.contains(&hidden) {
-                found.push(Change {
-                    path: full.join(OsStr::from_bytes(&hidden)),
-                    kind: ChangeKind::Deleted,
-                });
-            }
+        for gone in visible_names(lowers.dirs)?.difference(&kept) {
+            let path = full.join(OsStr::from_bytes(gone));
+            found.push(Change {
+                path,
+                kind: ChangeKind::Deleted,
+            });
         }
     }
     walk(dir.as_fd(), &full, lowers, found)?;

@@ -260,7 +260,7 @@ fn a_wrong_blob_is_named_as_such_even_if_it_does_not_unpack() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever the bytes are, unpacking ends without a panic and touches nothing outside.
     #[test]

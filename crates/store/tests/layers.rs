@@ -198,7 +198,7 @@ fn live(sandbox: &Sandbox, layers: &mut Vec<Layer>, acts: &[Act], consume: bool)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn committed_layers_show_what_the_container_saw(
@@ -211,6 +211,22 @@ proptest! {
             live(&sandbox, &mut layers, acts, *consume);
         }
     }
+}
+
+/// Found by the test above: a directory made again below one that was made again hides as much.
+#[test]
+fn what_a_renewed_directory_hides_is_deleted_at_every_depth() {
+    let sandbox = Sandbox::new();
+    let lease = sandbox.lease();
+    let mut layers = vec![sandbox.take(&lease, &tar_of(&[dir("base")]), gzip).unwrap()];
+    let path = |text: &str| PATHS.iter().position(|p| *p == text).unwrap();
+    live(&sandbox, &mut layers, &[Act::MakeDir(path("a/a/a"))], false);
+    live(
+        &sandbox,
+        &mut layers,
+        &[Act::Renew(path("a")), Act::MakeDir(path("a/a"))],
+        true,
+    );
 }
 
 /// The tree of layers given as tars, bottom first.
