@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 
 use crate::bridge::{self, DefaultRoutes, Sides};
 use crate::error::NetError;
-use crate::firewall::Firewall;
 use crate::firewall::elements::network_elements;
+use crate::firewall::{Firewall, conntrack};
 use crate::keeper::{self, Change, Home, Keeper, PortKey};
 use crate::model::{
     EndpointRecord, EndpointRequest, NamespaceRequest, NetworkRecord, NetworkRequest, PortRequest, PublishedPort,
@@ -563,6 +563,7 @@ impl Inner {
             let _ = self.tell_if_running(&drop_ports(&ports));
             return Err(firewall_error("publishing ports")(error));
         }
+        forget_datagrams(&ports);
         Ok(())
     }
 
@@ -585,6 +586,7 @@ impl Inner {
         let released = self.tell_if_running(&drop_ports(&ports));
         ports.iter().for_each(|port| self.state.ports.release(port));
         self.state.container(container_id)?.ports.clear();
+        forget_datagrams(&ports);
         NetError::all([removed, released].into_iter().filter_map(Result::err).collect())
     }
 
@@ -709,6 +711,14 @@ fn replace_keeper(inner: &Weak<Mutex<Inner>>, pid: i32) {
         && let Err(error) = inner.ensure_keeper()
     {
         tracing::error!(%error, "the name service of the instance ended and could not be replaced");
+    }
+}
+
+/// Clients that have sent datagrams already must be judged anew.
+fn forget_datagrams(ports: &[PublishedPort]) {
+    if let Err(error) = conntrack::forget_datagrams(ports) {
+        // The port works for everybody else.
+        tracing::warn!(%error, "earlier datagram flows could not be forgotten");
     }
 }
 

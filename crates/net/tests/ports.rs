@@ -160,6 +160,42 @@ fn datagrams_find_their_way_and_back() {
 }
 
 #[test]
+fn a_client_that_sent_datagrams_before_the_port_was_published_gets_through() {
+    on_host(|host| {
+        let network = host.default_network();
+        host.run(&network, "dns");
+        let lan = lan();
+        let server = inside(&host.net.namespace_path("dns"), || {
+            UdpSocket::bind("0.0.0.0:53").unwrap()
+        });
+        std::thread::spawn(move || {
+            while let Ok((_, peer)) = server.recv_from(&mut [0; 16]) {
+                let _ = server.send_to(peer.ip().to_string().as_bytes(), peer);
+            }
+        });
+        // Something that tracks connections, so that the first datagram is remembered.
+        publish(host, "dns", "", "1", "1/udp").unwrap();
+        let client = inside(&lan, || UdpSocket::bind("0.0.0.0:4000").unwrap());
+        client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut buffer = [0; 16];
+        let mut exchange = || {
+            client.send_to(b"hello", "192.0.2.1:5353").unwrap();
+            let length = client.recv(&mut buffer).ok()?;
+            Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
+        };
+        assert_eq!(exchange(), None);
+        publish(host, "dns", "", "5353", "53/udp").unwrap();
+        assert_eq!(
+            exchange().as_deref(),
+            Some("192.0.2.2"),
+            "translated, not copied by the keeper"
+        );
+        host.net.unpublish("dns").unwrap();
+        assert_eq!(exchange(), None);
+    });
+}
+
+#[test]
 fn the_hosts_own_forward_rules_decide_over_published_ports() {
     on_host(|host| {
         let network = host.default_network();

@@ -18,6 +18,7 @@
 //! a published port translated goes in; everything else towards a bridge is
 //! dropped: other bridges, and neighbours that route to a container directly.
 
+pub(crate) mod conntrack;
 pub(crate) mod elements;
 pub(crate) mod ruleset;
 mod wire;

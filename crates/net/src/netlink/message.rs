@@ -53,6 +53,12 @@ impl Message {
         self.padded()
     }
 
+    /// Attributes that are in wire form already.
+    pub(crate) fn raw(mut self, attributes: &[u8]) -> Message {
+        self.bytes.extend_from_slice(attributes);
+        self.padded()
+    }
+
     /// A number in the machine's order (rtnetlink).
     pub(crate) fn number(self, kind: u16, value: u32) -> Message {
         self.attribute(kind, &value.to_ne_bytes())

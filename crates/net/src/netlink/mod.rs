@@ -10,5 +10,5 @@ mod message;
 pub(crate) mod route;
 mod socket;
 
-pub(crate) use message::Message;
+pub(crate) use message::{Attributes, Message};
 pub(crate) use socket::{BatchError, Family, Socket};
