@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_shared_alias_has_every_address_and_a_network_can_be_named() {
         let names = table();
-        check(&names, "web", "www", Some(&["10.1.0.2", "10.1.0.3"]));
+        check(&names, "web", "www", Some(&["10.1.0.3", "10.1.0.2"]));
         check(&names, "api", "api.back", Some(&["10.2.0.3"]));
         check(&names, "web", "db.back", None);
     }
