@@ -44,8 +44,9 @@ pub(crate) fn changes(shared: &Shared, record: &ContainerRecord) -> Result<Vec<P
     Ok(without_mount_points(found.into_iter().map(change).collect()))
 }
 
-/// Files and directories that every container gets for its mounts.
-const MOUNT_POINTS: [&str; 6] = [
+/// Files and directories that every container gets from the engine.
+const MOUNT_POINTS: [&str; 7] = [
+    "/.dockerenv",
     "/etc/hostname",
     "/etc/hosts",
     "/etc/resolv.conf",
