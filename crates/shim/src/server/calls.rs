@@ -47,6 +47,7 @@ impl Shim {
 
     /// Answers one request. What is no request at all ends the connection.
     fn on_message(&mut self, number: u32, message: &[u8]) {
+        self.trim_later();
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };

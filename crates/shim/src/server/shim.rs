@@ -50,7 +50,7 @@ pub(super) enum Timer {
     Silence(u32),
     /// The engine had time enough to take the exit of an exec.
     Release(u32),
-    /// Memory that was needed for the start is given back.
+    /// Memory that was needed for the start or for an answer is given back.
     Trim,
     /// Clients had time enough to take what an ended container owes them.
     End,
@@ -65,7 +65,7 @@ impl Shim {
 
     /// Runs until the exit was taken.
     pub(super) fn run(&mut self) -> Result<(), Errno> {
-        self.after(Duration::from_millis(500), Timer::Trim);
+        self.trim_later();
         while !self.is_over() {
             let timeout = self
                 .timers
@@ -108,6 +108,13 @@ impl Shim {
     /// Does something later.
     pub(super) fn after(&mut self, delay: Duration, timer: Timer) {
         self.timers.push((Instant::now() + delay, timer));
+    }
+
+    /// Gives memory back once the engine has stopped asking for things: what an answer needs, code
+    /// included, is not needed for waiting.
+    pub(super) fn trim_later(&mut self) {
+        self.timers.retain(|(_, timer)| *timer != Timer::Trim);
+        self.after(Duration::from_millis(500), Timer::Trim);
     }
 
     fn fire_timers(&mut self) {

@@ -21,9 +21,9 @@ fn a_keeper_takes_less_than_a_megabyte() {
         let stage = Stage::new("echo started; sleep 100");
         let (client, mut events) = stage.launch(Vec::new()).await;
         client.start().await.expect("started");
-        // What the start needed is given back after half a second.
-        tokio::time::sleep(Duration::from_millis(800)).await;
         let shim = client.state().await.expect("a state").shim_pid;
+        // What the start and the answer needed is given back after half a second.
+        tokio::time::sleep(Duration::from_millis(900)).await;
         let (pss, anonymous) = (memory(shim, "Pss"), memory(shim, "Anonymous"));
         println!("keeper: {pss} KiB PSS, {anonymous} KiB anonymous");
         // Only the static, optimised binary is what ships.
