@@ -21,7 +21,9 @@ done_in() { printf '  %sok: %s (%d ms)%s\n' "$dim" "$1" $(($(now_ms) - step_begi
 fail() { printf '\nFAILED: %s\n' "$*" >&2; [ -s "$dir/engine.log" ] && { echo "--- engine log"; tail -30 "$dir/engine.log"; } >&2; exit 1; }
 expect() { [ "$2" = "$3" ] || fail "$1: expected '$3', got '$2'"; done_in "$1"; }
 matches() { case $2 in *$3*) done_in "$1" ;; *) fail "$1: '$3' is not in '$2'" ;; esac; }
-w() { step_begin=$(now_ms); "$wharf" "$@"; }
+w() { "$wharf" "$@"; }
+# capture VARIABLE COMMAND...: its output, timed from here
+capture() { local -n into=$1; step_begin=$(now_ms); into=$("${@:2}"); }
 soon() { local i; for ((i = 0; i < 100; i++)); do "${@:2}" >/dev/null 2>&1 && { done_in "$1"; return; }; sleep 0.05; done; fail "$1: not within 5 s"; }
 
 start_engine() {
@@ -76,6 +78,7 @@ show "$wharf" build -t "$image" "$dir/context"
 show "$wharf" push "$image"
 id=$(w image inspect -f '{{.Id}} {{index .RepoDigests 0}}' "$image")
 w rmi "$image" >/dev/null
+w builder prune -af >/dev/null # its layers must not wait in the build cache either
 w image inspect "$image" >/dev/null 2>&1 && fail "the image is still there"
 show "$wharf" pull "$image"
 expect "pulled back, digest identical" "$(w image inspect -f '{{.Id}} {{index .RepoDigests 0}}' "$image")" "$id"
@@ -87,18 +90,21 @@ show "$wharf" run -d --name web --network demo -p "$published:80" -v pages:/www 
   "$image" sh -c 'echo "served by Wharf" > /www/index.html; echo ready; exec httpd -f -v -p 80 -h /www'
 soon "curl reaches the published port" curl -fs "http://127.0.0.1:$published/"
 step_begin=$(now_ms); expect "the page came from the volume" "$(curl -fs "http://127.0.0.1:$published/")" "served by Wharf"
-out=$(w run --rm --network demo "$image" wget -qO- http://web/); expect "a second container finds the first by its name" "$out" "served by Wharf"
-out=$(w exec web sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'); expect "the memory limit inside is 64 MiB" "$out" 67108864
-out=$(timeout 5 "$wharf" logs -f web 2>/dev/null | head -1 || true); expect "logs -f follows" "$out" ready
-out=$(w stats --no-stream --format '{{.Name}} {{.MemUsage}}' web); matches "stats measures it" "$out" "/ 64MiB"
+capture out w run --rm --network demo "$image" wget -qO- http://web/; expect "a second container finds the first by its name" "$out" "served by Wharf"
+capture out w exec web sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'; expect "the memory limit inside is 64 MiB" "$out" 67108864
+"$wharf" logs -f web >"$dir/followed" 2>/dev/null & follower=$!
+w exec web sh -c 'echo followed > /proc/1/fd/1'
+soon "logs -f follows" grep -qx followed "$dir/followed"
+kill $follower; wait $follower 2>/dev/null || true
+capture out w stats --no-stream --format '{{.Name}} {{.MemUsage}}' web; matches "stats measures it" "$out" "/ 64MiB"
 printf '    %s\n' "$out"
-w stop -t 1 web >/dev/null; done_in "stop"
-w start web >/dev/null; soon "started again, the port answers" curl -fs "http://127.0.0.1:$published/"
-w rm -f web >/dev/null; done_in "rm"
-out=$(w run --rm -v pages:/www "$image" cat /www/index.html); expect "the volume's data is still there" "$out" "served by Wharf"
+step_begin=$(now_ms); w stop -t 1 web >/dev/null; done_in "stop"
+step_begin=$(now_ms); w start web >/dev/null; soon "started again, the port answers" curl -fs "http://127.0.0.1:$published/"
+step_begin=$(now_ms); w rm -f web >/dev/null; done_in "rm"
+capture out w run --rm -v pages:/www "$image" cat /www/index.html; expect "the volume's data is still there" "$out" "served by Wharf"
 
 chapter "4. A container that takes more memory than it may"
-set +e; w run --name hog --memory 16m --memory-swap 16m "$image" sh -c 'x=a; while :; do x=$x$x; done' 2>/dev/null; code=$?; set -e
+step_begin=$(now_ms); set +e; w run --name hog --memory 16m --memory-swap 16m "$image" sh -c 'x=a; while :; do x=$x$x; done' 2>/dev/null; code=$?; set -e
 expect "exit code" "$code" 137
 expect "and it says why" "$(w inspect -f '{{.State.OOMKilled}}' hog)" true
 w rm hog >/dev/null
@@ -109,8 +115,8 @@ pid=$(w inspect -f '{{.State.Pid}}' count)
 sleep 0.5; kill -KILL $engine; wait $engine 2>/dev/null || true
 sleep 0.5; kill -0 "$pid" || fail "the container died with the engine"
 step_begin=$(now_ms); start_engine; done_in "a new engine answers"
-expect "the same process still runs" "$(w inspect -f '{{.State.Status}} {{.State.Pid}}' count)" "running $pid"
-w wait count >/dev/null
+step_begin=$(now_ms); expect "the same process still runs" "$(w inspect -f '{{.State.Status}} {{.State.Pid}}' count)" "running $pid"
+step_begin=$(now_ms); w wait count >/dev/null
 expect "not one of 500 lines is missing" "$(w logs count | md5sum)" "$(seq 0 499 | md5sum)"
 w rm count >/dev/null
 
