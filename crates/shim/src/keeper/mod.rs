@@ -39,7 +39,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(64);
     };
     raise_file_limit();
-    let result = reactor::Reactor::open().and_then(|mut reactor| reactor.run());
+    let result = reactor::Reactor::open(&directory).and_then(|mut reactor| reactor.run());
     remove_traces(&directory);
     match result {
         Ok(()) => ExitCode::SUCCESS,

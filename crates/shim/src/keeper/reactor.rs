@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -21,6 +22,8 @@ use super::udp::Flow;
 const IDLE: Duration = Duration::from_secs(2);
 /// Before the first engine has spoken.
 const STARTING: Duration = Duration::from_secs(30);
+/// How often it is looked whether the instance's directory is still there.
+const HOME_CHECK: Duration = Duration::from_secs(15);
 const EVENTS: usize = 256;
 
 /// What is done with a source after it was served.
@@ -86,6 +89,8 @@ pub(super) struct Reactor {
     spare: Option<OwnedFd>,
     idle_since: Option<Instant>,
     idle_limit: Duration,
+    directory: PathBuf,
+    next_check: Instant,
     /// For every copy of bytes there is one buffer.
     pub scratch: Vec<u8>,
     /// Turns the order of answers with several addresses.
@@ -98,7 +103,7 @@ fn spare_descriptor() -> Option<OwnedFd> {
 
 impl Reactor {
     /// Takes over standard input as the listening control socket.
-    pub(super) fn open() -> io::Result<Reactor> {
+    pub(super) fn open(directory: &Path) -> io::Result<Reactor> {
         let listener = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
         rustix::io::ioctl_fionbio(&listener, true)?;
         let mut reactor = Reactor {
@@ -114,6 +119,8 @@ impl Reactor {
             spare: spare_descriptor(),
             idle_since: Some(Instant::now()),
             idle_limit: STARTING,
+            directory: directory.to_owned(),
+            next_check: Instant::now() + HOME_CHECK,
             scratch: vec![0; 64 << 10],
             turn: 0,
         };
@@ -148,7 +155,15 @@ impl Reactor {
         Ok(())
     }
 
+    /// Nothing to hold for a while, or no instance any more: whoever removed
+    /// its directory by hand has left nobody who would ever end us.
     fn is_done(&mut self) -> bool {
+        if Instant::now() >= self.next_check {
+            if !self.directory.exists() {
+                return true;
+            }
+            self.next_check = Instant::now() + HOME_CHECK;
+        }
         if !self.namespaces.is_empty() || !self.ports.is_empty() {
             self.idle_since = None;
             return false;
@@ -168,6 +183,7 @@ impl Reactor {
             .map(|(deadline, _)| *deadline)
             .into_iter()
             .chain(idle)
+            .chain([self.next_check])
             .min();
         next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
