@@ -36,6 +36,8 @@ pub mod wire;
 #[cfg(feature = "server")]
 pub mod hello;
 #[cfg(feature = "server")]
+pub mod init;
+#[cfg(feature = "server")]
 pub mod roles;
 #[cfg(feature = "server")]
 pub mod server;

@@ -11,6 +11,7 @@ wharf-shim keeps Wharf's containers; it is started by the engine.
   wharf-shim keeper ...     name service and user-space proxy of an instance
   wharf-shim runtime ...    OCI runtime (also when called as wharf-runtime)
   wharf-shim hello          tell what this process can see (also when called as hello)
+  docker-init -- PROGRAM    a container's init (the same binary called by this name)
   wharf-shim --version";
 
 /// A role and its arguments, its own name first.
@@ -20,6 +21,7 @@ enum Role {
     Keeper(Vec<OsString>),
     Runtime(Vec<OsString>),
     Hello,
+    Init(Vec<OsString>),
     Version,
     Usage,
 }
@@ -31,6 +33,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Role::Keeper(args) => return crate::keeper::main(args),
         Role::Runtime(args) => wharf_runtime::cli::main_cli(args),
         Role::Hello => crate::hello::run(),
+        Role::Init(args) => crate::init::run(&args),
         Role::Version => {
             println!("wharf-shim {}", env!("CARGO_PKG_VERSION"));
             0
@@ -53,6 +56,7 @@ fn choose(mut args: Vec<OsString>) -> Role {
     match name {
         "hello" => return Role::Hello,
         "wharf-runtime" => return Role::Runtime(args),
+        "docker-init" => return Role::Init(args.split_off(1)),
         _ => {}
     }
     match args.get(1).and_then(|first| first.to_str()) {
@@ -77,6 +81,7 @@ mod tests {
         let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
         let check = |line: &str, expected: Role| assert_eq!(choose(words(line)), expected, "{line}");
         check("/hello", Role::Hello);
+        check("/sbin/docker-init -- sh", Role::Init(words("-- sh")));
         check(
             "/usr/bin/wharf-runtime state x",
             Role::Runtime(words("/usr/bin/wharf-runtime state x")),

@@ -342,6 +342,7 @@ async fn commit(shared: &Arc<Shared>, mut record: ContainerRecord, planned: Vec<
 async fn build(shared: &Arc<Shared>, record: &mut ContainerRecord, planned: Vec<PlannedMount>) -> Result<()> {
     let dir = Places::of(&shared.config, &record.id).dir;
     make_dir(&dir)?;
+    make_upper(&Places::of(&shared.config, &record.id).upper())?;
     for mount in planned {
         let point = match mount.point.kind {
             MountKind::Volume => make_volume(shared, record, mount).await?,
@@ -359,6 +360,19 @@ fn make_dir(dir: &Path) -> Result<()> {
         .mode(0o711)
         .create(dir)
         .internal(|| format!("create {}", dir.display()))
+}
+
+/// The writable directory, whose mode is that of `/`, whatever the engine's umask.
+/// COMPAT: programs look for `/.dockerenv` to learn that they run in a container.
+fn make_upper(upper: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let set_mode = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755));
+    let marker = upper.join(".dockerenv");
+    std::fs::create_dir(upper)
+        .and_then(|()| set_mode(upper))
+        .and_then(|()| std::fs::write(&marker, ""))
+        .and_then(|()| set_mode(&marker))
+        .internal(|| format!("create {}", upper.display()))
 }
 
 /// Makes a volume when it is missing and fills a fresh one from the image.

@@ -143,24 +143,7 @@ fn make_dirs(places: &Places) -> Result<()> {
             _ => {}
         }
     }
-    mark(&places.upper().join(".dockerenv"))
-}
-
-/// COMPAT: programs ask for this file to know that they are in a container (oracle
-/// lifecycle/commit_and_export).
-fn mark(path: &Path) -> Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let made = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o755)
-        .open(path);
-    match made {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(e).internal(|| format!("create {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// The namespace to join: its own pinned one, another container's, or the host's (`None`).
