@@ -39,8 +39,8 @@ start_engine() {
 }
 clean_up() {
   local code=$?
-  [ -n "$engine" ] && kill -TERM "$engine" 2>/dev/null && wait "$engine" 2>/dev/null
-  [ -n "$registry" ] && kill "$registry" 2>/dev/null && wait "$registry" 2>/dev/null
+  [ -n "$engine" ] && kill -TERM "$engine" 2>/dev/null && { wait "$engine" 2>/dev/null || true; }
+  [ -n "$registry" ] && kill "$registry" 2>/dev/null && { wait "$registry" 2>/dev/null || true; }
   "$wharf" system reset --force --root "$dir/root" --run "$dir/run" --instance "$instance" >/dev/null 2>&1 || true
   rm -rf --one-file-system "$dir"
   exit $code

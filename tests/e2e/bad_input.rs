@@ -56,7 +56,7 @@ fn docker_run_refuses_with_docker_s_words_and_codes() {
         (
             &["run", "--rm", "--cap-add", "NO_SUCH", "busybox"],
             125,
-            "invalid capability",
+            "unknown capability",
         ),
         (&["exec", "nothing", "true"], 1, "No such container: nothing"),
         (&["network", "create", "bridge"], 1, "already exists"),

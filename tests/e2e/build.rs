@@ -102,7 +102,7 @@ fn a_dockerignore_keeps_files_out() {
 fn a_failing_step_fails_the_build_and_leaves_nothing() {
     let s = Sandbox::with_busybox();
     let out = build(&s, &[("Dockerfile", "FROM busybox\nRUN exit 3\n")], &[]);
-    out.fails(1, "returned a non-zero code: 3");
+    out.fails(3, "returned a non-zero code: 3");
     assert_eq!(s.docker(&["ps", "-aq"]).ok(), "");
     assert_eq!(s.docker(&["images", "-q", "built"]).ok(), "");
 }

@@ -15,23 +15,23 @@ fn status(sandbox: &Sandbox, name: &str) -> String {
 #[test]
 fn every_state_of_a_life_is_reported() {
     let s = Sandbox::with_busybox();
-    s.docker(&["create", "--name", "a", "busybox", "sh", "-c", TRAP]).ok();
-    assert_eq!(status(&s, "a"), "created 0");
-    s.docker(&["start", "a"]).ok();
-    assert_eq!(status(&s, "a"), "running 0");
-    s.docker(&["pause", "a"]).ok();
-    assert_eq!(status(&s, "a"), "paused 0");
-    s.docker(&["unpause", "a"]).ok();
-    s.docker(&["stop", "-t", "10", "a"]).ok();
-    assert_eq!(status(&s, "a"), "exited 4");
-    s.docker(&["restart", "a"]).ok();
-    assert_eq!(status(&s, "a"), "running 0");
-    s.docker(&["kill", "a"]).ok();
+    s.docker(&["create", "--name", "a1", "busybox", "sh", "-c", TRAP]).ok();
+    assert_eq!(status(&s, "a1"), "created 0");
+    s.docker(&["start", "a1"]).ok();
+    assert_eq!(status(&s, "a1"), "running 0");
+    s.docker(&["pause", "a1"]).ok();
+    assert_eq!(status(&s, "a1"), "paused 0");
+    s.docker(&["unpause", "a1"]).ok();
+    s.docker(&["stop", "-t", "10", "a1"]).ok();
+    assert_eq!(status(&s, "a1"), "exited 4");
+    s.docker(&["restart", "a1"]).ok();
+    assert_eq!(status(&s, "a1"), "running 0");
+    s.docker(&["kill", "a1"]).ok();
     s.eventually(Duration::from_secs(5), "the kill is seen", || {
-        status(&s, "a") == "exited 137"
+        status(&s, "a1") == "exited 137"
     });
-    s.docker(&["rm", "a"]).ok();
-    s.docker(&["inspect", "a"]).fails(1, "no such object");
+    s.docker(&["rm", "a1"]).ok();
+    s.docker(&["inspect", "a1"]).fails(1, "No such object");
 }
 
 #[test]
@@ -55,9 +55,9 @@ fn stop_kills_what_ignores_its_signal() {
 #[test]
 fn wait_answers_with_the_exit_code() {
     let s = Sandbox::with_busybox();
-    s.docker(&["run", "-d", "--name", "w", "busybox", "sh", "-c", "sleep 0.3; exit 9"])
+    s.docker(&["run", "-d", "--name", "w1", "busybox", "sh", "-c", "sleep 0.3; exit 9"])
         .ok();
-    assert_eq!(s.docker(&["wait", "w"]).ok(), "9");
+    assert_eq!(s.docker(&["wait", "w1"]).ok(), "9");
 }
 
 #[test]
@@ -69,13 +69,13 @@ fn a_restart_policy_restarts_until_its_count() {
         "--restart",
         "on-failure:2",
         "--name",
-        "r",
+        "r1",
         "busybox",
         "false",
     ])
     .ok();
     let count = || {
-        s.docker(&["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "r"])
+        s.docker(&["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "r1"])
             .ok()
             .to_owned()
     };
@@ -108,7 +108,7 @@ fn rename_update_and_labels_are_seen_in_ps() {
 #[test]
 fn events_tell_a_run_in_order() {
     let s = Sandbox::with_busybox();
-    s.docker(&["run", "--rm", "--name", "e", "busybox", "true"]).ok();
+    s.docker(&["run", "--rm", "--name", "e1", "busybox", "true"]).ok();
     let events = s.docker(&[
         "events",
         "--since",
@@ -162,7 +162,7 @@ fn top_stats_and_diff_describe_a_running_container() {
         "run",
         "-d",
         "--name",
-        "t",
+        "t1",
         "busybox",
         "sh",
         "-c",
@@ -170,34 +170,34 @@ fn top_stats_and_diff_describe_a_running_container() {
     ])
     .ok();
     s.eventually(Duration::from_secs(5), "sleep runs", || {
-        s.docker(&["top", "t"]).ok().contains("sleep 60")
+        s.docker(&["top", "t1"]).ok().contains("sleep 60")
     });
-    let diff = s.docker(&["diff", "t"]);
+    let diff = s.docker(&["diff", "t1"]);
     assert!(
         diff.ok().lines().any(|l| l == "A /new") && diff.stdout.lines().any(|l| l == "D /etc/group"),
         "{diff}"
     );
-    let stats = s.docker(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}", "t"]);
-    assert_eq!(stats.ok(), "t 1");
+    let stats = s.docker(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}", "t1"]);
+    assert_eq!(stats.ok(), "t1 1");
 }
 
 #[test]
 fn commit_export_and_cp_carry_files() {
     let s = Sandbox::with_busybox();
-    s.docker(&["create", "--name", "c", "busybox", "cat", "/data/f"]).ok();
+    s.docker(&["create", "--name", "c1", "busybox", "cat", "/data/f"]).ok();
     let file = s.path("f");
     std::fs::create_dir_all(s.path("data")).unwrap();
     std::fs::write(&file, "carried\n").unwrap();
     std::fs::write(s.path("data/f"), "carried\n").unwrap();
-    s.docker(&["cp", &s.path("data").to_string_lossy(), "c:/"]).ok();
-    assert_eq!(s.docker(&["start", "-a", "c"]).ok(), "carried");
-    s.docker(&["cp", "c:/data/f", &s.path("back").to_string_lossy()]).ok();
+    s.docker(&["cp", &s.path("data").to_string_lossy(), "c1:/"]).ok();
+    assert_eq!(s.docker(&["start", "-a", "c1"]).ok(), "carried");
+    s.docker(&["cp", "c1:/data/f", &s.path("back").to_string_lossy()]).ok();
     assert_eq!(std::fs::read_to_string(s.path("back")).unwrap(), "carried\n");
-    s.docker(&["commit", "-c", "CMD [\"cat\",\"/data/f\"]", "c", "kept:1"])
+    s.docker(&["commit", "-c", "CMD [\"cat\",\"/data/f\"]", "c1", "kept:1"])
         .ok();
     assert_eq!(s.docker(&["run", "--rm", "kept:1"]).ok(), "carried");
     let tar = s.path("c.tar");
-    s.docker(&["export", "-o", &tar.to_string_lossy(), "c"]).ok();
+    s.docker(&["export", "-o", &tar.to_string_lossy(), "c1"]).ok();
     let list = std::process::Command::new("tar")
         .arg("-tf")
         .arg(&tar)

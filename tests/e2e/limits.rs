@@ -50,7 +50,7 @@ fn no_more_processes_than_allowed() {
 #[test]
 fn half_a_cpu_is_half_a_cpu() {
     let s = Sandbox::with_busybox();
-    let script = "end=$(($(date +%s)+2)); while [ $(date +%s) -lt $end ]; do :; done; cat /sys/fs/cgroup/cpu/cpu.stat /sys/fs/cgroup/cpu.stat 2>/dev/null";
+    let script = "end=$(($(date +%s)+2)); while [ $(date +%s) -lt $end ]; do :; done; cat /sys/fs/cgroup/cpu/cpu.stat /sys/fs/cgroup/cpu.stat 2>/dev/null; true";
     let out = s.docker(&["run", "--rm", "--cpus", "0.2", "busybox", "sh", "-c", script]);
     let throttled = out
         .ok()
@@ -67,7 +67,7 @@ fn a_limit_changes_while_the_container_runs() {
         "run",
         "-d",
         "--name",
-        "u",
+        "u1",
         "--memory",
         "64m",
         "--memory-swap",
@@ -78,12 +78,12 @@ fn a_limit_changes_while_the_container_runs() {
     ])
     .ok();
     let seen = || {
-        s.docker(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "u"])
+        s.docker(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "u1"])
             .ok()
             .to_owned()
     };
     assert!(seen().ends_with("/ 64MiB"), "{}", seen());
-    s.docker(&["update", "--memory", "96m", "--memory-swap", "96m", "u"])
+    s.docker(&["update", "--memory", "96m", "--memory-swap", "96m", "u1"])
         .ok();
     assert!(seen().ends_with("/ 96MiB"), "{}", seen());
 }

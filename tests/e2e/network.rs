@@ -149,9 +149,15 @@ fn a_restart_keeps_joined_containers_connected() {
     ])
     .ok();
     let address = || {
-        s.docker(&["exec", "joined", "ip", "-4", "addr", "show", "eth0"])
-            .ok()
-            .to_owned()
+        s.docker(&[
+            "exec",
+            "joined",
+            "sh",
+            "-c",
+            "ip -4 -o addr show eth0 | awk '{print $4}'",
+        ])
+        .ok()
+        .to_owned()
     };
     let before = address();
     s.docker(&["restart", "-t", "0", "owner"]).ok();

@@ -3,14 +3,14 @@
 use wharf_testkit::Sandbox;
 
 fn populate(s: &Sandbox) {
-    s.docker(&["network", "create", "n"]).ok();
+    s.docker(&["network", "create", "net1"]).ok();
     s.docker(&[
         "run",
         "-d",
         "--network",
-        "n",
+        "net1",
         "-v",
-        "v:/v",
+        "vol1:/v",
         "-p",
         "0:80",
         "busybox",

@@ -54,7 +54,7 @@ fn exec_runs_beside_and_answers_with_its_code() {
         "run",
         "-d",
         "--name",
-        "x",
+        "x1",
         "-e",
         "FROM=container",
         "busybox",
@@ -71,7 +71,7 @@ fn exec_runs_beside_and_answers_with_its_code() {
             "/tmp",
             "-u",
             "33",
-            "x",
+            "x1",
             "sh",
             "-c",
             "echo $FROM $MORE $PWD $(id -u)"
@@ -79,14 +79,14 @@ fn exec_runs_beside_and_answers_with_its_code() {
         .ok(),
         "container 1 /tmp 33"
     );
-    assert_eq!(s.docker(&["exec", "x", "sh", "-c", "exit 7"]).code, 7);
-    assert_eq!(s.docker(&["exec", "x", "nothing-here"]).code, 127);
-    assert_eq!(s.docker_fed(&["exec", "-i", "x", "cat"], b"fed").ok(), "fed");
-    let seen = on_a_terminal(&s, "docker exec -it x tty", "");
+    assert_eq!(s.docker(&["exec", "x1", "sh", "-c", "exit 7"]).code, 7);
+    assert_eq!(s.docker(&["exec", "x1", "nothing-here"]).code, 127);
+    assert_eq!(s.docker_fed(&["exec", "-i", "x1", "cat"], b"fed").ok(), "fed");
+    let seen = on_a_terminal(&s, "docker exec -it x1 tty", "");
     assert!(seen.contains("/dev/pts/"), "{seen}");
-    s.docker(&["exec", "-d", "x", "touch", "/tmp/detached"]).ok();
+    s.docker(&["exec", "-d", "x1", "touch", "/tmp/detached"]).ok();
     s.eventually(Duration::from_secs(5), "the detached exec ran", || {
-        s.docker(&["exec", "x", "ls", "/tmp/detached"]).code == 0
+        s.docker(&["exec", "x1", "ls", "/tmp/detached"]).code == 0
     });
 }
 
@@ -97,7 +97,7 @@ fn several_clients_attach_at_once() {
         "run",
         "-di",
         "--name",
-        "a",
+        "a1",
         "busybox",
         "sh",
         "-c",
@@ -107,7 +107,7 @@ fn several_clients_attach_at_once() {
     let mut readers: Vec<_> = (0..3)
         .map(|_| {
             s.docker_command()
-                .args(["attach", "--no-stdin", "a"])
+                .args(["attach", "--no-stdin", "a1"])
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap()
@@ -130,7 +130,7 @@ fn several_clients_attach_at_once() {
         .count()
     };
     s.eventually(Duration::from_secs(10), "three attached", || attached() >= 3);
-    s.docker_fed(&["attach", "a"], b"go\n");
+    s.docker_fed(&["attach", "a1"], b"go\n");
     for reader in &mut readers {
         let mut text = String::new();
         reader.stdout.take().unwrap().read_to_string(&mut text).unwrap();
@@ -146,7 +146,7 @@ fn logs_tail_since_and_follow() {
         "run",
         "-d",
         "--name",
-        "l",
+        "l1",
         "busybox",
         "sh",
         "-c",
@@ -154,11 +154,11 @@ fn logs_tail_since_and_follow() {
     ])
     .ok();
     s.eventually(Duration::from_secs(5), "five lines", || {
-        s.docker(&["logs", "l"]).stdout.lines().count() >= 5
+        s.docker(&["logs", "l1"]).stdout.lines().count() >= 5
     });
     let mut follower = s
         .docker_command()
-        .args(["logs", "-f", "--tail", "0", "l"])
+        .args(["logs", "-f", "--tail", "0", "l1"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -166,9 +166,9 @@ fn logs_tail_since_and_follow() {
     assert_eq!(lines.next().unwrap().unwrap(), "last");
     assert!(lines.next().is_none(), "the follower ends with the container");
     follower.wait().unwrap();
-    assert_eq!(s.docker(&["logs", "--tail", "2", "l"]).stdout, "last\n");
-    assert_eq!(s.docker(&["logs", "l"]).stderr, "bad\n");
-    let stamped = s.docker(&["logs", "-t", "l"]);
+    assert_eq!(s.docker(&["logs", "--tail", "2", "l1"]).stdout, "last\n");
+    assert_eq!(s.docker(&["logs", "l1"]).stderr, "bad\n");
+    let stamped = s.docker(&["logs", "-t", "l1"]);
     assert!(
         stamped
             .ok()
@@ -183,12 +183,12 @@ fn detach_keys_leave_the_container_running() {
     let s = Sandbox::with_busybox();
     let mut command = Command::new("script");
     command
-        .args(["-qec", "docker run -it --name d busybox sh", "/dev/null"])
+        .args(["-qec", "docker run -it --name d1 busybox sh", "/dev/null"])
         .env("DOCKER_HOST", format!("unix://{}", s.socket().display()))
         .stdin(Stdio::piped())
         .stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
-    let running = || s.docker(&["inspect", "-f", "{{.State.Running}}", "d"]).stdout.trim() == "true";
+    let running = || s.docker(&["inspect", "-f", "{{.State.Running}}", "d1"]).stdout.trim() == "true";
     s.eventually(Duration::from_secs(10), "it runs", running);
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"\x10\x11").unwrap();

@@ -152,8 +152,8 @@ fn fifty_kills_at_random_moments_leave_nothing() {
     eprintln!("seed {seed}");
     let mut random = Random(seed);
     let script = format!(
-        "while :; do docker rmi -f {name}; docker pull -q {name}; docker create --name c -v vol:/v {name} sleep 60; docker start c; \
-         docker exec c echo hi; docker stop -t 0 c; docker rm -f c; docker run --rm --network none {name} true; done"
+        "while :; do docker rmi -f {name}; docker pull -q {name}; docker create --name c1 -v vol:/v {name} sleep 60; docker start c1; \
+         docker exec c1 echo hi; docker stop -t 0 c1; docker rm -f c1; docker run --rm --network none {name} true; done"
     );
     for round in 0..50 {
         let mut load = s.docker_command();
@@ -171,9 +171,9 @@ fn fifty_kills_at_random_moments_leave_nothing() {
         let mut load = load.spawn().unwrap();
         std::thread::sleep(Duration::from_millis(50 + random.below(450)));
         s.kill();
-        let _ = std::process::Command::new("kill")
-            .args(["-KILL", &format!("-{}", load.id())])
-            .status();
+        // `--`, by the shell's own kill: procps' kill would read a negative id as `-1`, everybody.
+        let group = format!("kill -KILL -- -{}", load.id());
+        let _ = std::process::Command::new("sh").args(["-c", &group]).status();
         load.wait().unwrap();
         let up = s.boot();
         assert!(up < Duration::from_secs(1), "round {round}: the engine needed {up:?}");
