@@ -328,13 +328,15 @@ impl Cgroup {
     /// [`CgroupError::Read`] if the processes cannot be listed.
     pub fn kill(&self) -> Result<(), CgroupError> {
         const SIGKILL: i32 = 9;
+        let pids = self.pids()?;
+        self.refuse_own(&pids)?;
         if let Layout::V2(dir) = &self.layout {
             // KERNEL(5.14): before, processes are killed one by one.
             if dir.try_write("cgroup.kill", "1").is_ok() {
                 return Ok(());
             }
         }
-        if self.pids()?.is_empty() {
+        if pids.is_empty() {
             return Ok(());
         }
         // ORDER: frozen tasks cannot fork, so the list is complete; the signal takes effect at the thaw.
@@ -350,10 +352,13 @@ impl Cgroup {
     /// Sends a signal to every process in the group and below it.
     ///
     /// # Errors
-    /// [`CgroupError::Read`] if the processes cannot be listed. Processes that are gone count as
-    /// signalled.
+    /// [`CgroupError::Read`] if the processes cannot be listed, [`CgroupError::InvalidPath`] if the
+    /// caller is among them: then this is not a container's group. Processes that are gone count
+    /// as signalled.
     pub fn signal(&self, signal: i32) -> Result<(), CgroupError> {
-        for pid in self.pids()? {
+        let pids = self.pids()?;
+        self.refuse_own(&pids)?;
+        for pid in pids {
             let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
                 continue;
             };
@@ -463,6 +468,18 @@ impl Cgroup {
         roots
             .map(|root| remove::remove_tree(&root.join(below), end))
             .fold(killed, Result::and)
+    }
+
+    /// A group with the caller in it is no container's; stopping or killing it would be fatal for more
+    /// than was meant.
+    fn refuse_own(&self, pids: &[u32]) -> Result<(), CgroupError> {
+        if pids.contains(&std::process::id()) {
+            return Err(CgroupError::InvalidPath {
+                path: self.path.clone(),
+                reason: "it holds this very process",
+            });
+        }
+        Ok(())
     }
 
     /// Kills the processes of every child group and of the group itself: a child may be frozen on

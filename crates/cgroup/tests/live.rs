@@ -278,6 +278,18 @@ fn device_rules_are_enforced_by_the_kernel() {
 }
 
 #[test]
+fn a_group_that_holds_the_caller_is_not_killed() {
+    let hierarchy = host();
+    let own = Cgroup::of_process(&hierarchy, std::process::id());
+    // At the root of the hierarchy the group is refused already.
+    let refused = own.and_then(|group| group.kill()).expect_err("it is our own");
+    assert!(
+        matches!(refused, wharf_cgroup::CgroupError::InvalidPath { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
 fn deleting_a_tree_takes_frozen_children_along() {
     let hierarchy = host();
     let path = format!("/wharf-cgroup-test-{}-tree", std::process::id());

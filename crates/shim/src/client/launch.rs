@@ -3,9 +3,9 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -142,9 +142,10 @@ impl Order {
         let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
         let stderr = rustix::fs::openat(&dir, STDERR, flags, Mode::from_raw_mode(0o600))?;
+        let program = protected_program(&self.binary)?;
         let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
         let spawn = Spawn {
-            program: Program::Path(text(self.binary.as_os_str().as_bytes())?),
+            program: Program::Fd(program.as_fd()),
             args: vec![text(b"wharf-shim")?, text(b"keep")?, text(self.id.as_bytes())?],
             env: Vec::new(),
             fds: vec![
@@ -175,4 +176,28 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?)
+}
+
+/// What tells one build of the executable from another: device, inode, size, time of change.
+type Fingerprint = (u64, u64, i64, i64);
+
+/// The executable behind a view that nobody can write through.
+///
+/// SECURITY: a process of a container can reach the shim's executable through `/proc/<pid>/exe`
+/// and could overwrite it on the host (CVE-2019-5736; tested with the runtime). The view is kept
+/// until the file is replaced.
+fn protected_program(binary: &Path) -> io::Result<Arc<OwnedFd>> {
+    static LAST: Mutex<Option<(Fingerprint, Arc<OwnedFd>)>> = Mutex::new(None);
+    let file = rustix::fs::open(binary, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = rustix::fs::fstat(&file)?;
+    let fingerprint = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((known, program)) = &*last
+        && *known == fingerprint
+    {
+        return Ok(program.clone());
+    }
+    let program = Arc::new(wharf_sys::process::protect_program(file.as_fd())?);
+    *last = Some((fingerprint, program.clone()));
+    Ok(program)
 }

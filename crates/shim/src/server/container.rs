@@ -49,9 +49,7 @@ impl Container {
             RuntimePlan::Builtin => Self::create_builtin(plan),
             RuntimePlan::Foreign { path, args, root } => {
                 let (foreign, made) = Foreign::create(plan, (path, args, root), home)?;
-                let cgroup = wharf_cgroup::Hierarchy::probe()
-                    .and_then(|hierarchy| Cgroup::of_process(&hierarchy, made.pid.cast_unsigned()))
-                    .ok();
+                let cgroup = cgroup_of(made.pid);
                 Ok((
                     Self {
                         bundle: plan.bundle.clone(),
@@ -243,6 +241,17 @@ impl Container {
                 .map_err(|error| chain_fault("remove the cgroup", &error)),
         }
     }
+}
+
+/// The cgroup that a foreign runtime made; none if it left the container in the shim's own.
+fn cgroup_of(pid: i32) -> Option<Cgroup> {
+    let hierarchy = wharf_cgroup::Hierarchy::probe().ok()?;
+    let group = Cgroup::of_process(&hierarchy, pid.cast_unsigned()).ok()?;
+    let is_shared = Cgroup::of_process(&hierarchy, std::process::id()).is_ok_and(|own| {
+        let (own, others) = (own.directories(), group.directories());
+        own.values().any(|dir| others.values().any(|other| other == dir))
+    });
+    (!is_shared).then_some(group)
 }
 
 /// Reads `config.json`.

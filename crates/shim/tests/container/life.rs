@@ -208,6 +208,19 @@ fn a_second_shim_in_the_same_place_is_refused_and_the_first_not_harmed() {
 }
 
 #[test]
+fn nobody_can_write_to_the_program_of_a_shim() {
+    run(async {
+        let stage = Stage::new("sleep 100");
+        let (client, _events) = stage.launch(Vec::new()).await;
+        let shim = client.state().await.expect("a state").shim_pid;
+        // Once nothing executes it any more, only the mount it is reached through forbids writing.
+        let seen = rustix::fs::statvfs(format!("/proc/{shim}/exe")).expect("its file system");
+        assert!(seen.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+        client.destroy().await.expect("destroyed");
+    });
+}
+
+#[test]
 fn orphans_in_the_hosts_pid_namespace_are_killed_and_reaped() {
     run(async {
         let mut stage = Stage::new("sleep 1000 & sleep 1001 & echo started; exit 3");

@@ -118,9 +118,21 @@ impl Drop for Stage {
         }
         let hierarchy = Hierarchy::probe().expect("a hierarchy");
         let removed = Cgroup::delete_tree(&hierarchy, &format!("/{}", self.name), Duration::from_secs(5));
+        remove_foreign_groups(&self.name);
         if !std::thread::panicking() {
             removed.expect("the cgroups are removed");
         }
+    }
+}
+
+/// Foreign runtimes also make groups in the named hierarchy, and plain directories where a hierarchy
+/// is not mounted; neither is ours to know.
+fn remove_foreign_groups(name: &str) {
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        let group = hierarchy.path().join(name);
+        let _ = std::fs::remove_dir(group.join("c"));
+        let _ = std::fs::remove_dir(&group);
+        let _ = std::fs::remove_dir_all(&group);
     }
 }
 
