@@ -71,10 +71,12 @@ fn append_entry<W: Write>(
     header.set_mode(metadata.mode() & 0o7777);
     header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
     header.set_size(0);
-    if owner == Owner::Kept {
-        header.set_uid(u64::from(metadata.uid()));
-        header.set_gid(u64::from(metadata.gid()));
-    }
+    let (uid, gid) = match owner {
+        Owner::Root => (0, 0),
+        Owner::Kept => (metadata.uid(), metadata.gid()),
+    };
+    header.set_uid(u64::from(uid));
+    header.set_gid(u64::from(gid));
     if kind.is_file() {
         header.set_size(metadata.len());
         header.set_entry_type(EntryType::Regular);
@@ -112,6 +114,9 @@ fn append_entry<W: Write>(
 pub(crate) fn append_bytes<W: Write>(archive: &mut Builder<W>, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut header = Header::new_gnu();
     header.set_mode(0o600);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_size(bytes.len() as u64);
     header.set_entry_type(EntryType::Regular);
     archive.append_data(&mut header, name, bytes)

@@ -31,7 +31,6 @@ pub(crate) fn request(parsed: &Parsed, proxies: &[(String, String)]) -> Result<C
     let mut config = config(parsed, proxies)?;
     config.exposed_ports = exposed;
     config.volumes = Some(volumes);
-    config.mac_address = networks.main_mac_address();
     let mut host = host_config(parsed)?;
     host.binds = binds;
     host.port_bindings = Some(bindings);
@@ -83,6 +82,7 @@ fn config(parsed: &Parsed, proxies: &[(String, String)]) -> Result<ContainerConf
 
 fn host_config(parsed: &Parsed) -> Result<HostConfig, CliError> {
     let security = security::options(parsed.all("security-opt"))?;
+    let capabilities = security::capabilities(&parsed.all("cap-add"), &parsed.all("cap-drop"));
     if parsed.is_on("use-api-socket") {
         return Err(CliError::message(
             "--use-api-socket is not supported: mount the engine's socket with --mount instead",
@@ -96,8 +96,8 @@ fn host_config(parsed: &Parsed) -> Result<HostConfig, CliError> {
         volume_driver: parsed.text("volume-driver").to_owned(),
         volumes_from: some_unless_empty(parsed.all("volumes-from")),
         annotations: to_map(&parsed.all("annotation")),
-        cap_add: some_unless_empty(parsed.all("cap-add")),
-        cap_drop: some_unless_empty(parsed.all("cap-drop")),
+        cap_add: some_unless_empty(capabilities.add),
+        cap_drop: some_unless_empty(capabilities.drop),
         cgroupns_mode: mode(parsed, "cgroupns", "CGROUP", |m| matches!(m, "" | "host" | "private"))?,
         dns: Some(parsed.all("dns")),
         dns_options: Some([parsed.all("dns-option"), parsed.all("dns-opt")].concat()),

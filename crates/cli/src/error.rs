@@ -72,7 +72,9 @@ impl CliError {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
-            let words = error.to_string();
+            let words = error
+                .downcast_ref::<io::Error>()
+                .map_or_else(|| error.to_string(), system_words);
             if !text.contains(&words) {
                 text.push_str(": ");
                 text.push_str(&words);
@@ -80,6 +82,16 @@ impl CliError {
             cause = error.source();
         }
         text
+    }
+}
+
+/// The system's words without its number, in lower case, as Go prints them.
+pub(crate) fn system_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    match error.raw_os_error() {
+        Some(_) => text.to_lowercase(),
+        None => text.to_owned(),
     }
 }
 

@@ -90,7 +90,7 @@ fn call(program: &str, arguments: Vec<String>) -> Outcome {
     let words = globals.args.clone();
     match words.first().map(String::as_str) {
         None => {
-            print!("{}", help::of_program(program, &GROUPS, VERBS));
+            eprint!("{}", help::of_program(program, &GROUPS, VERBS));
             return Ok(0);
         }
         Some("help") => return show_help(program, &words[1..]),
@@ -100,7 +100,12 @@ fn call(program: &str, arguments: Vec<String>) -> Outcome {
     match verbs::find(&words) {
         Found::Verb(verb, name, count) => call_verb(program, verb, &name, words[count..].to_vec(), globals),
         Found::Group(group, about) => {
-            print!("{}", help::of_group(program, group, about, VERBS));
+            let text = help::of_group(program, group, about, VERBS);
+            if words.len() > 1 {
+                print!("{text}");
+            } else {
+                eprint!("{text}");
+            }
             Ok(0)
         }
         Found::UnknownInGroup(group) => Err(CliError::message(format!(

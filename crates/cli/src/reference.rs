@@ -74,7 +74,8 @@ pub(crate) fn parse(text: &str) -> Result<Reference, CliError> {
             "invalid reference format: repository name ({path}) must be lowercase"
         )));
     }
-    let valid = path.split('/').all(is_component)
+    let valid = is_registry(&registry)
+        && path.split('/').all(is_component)
         && tag.is_none_or(is_tag)
         && digest.is_none_or(is_digest)
         && !(name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()));
@@ -109,6 +110,23 @@ fn split_registry(name: &str) -> (String, String) {
         path.to_owned()
     };
     (registry.to_owned(), path)
+}
+
+/// A host, or an address in brackets, and a port.
+fn is_registry(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (text, "0"),
+    };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let label = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    };
+    let host_valid = bracketed || host.split('.').all(label);
+    host_valid && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Lower case letters and digits, joined by one dot, up to two underscores, or dashes.

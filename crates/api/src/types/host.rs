@@ -84,7 +84,7 @@ wire! {
         userns_mode: String = "UsernsMode",
         shm_size: i64 = "ShmSize",
         sysctls: StringMap = "Sysctls" omitempty,
-        runtime: String = "Runtime",
+        runtime: String = "Runtime" omitempty,
         isolation: String = "Isolation",
         resources: Resources = flat,
         mounts: Vec<Mount> = "Mounts" omitempty,

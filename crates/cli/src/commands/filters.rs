@@ -22,7 +22,7 @@ fn check(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         _ if text.is_empty() => Ok(String::new()),
         Some((key, value)) => Ok(format!("{}={}", key.trim().to_lowercase(), value.trim())),
-        None => Err("invalid argument: filter must be in the form KEY=VALUE".to_owned()),
+        None => Err("bad format of filter (expected name=value)".to_owned()),
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn render(source: &str, document: &Value) -> Result<String, CliError>
     complete(&mut completed);
     compiled
         .render(&template::value_of(&completed))
-        .map_err(|error| CliError::message(format!("template parsing error: {error}")))
+        .map_err(|error| CliError::message(format!("template parsing error: {}", template::in_go_words(&error))))
 }
 
 /// Fields that Docker leaves out when they are empty, and which templates may name all the same.

@@ -40,10 +40,6 @@ pub(super) fn operation_rate(text: &str) -> Checked {
     keep(text, devices::operation_rates(&[text.to_owned()]))
 }
 
-pub(super) fn device(text: &str) -> Checked {
-    keep(text, devices::check_device(text))
-}
-
 pub(super) fn device_rule(text: &str) -> Checked {
     let valid = || -> Option<()> {
         let mut words = text.split(' ');
@@ -79,7 +75,7 @@ pub(super) fn ip_address(text: &str) -> Checked {
     let text = text.trim();
     match text.parse::<std::net::IpAddr>() {
         Ok(address) => Ok(address.to_string()),
-        Err(_) => Err(format!("{text} is not an ip address")),
+        Err(_) => Err(format!("IP address is not correctly formatted: {text}")),
     }
 }
 

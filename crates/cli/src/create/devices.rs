@@ -24,6 +24,9 @@ pub(super) fn plan(devices: &[String], gpus: &[String]) -> Result<Plan, CliError
             ..DeviceRequest::default()
         });
     }
+    for text in &mapped {
+        check_device(text)?;
+    }
     let mappings = mapped.into_iter().map(|text| mapping(text)).collect::<Result<_, _>>()?;
     Ok(Plan { mappings, requests })
 }
@@ -67,7 +70,7 @@ fn is_mode(text: &str) -> bool {
         })
 }
 
-pub(super) fn check_device(text: &str) -> Result<(), CliError> {
+fn check_device(text: &str) -> Result<(), CliError> {
     if is_cdi_name(text) {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use wharf_api::types::StringMap;
 
-use crate::error::CliError;
+use crate::error::{CliError, system_words};
 
 /// One `-e` value: `NAME=VALUE` as it is; `NAME` with its value here, or as it is when it has
 /// none, which takes the variable away.
@@ -59,7 +59,7 @@ pub(crate) fn to_map(pairs: &[String]) -> StringMap {
 /// the value that `lookup` finds, and is left out without one.
 fn read_file(path: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Vec<String>, CliError> {
     let bytes =
-        std::fs::read(path).map_err(|error| CliError::message(format!("open {path}: {}", lower_case(&error))))?;
+        std::fs::read(path).map_err(|error| CliError::message(format!("open {path}: {}", system_words(&error))))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| CliError::message(format!("invalid env file ({path}): invalid utf8 bytes")))?;
     let mut entries = Vec::new();
@@ -90,12 +90,6 @@ fn check_name(path: &str, name: &str, line: &str) -> Result<(), CliError> {
         return Ok(());
     };
     Err(CliError::message(format!("invalid env file ({path}): {reason}")))
-}
-
-/// The system's words without the number, as Go prints them.
-fn lower_case(error: &std::io::Error) -> String {
-    let text = error.to_string().to_lowercase();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

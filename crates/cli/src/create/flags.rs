@@ -123,7 +123,7 @@ pub(crate) const ISOLATION: &[Flag] = &[
     Flag::list("cap-add", "Capability to add"),
     Flag::list("cap-drop", "Capability to drop"),
     Flag::string("cgroupns", "Cgroup namespace (host|private)"),
-    Flag::list("device", "Device of the host to add (HOST[:CONTAINER][:rwm])").checked(checks::device),
+    Flag::list("device", "Device of the host to add (HOST[:CONTAINER][:rwm])"),
     Flag::list("device-cgroup-rule", "Rule to add to the allowed devices").checked(checks::device_rule),
     Flag::list("gpus", "GPUs to add ('all' for all)")
         .shown_as("gpu-request")

@@ -27,16 +27,6 @@ pub(super) struct Plan {
     pub(super) endpoints: BTreeMap<String, Option<EndpointSettings>>,
 }
 
-impl Plan {
-    /// Older engines read the address of the main network here.
-    pub(super) fn main_mac_address(&self) -> String {
-        let endpoint = self.endpoints.get(&self.mode).and_then(Option::as_ref);
-        endpoint
-            .map(|endpoint| endpoint.mac_address.clone())
-            .unwrap_or_default()
-    }
-}
-
 /// One `--network` value: a name, or `name=..,alias=..`.
 pub(super) fn parse(text: &str) -> Result<Attachment, CliError> {
     let long_form = text
@@ -253,7 +243,9 @@ pub(crate) fn endpoint_settings_from_connect(parsed: &Parsed) -> Result<Endpoint
         ..attachment
     }
     .settings()?;
-    // COMPAT: Docker's CLI always sends the addresses here, empty ones too.
+    // COMPAT: Docker's CLI always sends these here, empty ones too.
+    settings.aliases.get_or_insert_default();
+    settings.driver_opts.get_or_insert_default();
     if settings.ipam_config.is_none() {
         settings.ipam_config = Some(EndpointIpamConfig {
             ipv4_address: addresses,

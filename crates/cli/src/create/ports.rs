@@ -109,7 +109,8 @@ fn exposed_ports(text: &str) -> Result<Vec<String>, CliError> {
     let (ports, protocol) = split_protocol(text);
     let (first, last) = range(ports).ok_or_else(|| {
         CliError::message(format!(
-            "invalid range format for --expose: {text}, error: invalid port"
+            "invalid range format for --expose: {text}, error: {}",
+            range_error(ports)
         ))
     })?;
     check_protocol(protocol)?;
@@ -148,6 +149,20 @@ fn range(text: &str) -> Option<(u16, u16)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
     (first <= last).then_some((first, last))
+}
+
+/// What is wrong with a range, in Go's words.
+fn range_error(text: &str) -> String {
+    for part in text.split('-') {
+        if let Err(error) = part.parse::<u16>() {
+            let reason = match error.kind() {
+                std::num::IntErrorKind::PosOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            return format!("strconv.ParseUint: parsing {part:?}: {reason}");
+        }
+    }
+    format!("invalid range specified for port: {text}")
 }
 
 #[cfg(test)]

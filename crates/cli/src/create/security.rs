@@ -1,14 +1,50 @@
 //! `--security-opt` and `--ulimit`.
 
+use std::collections::BTreeSet;
+
 use wharf_api::types::Ulimit;
 
-use crate::error::CliError;
+use crate::error::{CliError, system_words};
 
 /// The security options as they are sent.
 pub(super) struct SecurityOptions {
     pub(super) options: Vec<String>,
     /// True when no path of the container is to be masked or read-only.
     pub(super) unmask: bool,
+}
+
+/// Capabilities to add and to drop, as they are sent.
+pub(super) struct Capabilities {
+    pub(super) add: Vec<String>,
+    pub(super) drop: Vec<String>,
+}
+
+/// Full upper-case names, sorted. `ALL` takes in the others of its side, and what is added is not
+/// dropped.
+pub(super) fn capabilities(add: &[String], drop: &[String]) -> Capabilities {
+    let set = |names: &[String]| -> BTreeSet<String> { names.iter().map(|name| full_name(name)).collect() };
+    let (mut add, mut drop) = (set(add), set(drop));
+    for side in [&mut add, &mut drop] {
+        if side.contains("ALL") {
+            side.retain(|name| name == "ALL");
+        }
+    }
+    if !drop.contains("ALL") {
+        drop.retain(|name| !add.contains(name));
+    }
+    Capabilities {
+        add: add.into_iter().collect(),
+        drop: drop.into_iter().collect(),
+    }
+}
+
+fn full_name(name: &str) -> String {
+    let name = name.trim().to_uppercase();
+    if matches!(name.as_str(), "ALL" | "RESET") || name.starts_with("CAP_") {
+        name
+    } else {
+        format!("CAP_{name}")
+    }
 }
 
 /// Reads seccomp profiles from their files and takes `systempaths` out.
@@ -37,13 +73,13 @@ fn split(option: &str) -> Result<(&str, &str), CliError> {
         .split_once('=')
         .or_else(|| option.split_once(':'))
         .filter(|(_, value)| !value.is_empty())
-        .ok_or_else(|| CliError::message(format!("invalid --security-opt: {option:?}")))
+        .ok_or_else(|| CliError::message(format!("Invalid --security-opt: {option:?}")))
 }
 
 /// The profile of a file, in one line.
 fn profile(file: &str) -> Result<String, CliError> {
     let failed = |reason: String| CliError::message(format!("opening seccomp profile ({file}) failed: {reason}"));
-    let text = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
+    let text = std::fs::read(file).map_err(|error| failed(format!("open {file}: {}", system_words(&error))))?;
     let json: serde_json::Value = serde_json::from_slice(&text)
         .map_err(|error| CliError::message(format!("compacting json for seccomp profile ({file}) failed: {error}")))?;
     Ok(json.to_string())

@@ -75,10 +75,19 @@ fn heading_template(source: &str) -> Option<Template> {
 
 /// Methods of rows that take an argument (`.Label "x"`) are functions here.
 fn called(source: &str) -> String {
-    let mut text = source.to_owned();
-    for before in ["{{", "{{- ", " ", "("] {
-        text = text.replace(&format!("{before}.Label "), &format!("{before}call .Label "));
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find(".Label ") {
+        let (before, after) = rest.split_at(start);
+        text.push_str(before);
+        let is_dot = before.is_empty() || before.ends_with(['{', ' ', '(', '|']);
+        if is_dot && !before.ends_with("call ") {
+            text.push_str("call ");
+        }
+        text.push_str(".Label ");
+        rest = &after[".Label ".len()..];
     }
+    text.push_str(rest);
     text
 }
 
@@ -87,7 +96,11 @@ fn with_functions(template: Template, order: Option<Arc<KeyOrder>>) -> Template 
     template
         .func("json", move |args| {
             let value = args.first().unwrap_or(&Value::Nil);
-            Ok(string(json_ordered(value, order.as_deref())))
+            // COMPAT: a whole row is escaped for HTML, what is picked from it is not.
+            Ok(string(match (value, order.as_deref()) {
+                (Value::Map(_), None) => json_of(value),
+                (_, order) => json_ordered(value, order),
+            }))
         })
         .func("lower", move |args| Ok(string(text(args, 0).to_lowercase())))
         .func("upper", move |args| Ok(string(text(args, 0).to_uppercase())))
@@ -159,14 +172,22 @@ fn truncate(args: &[Value]) -> String {
 
 /// The error of a template given for a list.
 pub(crate) fn in_list(error: TemplateError) -> CliError {
-    CliError::message(format!("failed to execute template: {error}"))
+    CliError::message(format!("failed to execute template: {}", in_go_words(&error)))
 }
 
 /// The error of a template given for one document.
 pub(crate) fn in_document(error: &TemplateError) -> CliError {
     CliError::Coded {
-        message: format!("template parsing error: {error}"),
+        message: format!("template parsing error: {}", in_go_words(error)),
         code: TEMPLATE_EXIT_CODE,
+    }
+}
+
+/// The error in the words of Go, without the place.
+pub(crate) fn in_go_words(error: &TemplateError) -> String {
+    match error {
+        TemplateError::MissingKey { key } => format!("map has no entry for key {key:?}"),
+        other => other.to_string(),
     }
 }
 
@@ -225,15 +246,27 @@ impl KeyOrder {
         }
     }
 
+    /// The keys in order, without those that were only added for templates.
     fn keys(&self, map: &BTreeMap<Arc<str>, Value>) -> Option<&[String]> {
         let sorted: Vec<String> = map.keys().map(|key| key.to_string()).collect();
-        self.0.get(&sorted).map(Vec::as_slice)
+        if let Some(keys) = self.0.get(&sorted) {
+            return Some(keys);
+        }
+        let part = |keys: &&Vec<String>| !keys.is_empty() && keys.iter().all(|key| map.contains_key(key.as_str()));
+        self.0
+            .values()
+            .filter(part)
+            .max_by_key(|keys| keys.len())
+            .map(Vec::as_slice)
     }
 }
 
-/// A value as JSON, keys sorted.
+/// A value as JSON, keys sorted, escaped for HTML as Go does it.
 pub(crate) fn json_of(value: &Value) -> String {
     json_ordered(value, None)
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 fn json_ordered(value: &Value, order: Option<&KeyOrder>) -> String {

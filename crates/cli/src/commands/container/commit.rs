@@ -50,7 +50,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     if !parsed.is_not_off("pause") {
         request = request.query("pause", "0");
     }
-    let image: IdResponse = request.json(&serde_json::json!({})).fetch().await?;
+    let image: IdResponse = request.fetch().await?;
     println!("{}", image.id);
     Ok(0)
 }

@@ -93,7 +93,7 @@ fn format(session: &Session, parsed: &Parsed) -> Format {
     Format::parse(text, &columns)
 }
 
-fn row(container: &ContainerSummary, full: bool) -> Row {
+pub(in crate::commands) fn row(container: &ContainerSummary, full: bool) -> Row {
     let labels = container.labels.clone().unwrap_or_default();
     let shortened = |text: &str, width| if full { text.to_owned() } else { ellipsis(text, width) };
     let id = if full {
@@ -189,7 +189,7 @@ fn mounts(container: &ContainerSummary, full: bool) -> String {
 }
 
 /// Published and exposed ports; neighbours with the same number on both sides become a range.
-pub(in crate::commands) fn ports(ports: &[Port]) -> String {
+fn ports(ports: &[Port]) -> String {
     let mut sorted: Vec<&Port> = ports.iter().collect();
     sorted.sort_by_key(|port| (port.private_port, &port.ip, port.public_port, &port.kind));
     let mut shown = Vec::new();

@@ -41,7 +41,7 @@ fn lines_of(ports: &PortMap, wanted: &str, container: &str) -> Result<Vec<String
     match ports.get(&key) {
         Some(Some(bindings)) if !bindings.is_empty() => Ok(bindings.iter().map(address).collect()),
         _ => Err(CliError::message(format!(
-            "no public port '{key}' published for {container}"
+            "Error: No public port '{wanted}' published for {container}"
         ))),
     }
 }

@@ -61,8 +61,9 @@ async fn run_detached(
     mut body: ContainerCreateRequest,
 ) -> Outcome {
     if parsed.is_given("attach") {
-        let conflict = CliError::message("conflicting options: cannot specify both --attach and --detach");
-        return Err(failed(session, &conflict));
+        return Err(CliError::message(
+            "conflicting options: cannot specify both --attach and --detach",
+        ));
     }
     let config = &mut body.config;
     (config.attach_stdin, config.attach_stdout, config.attach_stderr) = (false, false, false);

@@ -64,7 +64,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
 
 fn request(parsed: &Parsed) -> Result<ContainerUpdateRequest, CliError> {
     let mut resources = create::limits(parsed);
-    resources.pids_limit = Some(parsed.number("pids-limit"));
+    resources.pids_limit = parsed.number_given("pids-limit");
     let restart_policy = match parsed.text("restart") {
         "" => RestartPolicy::default(),
         text => create::restart_policy(text)?,

@@ -67,7 +67,10 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         .filters(&conditions);
     let images: Vec<ImageSummary> = request.fetch().await?;
     let format = format(session, parsed);
-    let digests = parsed.is_on("digests") || format.mentions(".Digest");
+    let digests = Digests {
+        of_tags: parsed.is_on("digests") || (format != Format::Json && format.mentions("{{.Digest}}")),
+        alone: parsed.is_on("digests"),
+    };
     let rows: Vec<Row> = images
         .iter()
         .flat_map(|image| rows(image, parsed.is_on("no-trunc"), digests))
@@ -94,31 +97,38 @@ fn format(session: &Session, parsed: &Parsed) -> Format {
     )
 }
 
+/// Which digests are shown.
+#[derive(Clone, Copy)]
+struct Digests {
+    /// Beside tags.
+    of_tags: bool,
+    /// Of images that have no tag.
+    alone: bool,
+}
+
 /// One row per name; an image without names has one of `<none>`.
-fn rows(image: &ImageSummary, full: bool, digests: bool) -> Vec<Row> {
+fn rows(image: &ImageSummary, full: bool, digests: Digests) -> Vec<Row> {
+    const NONE: &str = "<none>";
     let tags: Vec<(String, String)> = image.repo_tags.iter().filter_map(|name| split_tag(name)).collect();
     let found: Vec<(String, String)> = image
         .repo_digests
         .iter()
         .filter_map(|name| split_digest(name))
         .collect();
-    let digest_of = |repository: &str| {
-        let found = found.iter().find(|(other, _)| other == repository);
-        found.map_or_else(|| "<none>".to_owned(), |(_, digest)| digest.clone())
-    };
     if tags.is_empty() {
-        let (repository, digest) = match found.first() {
-            Some((repository, digest)) if digests => (repository.clone(), digest.clone()),
-            Some((repository, _)) => (repository.clone(), "<none>".to_owned()),
-            None => ("<none>".to_owned(), "<none>".to_owned()),
+        let names = match found.first() {
+            Some((repository, digest)) if digests.alone => [repository.as_str(), NONE, digest.as_str()],
+            Some((repository, _)) => [repository.as_str(), NONE, ""],
+            None => [NONE; 3],
         };
-        return vec![row(image, full, [repository, "<none>".to_owned(), digest])];
+        return vec![row(image, full, names)];
     }
-    tags.into_iter()
-        .map(|(repository, tag)| {
-            let digest = digest_of(&repository);
-            row(image, full, [repository, tag, digest])
-        })
+    let digest_of = |repository: &str| {
+        let found = found.iter().find(|(other, _)| other == repository && digests.of_tags);
+        found.map_or(NONE, |(_, digest)| digest.as_str())
+    };
+    tags.iter()
+        .map(|(repository, tag)| row(image, full, [repository, tag, digest_of(repository)]))
         .collect()
 }
 
@@ -133,12 +143,12 @@ fn split_digest(name: &str) -> Option<(String, String)> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn row(image: &ImageSummary, full: bool, [repository, tag, digest]: [String; 3]) -> Row {
-    let size = |bytes: i64| {
+pub(in crate::commands) fn row(image: &ImageSummary, full: bool, [repository, tag, digest]: [&str; 3]) -> Row {
+    let sized = |bytes: i64, digits| {
         if bytes < 0 {
             "N/A".to_owned()
         } else {
-            units::human_size(bytes as f64, 3)
+            units::human_size(bytes as f64, digits)
         }
     };
     let unique = if image.shared_size < 0 {
@@ -166,10 +176,10 @@ fn row(image: &ImageSummary, full: bool, [repository, tag, digest]: [String; 3])
         ("Digest", digest.into()),
         ("CreatedSince", since.into()),
         ("CreatedAt", units::go_time(image.created).into()),
-        ("Size", size(image.size).into()),
+        ("Size", sized(image.size, 3).into()),
         ("Containers", containers.into()),
-        ("VirtualSize", size(image.size).into()),
-        ("SharedSize", size(image.shared_size).into()),
-        ("UniqueSize", size(unique).into()),
+        ("VirtualSize", sized(image.size, 4).into()),
+        ("SharedSize", sized(image.shared_size, 4).into()),
+        ("UniqueSize", sized(unique, 4).into()),
     ]
 }

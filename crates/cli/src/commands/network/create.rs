@@ -95,10 +95,12 @@ fn subnets(parsed: &Parsed) -> Result<Vec<IpamConfig>, CliError> {
             "every ip-range or gateway must have a corresponding subnet",
         ));
     }
-    let mut found: Vec<(Subnet, IpamConfig)> = Vec::new();
+    let mut found: Vec<(Option<Subnet>, IpamConfig)> = Vec::new();
     for text in subnets {
-        let subnet = Subnet::parse(&text)?;
-        if found.iter().any(|(other, _)| other.overlaps(&subnet)) {
+        // COMPAT: an address that is none is the engine's to refuse.
+        let subnet = Subnet::parse(&text).ok();
+        let overlaps = |other: &Option<Subnet>| other.zip(subnet).is_some_and(|(a, b)| a.overlaps(&b));
+        if found.iter().any(|(other, _)| overlaps(other)) {
             return Err(CliError::message(
                 "multiple overlapping subnet configuration is not supported",
             ));
@@ -141,10 +143,11 @@ fn subnets(parsed: &Parsed) -> Result<Vec<IpamConfig>, CliError> {
     Ok(found.into_iter().map(|(_, config)| config).collect())
 }
 
-fn config_with(found: &mut [(Subnet, IpamConfig)], address: IpAddr) -> Option<&mut IpamConfig> {
+fn config_with(found: &mut [(Option<Subnet>, IpamConfig)], address: IpAddr) -> Option<&mut IpamConfig> {
+    let holds = |subnet: &Option<Subnet>| subnet.is_some_and(|subnet| subnet.contains(address));
     found
         .iter_mut()
-        .find(|(subnet, _)| subnet.contains(address))
+        .find(|(subnet, _)| holds(subnet))
         .map(|(_, config)| config)
 }
 

@@ -37,7 +37,9 @@ const KINDS: [(&str, &str, &str); 4] = [
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let wanted = parsed.text("type");
     if parsed.is_given("type") && !KINDS.iter().any(|(kind, ..)| *kind == wanted) {
-        return Err(CliError::message(format!("unknown type: {wanted:?}")));
+        return Err(CliError::message(format!(
+            "unknown type: {wanted:?}: must be one of \"container\", \"image\", \"network\", \"volume\""
+        )));
     }
     let client = session.client().await?;
     let mut found = Vec::new();

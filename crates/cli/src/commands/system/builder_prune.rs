@@ -2,6 +2,7 @@
 
 use wharf_api::types::BuildPruneResponse;
 
+use super::prune::encoded;
 use crate::commands::{filters, pruning};
 use crate::error::Outcome;
 use crate::flags::{Flag, Parsed};
@@ -41,7 +42,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         .post("/build/prune")
         .query_flag("all", all)
         .query_if("reserved-space", parsed.text("keep-storage"))
-        .query("filters", filters::parse(&parsed.all("filter")).encode());
+        .query("filters", encoded(&filters::parse(&parsed.all("filter"))));
     let answer: BuildPruneResponse = request.fetch().await?;
     pruning::print_list(
         "Deleted build cache objects:",

@@ -3,10 +3,11 @@
 use gotmpl::Value;
 use wharf_api::types::{BuildCache, ContainerSummary, DiskUsage, ImageSummary};
 
+use crate::commands::{container, image};
 use crate::error::{CliError, Outcome};
 use crate::flags::{Flag, Parsed};
 use crate::format::table::{Layout, align};
-use crate::format::{Format, Headings, Row, ellipsis, short_id, units};
+use crate::format::{Format, Headings, Row, short_id, units};
 use crate::session::Session;
 use crate::verb::{Args, Verb};
 
@@ -165,7 +166,8 @@ fn verbose(usage: &DiskUsage) -> String {
         "CACHE ID\tCACHE TYPE\tSIZE\tCREATED\tLAST USED\tUSAGE\tSHARED",
         usage.build_cache.iter().flatten().map(cache_line),
     );
-    let cached: i64 = usage.build_cache.iter().flatten().map(|record| record.size).sum();
+    let owned = usage.build_cache.iter().flatten().filter(|record| !record.shared);
+    let cached: i64 = owned.map(|record| record.size).sum();
     format!(
         "Images space usage:\n\n{images}\nContainers space usage:\n\n{containers}\nLocal Volumes space usage:\n\n{volumes}\nBuild cache usage: {}\n\n{cache}",
         size(cached)
@@ -180,35 +182,51 @@ fn table(heading: &str, lines: impl Iterator<Item = String>) -> String {
 fn image_line(image: &ImageSummary) -> String {
     let name = image.repo_tags.first().map_or("<none>:<none>", String::as_str);
     let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "<none>"));
-    let shared = image.shared_size.max(0);
-    format!(
-        "{repository}\t{tag}\t{}\t{}\t{}\t{}\t{}\t{}",
-        short_id(&image.id),
-        units::ago(image.created),
-        size(image.size),
-        size(shared),
-        size(image.size - shared),
-        image.containers,
+    let row = image::ls::row(image, false, [repository, tag, "<none>"]);
+    cells(
+        &row,
+        &[
+            "Repository",
+            "Tag",
+            "ID",
+            "CreatedSince",
+            "Size",
+            "SharedSize",
+            "UniqueSize",
+            "Containers",
+        ],
     )
 }
 
-fn container_line(container: &ContainerSummary) -> String {
-    let names: Vec<&str> = container
-        .names
-        .iter()
-        .map(|name| name.trim_start_matches('/'))
-        .collect();
-    format!(
-        "{}\t{}\t{:?}\t{}\t{}\t{}\t{}\t{}",
-        short_id(&container.id),
-        container.image,
-        ellipsis(&container.command, 20),
-        container.mounts.iter().filter(|mount| mount.driver == "local").count(),
-        size(container.size_rw.unwrap_or(0)),
-        units::ago(container.created),
-        container.status,
-        names.join(","),
+fn container_line(summary: &ContainerSummary) -> String {
+    // COMPAT: the size of the whole file system is not shown here.
+    let summary = ContainerSummary {
+        size_root_fs: None,
+        ..summary.clone()
+    };
+    let row = container::ls::row(&summary, false);
+    cells(
+        &row,
+        &[
+            "ID",
+            "Image",
+            "Command",
+            "LocalVolumes",
+            "Size",
+            "RunningFor",
+            "Status",
+            "Names",
+        ],
     )
+}
+
+/// Some fields of a row, separated by tabs.
+fn cells(row: &Row, fields: &[&str]) -> String {
+    let text = |name: &str| {
+        let found = row.iter().find(|(field, _)| *field == name);
+        found.map(|(_, value)| value.to_string()).unwrap_or_default()
+    };
+    fields.iter().map(|name| text(name)).collect::<Vec<_>>().join("\t")
 }
 
 fn cache_line(record: &BuildCache) -> String {
@@ -219,7 +237,7 @@ fn cache_line(record: &BuildCache) -> String {
     };
     format!(
         "{}\t{}\t{}\t{}\t{}\t{}\t{}",
-        short_id(&record.id),
+        format_args!("{}{}", short_id(&record.id), if record.in_use { "*" } else { "" }),
         record.kind,
         size(record.size),
         when(&record.created_at),

@@ -46,8 +46,11 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let mut events = response.documents::<serde_json::Value>();
     while let Some(event) = events.next().await? {
         let line = match format {
-            "" => plain(&serde_json::from_value(event).map_err(|error| CliError::message(error.to_string()))?),
-            "json" => event.to_string(),
+            "" => plain(&serde_json::from_value(event).map_err(unreadable)?),
+            "json" => {
+                let event: EventMessage = serde_json::from_value(event).map_err(unreadable)?;
+                serde_json::to_string(&event).map_err(unreadable)?
+            }
             source => inspecting::render(source, &event)?,
         };
         let mut stdout = std::io::stdout().lock();
@@ -56,6 +59,10 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
             .map_err(CliError::io("printing an event"))?;
     }
     Ok(0)
+}
+
+fn unreadable(error: serde_json::Error) -> CliError {
+    CliError::message(format!("error reading an event: {error}"))
 }
 
 /// `TIME TYPE ACTION ID (ATTRIBUTES)`.

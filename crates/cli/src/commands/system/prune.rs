@@ -48,6 +48,15 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     Ok(0)
 }
 
+/// COMPAT: without conditions the parameter is there and empty.
+pub(super) fn encoded(conditions: &Filters) -> String {
+    if conditions.is_empty() {
+        String::new()
+    } else {
+        conditions.encode()
+    }
+}
+
 fn warning(all: bool, volumes: bool, filters: &[String]) -> String {
     let mut lines = vec![
         "all stopped containers",
@@ -98,7 +107,7 @@ async fn prune(client: &Client, conditions: &Filters, all: bool, volumes: bool) 
     let cache = client
         .post("/build/prune")
         .query_flag("all", all)
-        .query("filters", conditions.encode());
+        .query("filters", encoded(conditions));
     let cache: BuildPruneResponse = cache.fetch().await?;
     pruning::print_list(
         "Deleted build cache objects:",
