@@ -109,18 +109,7 @@ fn rename_update_and_labels_are_seen_in_ps() {
 fn events_tell_a_run_in_order() {
     let s = Sandbox::with_busybox();
     s.docker(&["run", "--rm", "--name", "e1", "busybox", "true"]).ok();
-    let events = s.docker(&[
-        "events",
-        "--since",
-        "1m",
-        "--until",
-        "0s",
-        "--filter",
-        "type=container",
-        "--format",
-        "{{.Action}}",
-    ]);
-    let seen: Vec<&str> = events.ok().lines().collect();
+    let seen = s.events(&["type=container"]);
     assert_eq!(seen, ["create", "attach", "start", "die", "destroy"]);
 }
 

@@ -25,18 +25,7 @@ fn a_container_past_its_memory_is_killed_and_says_so() {
             .ok(),
         "true 137"
     );
-    let events = s.docker(&[
-        "events",
-        "--since",
-        "1m",
-        "--until",
-        "0s",
-        "--filter",
-        "event=oom",
-        "--format",
-        "{{.Action}}",
-    ]);
-    assert_eq!(events.ok(), "oom");
+    assert_eq!(s.events(&["event=oom"]), ["oom"]);
 }
 
 #[test]

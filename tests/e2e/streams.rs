@@ -113,23 +113,9 @@ fn several_clients_attach_at_once() {
                 .unwrap()
         })
         .collect();
-    let attached = || {
-        s.docker(&[
-            "events",
-            "--since",
-            "1m",
-            "--until",
-            "0s",
-            "--filter",
-            "event=attach",
-            "--format",
-            "{{.Action}}",
-        ])
-        .ok()
-        .lines()
-        .count()
-    };
-    s.eventually(Duration::from_secs(10), "three attached", || attached() >= 3);
+    s.eventually(Duration::from_secs(10), "three attached", || {
+        s.events(&["event=attach"]).len() >= 3
+    });
     s.docker_fed(&["attach", "a1"], b"go\n");
     for reader in &mut readers {
         let mut text = String::new();

@@ -414,10 +414,7 @@ async fn the_next_engine_resumes_a_pull_that_the_last_one_left() {
     side.store = Store::open(side._dir.path()).unwrap();
     assert_eq!(side.pull(&name).await.unwrap().digest, id);
     let ranges = ranges.lock().unwrap();
-    assert!(
-        !ranges.is_empty() && ranges.iter().all(|from| *from > 0),
-        "{ranges:?}"
-    );
+    assert!(!ranges.is_empty() && ranges.iter().all(|from| *from > 0), "{ranges:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

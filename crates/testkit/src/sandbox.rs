@@ -260,6 +260,22 @@ impl Sandbox {
         (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
     }
 
+    /// The actions of all events so far that match the filters (`type=container`), oldest first.
+    ///
+    /// # Panics
+    /// When the engine does not answer.
+    #[track_caller]
+    pub fn events(&self, filters: &[&str]) -> Vec<String> {
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        // The CLI cuts relative times to whole seconds: say which nanosecond is meant.
+        let until = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
+        let mut args = vec!["events", "--since", "0", "--until", &until, "--format", "{{.Action}}"];
+        args.extend(filters.iter().flat_map(|f| ["--filter", f]));
+        self.docker(&args).ok().lines().map(str::to_owned).collect()
+    }
+
     /// Repeats `check` until it is true.
     ///
     /// # Panics

@@ -16,6 +16,15 @@ pub enum ClientError {
         #[source]
         source: io::Error,
     },
+    /// The socket is there, but not for this user.
+    #[error(
+        "permission denied while connecting to the engine at {endpoint}: ask the owner of the socket for access, \
+         or run as the user of the engine"
+    )]
+    Forbidden {
+        /// The engine's address.
+        endpoint: String,
+    },
     /// The connection broke, or what came was no HTTP.
     #[error("error during connect: {method} {path}")]
     Http {

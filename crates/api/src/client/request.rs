@@ -206,9 +206,14 @@ impl RequestBuilder {
             .endpoint()
             .connect()
             .await
-            .map_err(|source| ClientError::Connect {
-                endpoint: self.client.endpoint().to_string(),
-                source,
+            .map_err(|source| match source.kind() {
+                std::io::ErrorKind::PermissionDenied => ClientError::Forbidden {
+                    endpoint: self.client.endpoint().to_string(),
+                },
+                _ => ClientError::Connect {
+                    endpoint: self.client.endpoint().to_string(),
+                    source,
+                },
             })?;
         let broken = |source| ClientError::Http {
             method: self.method.to_string(),

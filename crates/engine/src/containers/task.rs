@@ -89,6 +89,7 @@ enum Wake {
 pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Beginning) -> Arc<Handle> {
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let handle = Handle::new(record.clone(), sender);
+    let auto_remove = record.host.auto_remove;
     let task = Task {
         shared: Arc::clone(shared),
         handle: Arc::clone(&handle),
@@ -103,7 +104,11 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Be
         askers: Askers::default(),
         monitor: None,
         run: 0,
-        removal: RemoveOptions::default(),
+        // COMPAT: --rm takes the anonymous volumes too.
+        removal: RemoveOptions {
+            volumes: auto_remove,
+            ..RemoveOptions::default()
+        },
         user_stop: false,
         user_restart: false,
     };
