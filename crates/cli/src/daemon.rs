@@ -9,7 +9,7 @@ use crate::flags::Parsed;
 pub(crate) fn call(arguments: Vec<String>, globals: &Parsed) -> Outcome {
     let parsed = Options::parse(arguments).map_err(|error| CliError::message(describe(&error)))?;
     let Some(mut options) = parsed else {
-        print!("{USAGE}");
+        out!("{USAGE}");
         return Ok(0);
     };
     if options.hosts.is_empty() {

@@ -9,6 +9,9 @@
 //!
 //! Called through a link named `docker`, it speaks of itself as `docker`.
 
+#[macro_use]
+mod print;
+
 mod archive;
 mod build_context;
 mod commands;
@@ -71,7 +74,7 @@ fn call(program: &str, arguments: Vec<String>) -> Outcome {
     let globals = match flags::parse(GLOBAL_FLAGS.iter().collect(), arguments, true) {
         Ok(globals) => globals,
         Err(FlagError::Help) => {
-            print!("{}", help::of_program(program, &GROUPS, VERBS));
+            out!("{}", help::of_program(program, &GROUPS, VERBS));
             return Ok(0);
         }
         Err(error) => {
@@ -84,7 +87,7 @@ fn call(program: &str, arguments: Vec<String>) -> Outcome {
         }
     };
     if globals.is_on("version") {
-        println!("Wharf version {}", env!("CARGO_PKG_VERSION"));
+        outln!("Wharf version {}", env!("CARGO_PKG_VERSION"));
         return Ok(0);
     }
     let words = globals.args.clone();
@@ -102,7 +105,7 @@ fn call(program: &str, arguments: Vec<String>) -> Outcome {
         Found::Group(group, about) => {
             let text = help::of_group(program, group, about, VERBS);
             if words.len() > 1 {
-                print!("{text}");
+                out!("{text}");
             } else {
                 eprint!("{text}");
             }
@@ -122,9 +125,9 @@ fn call(program: &str, arguments: Vec<String>) -> Outcome {
 /// `wharf help run`.
 fn show_help(program: &str, words: &[String]) -> Outcome {
     match verbs::find(words) {
-        Found::Verb(verb, name, _) => print!("{}", help::of_verb(program, &name, verb)),
-        Found::Group(group, about) => print!("{}", help::of_group(program, group, about, VERBS)),
-        _ if words.is_empty() => print!("{}", help::of_program(program, &GROUPS, VERBS)),
+        Found::Verb(verb, name, _) => out!("{}", help::of_verb(program, &name, verb)),
+        Found::Group(group, about) => out!("{}", help::of_group(program, group, about, VERBS)),
+        _ if words.is_empty() => out!("{}", help::of_program(program, &GROUPS, VERBS)),
         _ => return Err(CliError::message(format!("unknown help topic: {}", words.join(" ")))),
     }
     Ok(0)
@@ -138,7 +141,7 @@ fn call_verb(program: &str, verb: &'static Verb, name: &str, arguments: Vec<Stri
     let parsed = match parsed {
         Ok(parsed) => parsed,
         Err(FlagError::Help) => {
-            print!("{}", help::of_verb(program, name, verb));
+            out!("{}", help::of_verb(program, name, verb));
             return Ok(0);
         }
         Err(error) => {

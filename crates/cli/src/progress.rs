@@ -10,17 +10,16 @@ use crate::error::CliError;
 use crate::format::units::human_size;
 use crate::pull::Output;
 
-/// Shows every message until the end or the first error. What a message carries in `aux` goes to
-/// `on_aux`.
+/// Shows every message until the end or the first error. Each also goes to `observe`.
 pub(crate) async fn show(
     mut messages: Documents<ProgressMessage>,
     output: Output,
-    mut on_aux: impl FnMut(serde_json::Value),
+    mut observe: impl FnMut(&ProgressMessage),
 ) -> Result<(), CliError> {
     let mut screen = Screen::new(output);
     while let Some(message) = messages.next().await? {
-        if let Some(aux) = message.aux {
-            on_aux(aux);
+        observe(&message);
+        if message.aux.is_some() {
             continue;
         }
         if let Some(error) = failure(&message) {

@@ -17,6 +17,15 @@ where
     F: Fn(String) -> R,
     R: Future<Output = Result<(), ClientError>>,
 {
+    call_each_but(names, |_| false, call).await
+}
+
+/// As [`call_each`]; errors that are `tolerated` are told of at once and are no failure.
+pub(crate) async fn call_each_but<F, R>(names: &[String], tolerated: impl Fn(&ClientError) -> bool, call: F) -> Outcome
+where
+    F: Fn(String) -> R,
+    R: Future<Output = Result<(), ClientError>>,
+{
     let mut failures = Failures::default();
     let calls = names.iter().map(|name| {
         let result = call(name.clone());
@@ -25,7 +34,8 @@ where
     let mut results = futures_util::stream::iter(calls).buffered(AT_ONCE);
     while let Some((name, result)) = results.next().await {
         match result {
-            Ok(()) => println!("{name}"),
+            Ok(()) => outln!("{name}"),
+            Err(error) if tolerated(&error) => eprintln!("{error}"),
             Err(error) => failures.add(&CliError::from(error)),
         }
     }

@@ -14,11 +14,11 @@ pub(crate) const FORMAT: Flag = Flag::string("format", "How to print: json, or a
 /// Prints the documents found; the errors of those not found come at the end.
 pub(crate) fn print(found: Vec<Value>, failures: Failures, format: &str) -> Outcome {
     match format {
-        "" => println!("{}", indented(&Value::Array(found))),
-        "json" => println!("{}", Value::Array(found)),
+        "" => outln!("{}", indented(&Value::Array(found))),
+        "json" => outln!("{}", Value::Array(found)),
         source => {
             for document in &found {
-                println!("{}", render(source, document)?);
+                outln!("{}", render(source, document)?);
             }
         }
     }
@@ -31,9 +31,11 @@ pub(crate) fn render(source: &str, document: &Value) -> Result<String, CliError>
     let compiled = template::compile_ordered(source, order).map_err(|error| template::in_document(&error))?;
     let mut completed = document.clone();
     complete(&mut completed);
-    compiled
+    let text = compiled
         .render(&template::value_of(&completed))
-        .map_err(|error| CliError::message(format!("template parsing error: {}", template::in_go_words(&error))))
+        .map_err(|error| CliError::message(format!("template parsing error: {}", template::in_go_words(&error))))?;
+    // COMPAT: a key that a map of texts does not have is an empty text.
+    Ok(text.replace("<no value>", ""))
 }
 
 /// Fields that Docker leaves out when they are empty, and which templates may name all the same.
@@ -124,6 +126,9 @@ fn complete(document: &mut Value) {
             insert_missing(object, name, kind.empty());
         }
     }
+    if document.get("Actor").is_some() {
+        complete_event(document);
+    }
     if let Some(Value::Array(mounts)) = document.get_mut("Mounts") {
         for mount in mounts {
             for name in ["Name", "Driver", "Type"] {
@@ -131,6 +136,22 @@ fn complete(document: &mut Value) {
             }
         }
     }
+}
+
+/// Templates name the fields of events as Go does.
+fn complete_event(event: &mut Value) {
+    for (go, wire) in [
+        ("Scope", "scope"),
+        ("Time", "time"),
+        ("TimeNano", "timeNano"),
+        ("Status", "status"),
+        ("From", "from"),
+    ] {
+        let value = event.get(wire).cloned().unwrap_or_else(|| Value::from(""));
+        insert_missing(event, go, value);
+    }
+    let id = event["Actor"]["ID"].clone();
+    insert_missing(event, "ID", id);
 }
 
 fn insert_missing(object: &mut Value, name: &str, value: Value) {

@@ -11,7 +11,7 @@ pub(crate) const FORCE: Flag = Flag::switch("force", "Do not ask").short('f');
 
 /// Asks on standard output; anything but `y` means no.
 pub(crate) fn confirmed(warning: &str) -> Result<bool, CliError> {
-    print!("{warning}\nAre you sure you want to continue? [y/N] ");
+    out!("{warning}\nAre you sure you want to continue? [y/N] ");
     io::stdout().flush().map_err(CliError::io("asking for confirmation"))?;
     let mut answer = String::new();
     io::stdin()
@@ -26,16 +26,16 @@ pub(crate) fn print_list(title: &str, removed: &[String]) {
     if removed.is_empty() {
         return;
     }
-    println!("{title}");
+    outln!("{title}");
     for name in removed {
-        println!("{name}");
+        outln!("{name}");
     }
-    println!();
+    outln!();
 }
 
 /// The bytes won.
 pub(crate) fn print_reclaimed(bytes: u64) {
     #[expect(clippy::cast_precision_loss, reason = "four digits are printed")]
     let bytes = bytes as f64;
-    println!("Total reclaimed space: {}", units::human_size(bytes, 4));
+    outln!("Total reclaimed space: {}", units::human_size(bytes, 4));
 }

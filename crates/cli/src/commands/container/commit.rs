@@ -51,6 +51,6 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         request = request.query("pause", "0");
     }
     let image: IdResponse = request.fetch().await?;
-    println!("{}", image.id);
+    outln!("{}", image.id);
     Ok(0)
 }

@@ -38,10 +38,10 @@ pub(crate) const VERB: Verb = Verb {
 };
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
-    let client = session.client().await.map_err(|error| failed(session, &error))?;
+    let client = session.client().await?;
     let body = body(session, &client, parsed)?;
     let id = create(session, &client, parsed, body).await?;
-    println!("{id}");
+    outln!("{id}");
     Ok(0)
 }
 
@@ -59,27 +59,26 @@ pub(super) async fn create(
     parsed: &Parsed,
     body: ContainerCreateRequest,
 ) -> Result<String, CliError> {
-    let failed = |error: CliError| failed(session, &error);
-    let cidfile = CidFile::reserve(parsed.text("cidfile")).map_err(failed)?;
+    let cidfile = CidFile::reserve(parsed.text("cidfile"))?;
     let policy = parsed.last("pull").unwrap_or("missing");
     let image = body.config.image.clone();
     if policy == "always" {
-        pull_image(session, client, parsed, &image).await.map_err(failed)?;
+        pull_image(session, client, parsed, &image).await?;
     }
     let answer = match post(client, parsed, &body).await {
         Err(error) if policy == "missing" && is_missing_image(&error) => {
             if !parsed.is_on("quiet") {
                 eprintln!("Unable to find image '{}' locally", shown_image(&image));
             }
-            pull_image(session, client, parsed, &image).await.map_err(failed)?;
+            pull_image(session, client, parsed, &image).await?;
             post(client, parsed, &body).await
         }
         other => other,
     };
-    let answer = answer.map_err(|error| failed(error.into()))?;
+    let answer = answer?;
     answer.warnings.iter().for_each(|warning| session.warn(warning));
     warn_of_local_name_servers(session, &parsed.all("dns"));
-    cidfile.write(&answer.id).map_err(failed)?;
+    cidfile.write(&answer.id)?;
     Ok(answer.id)
 }
 

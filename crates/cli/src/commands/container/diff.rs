@@ -32,7 +32,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
             2 => 'D',
             _ => '?',
         };
-        println!("{letter} {}", change.path);
+        outln!("{letter} {}", change.path);
     }
     Ok(0)
 }

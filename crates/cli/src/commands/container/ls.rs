@@ -73,7 +73,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let containers: Vec<ContainerSummary> = request.filters(&filters::parse(&parsed.all("filter"))).fetch().await?;
     let full = parsed.is_on("no-trunc");
     let rows: Vec<Row> = containers.iter().map(|container| row(container, full)).collect();
-    print!("{}", format.render(HEADINGS, &rows)?);
+    out!("{}", format.render(HEADINGS, &rows)?);
     Ok(0)
 }
 

@@ -28,7 +28,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         None => all_lines(&ports),
     };
     lines.sort_by_key(|line| natural(line));
-    lines.iter().for_each(|line| println!("{line}"));
+    lines.iter().for_each(|line| outln!("{line}"));
     Ok(0)
 }
 

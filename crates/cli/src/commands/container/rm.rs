@@ -1,7 +1,9 @@
 //! `wharf container rm`.
 
+use wharf_api::client::ClientError;
+
 use super::path;
-use crate::commands::each::call_each;
+use crate::commands::each::call_each_but;
 use crate::error::Outcome;
 use crate::flags::{Flag, Parsed};
 use crate::session::Session;
@@ -27,22 +29,15 @@ pub(crate) const VERB: Verb = Verb {
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let client = session.client().await?;
     let force = parsed.is_on("force");
-    call_each(&parsed.args, |id| {
-        let request = client
+    // COMPAT: what is not there needs no removing by force, but is told of.
+    let tolerated = |error: &ClientError| force && error.is_not_found();
+    call_each_but(&parsed.args, tolerated, |id| {
+        client
             .delete(path(id.trim_matches('/'), ""))
             .query_flag("force", force)
             .query_flag("link", parsed.is_on("link"))
-            .query_flag("v", parsed.is_on("volumes"));
-        async move {
-            match request.finish().await {
-                // COMPAT: what is not there needs no removing by force, but is told of.
-                Err(error) if force && error.is_not_found() => {
-                    eprintln!("{error}");
-                    Ok(())
-                }
-                other => other,
-            }
-        }
+            .query_flag("v", parsed.is_on("volumes"))
+            .finish()
     })
     .await
 }

@@ -68,9 +68,11 @@ async fn run_detached(
     let config = &mut body.config;
     (config.attach_stdin, config.attach_stdout, config.attach_stderr) = (false, false, false);
     config.stdin_once = false;
-    let id = create::create(session, client, parsed, body).await?;
+    let id = create::create(session, client, parsed, body)
+        .await
+        .map_err(|error| failed(session, &error))?;
     start(client, &id).await.map_err(|error| start_failed(session, error))?;
-    println!("{id}");
+    outln!("{id}");
     Ok(0)
 }
 
@@ -82,7 +84,9 @@ async fn run_attached(session: &Session, client: &Client, parsed: &Parsed, body:
     };
     let (stdout, stderr) = (body.config.attach_stdout, body.config.attach_stderr);
     let auto_remove = parsed.is_on("rm");
-    let id = create::create(session, client, parsed, body).await?;
+    let id = create::create(session, client, parsed, body)
+        .await
+        .map_err(|error| failed(session, &error))?;
     let mut signals = parsed.is_not_off("sig-proxy").then(Forwarder::new).transpose()?;
     // ORDER: attached before it starts, so that no byte is lost; waited for before it starts, so
     // that its exit code is seen even when it is removed at once.

@@ -102,7 +102,7 @@ async fn print_once(client: &Client, containers: &[String], format: &Format, ful
     for (id, sample) in futures_util::future::join_all(calls).await {
         rows.push(row(id, Some(&sample?), full));
     }
-    print!("{}", format.render(HEADINGS, &rows)?);
+    out!("{}", format.render(HEADINGS, &rows)?);
     Ok(0)
 }
 

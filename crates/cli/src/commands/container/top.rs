@@ -30,6 +30,6 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         .chain(&top.processes)
         .map(|cells| cells.join("\t"))
         .collect();
-    print!("{}", align(&lines, Layout::PROCESSES));
+    out!("{}", align(&lines, Layout::PROCESSES));
     Ok(0)
 }

@@ -52,7 +52,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         let update = client.post(path(id, "/update")).json(&body);
         match update.fetch::<ContainerUpdateResponse>().await {
             Ok(answer) => {
-                println!("{id}");
+                outln!("{id}");
                 warnings.extend(answer.warnings.unwrap_or_default());
             }
             Err(error) => failures.add(&CliError::from(error)),

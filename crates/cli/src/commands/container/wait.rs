@@ -25,7 +25,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     for id in &parsed.args {
         match client.post(path(id, "/wait")).fetch::<WaitResponse>().await {
             Ok(WaitResponse { error: Some(error), .. }) => failures.add(&CliError::message(error.message)),
-            Ok(answer) => println!("{}", answer.status_code),
+            Ok(answer) => outln!("{}", answer.status_code),
             Err(error) => failures.add(&CliError::from(error)),
         }
     }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use wharf_api::auth::{REGISTRY_CONFIG_HEADER, encode_header};
 use wharf_api::client::{Client, RequestBuilder};
-use wharf_api::types::BuildResult;
+use wharf_api::types::{BuildResult, ProgressMessage};
 
 use crate::build_context::{self, Wanted};
 use crate::create::to_map;
@@ -84,10 +84,8 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let output = if quiet { Output::Nothing } else { Output::Stdout };
     let mut image = String::new();
     let response = request.send().await?;
-    progress::show(response.documents(), output, |aux| {
-        if let Ok(BuildResult { id }) = serde_json::from_value(aux)
-            && !id.is_empty()
-        {
+    progress::show(response.documents(), output, |message| {
+        if let Some(id) = image_id(message) {
             image = id;
         }
     })
@@ -95,10 +93,20 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     finish(parsed, &image)
 }
 
+/// The id that a message tells: beside the text, or as the only text of a quiet build.
+fn image_id(message: &ProgressMessage) -> Option<String> {
+    if let Some(aux) = &message.aux {
+        let BuildResult { id } = serde_json::from_value(aux.clone()).ok()?;
+        return (!id.is_empty()).then_some(id);
+    }
+    let text = message.stream.trim();
+    (text.starts_with("sha256:") && !text.contains(char::is_whitespace)).then(|| text.to_owned())
+}
+
 /// Prints and writes the image's id.
 fn finish(parsed: &Parsed, image: &str) -> Outcome {
     if parsed.is_on("quiet") {
-        println!("{image}");
+        outln!("{image}");
     }
     let path = parsed.text("iidfile");
     if !path.is_empty() {

@@ -58,7 +58,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let items: Vec<HistoryItem> = request.fetch().await?;
     let full = parsed.is_on("no-trunc");
     let rows: Vec<Row> = items.iter().map(|item| row(item, full, human)).collect();
-    print!("{}", format.render(HEADINGS, &rows)?);
+    out!("{}", format.render(HEADINGS, &rows)?);
     Ok(0)
 }
 

@@ -75,7 +75,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         .iter()
         .flat_map(|image| rows(image, parsed.is_on("no-trunc"), digests))
         .collect();
-    print!("{}", format.render(HEADINGS, &rows)?);
+    out!("{}", format.render(HEADINGS, &rows)?);
     Ok(0)
 }
 

@@ -34,14 +34,14 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let quiet = parsed.is_on("quiet");
     if !all {
         if target.tag.is_none() && target.digest.is_none() && !quiet {
-            println!("Using default tag: latest");
+            outln!("Using default tag: latest");
         }
         target = target.with_default_tag();
     }
     let client = session.client().await?;
     let output = if quiet { Output::Nothing } else { Output::Stdout };
     pull::pull(session, &client, &target, parsed.text("platform"), output).await?;
-    println!("{}", canonical(&target));
+    outln!("{}", canonical(&target));
     Ok(0)
 }
 

@@ -38,7 +38,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     }
     if !all {
         if target.tag.is_none() && !quiet {
-            println!("Using default tag: latest");
+            outln!("Using default tag: latest");
         }
         target = target.with_default_tag();
     }
@@ -54,7 +54,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let output = if quiet { Output::Nothing } else { Output::Stdout };
     progress::show(response.documents(), output, |_| {}).await?;
     if quiet {
-        println!("{}:{}", target.repository(), target.tag.unwrap_or_default());
+        outln!("{}:{}", target.repository(), target.tag.unwrap_or_default());
     }
     Ok(0)
 }

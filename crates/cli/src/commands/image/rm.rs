@@ -58,8 +58,8 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
 
 fn print_item(item: &ImageDeleteItem) {
     if item.deleted.is_empty() {
-        println!("Untagged: {}", item.untagged);
+        outln!("Untagged: {}", item.untagged);
     } else {
-        println!("Deleted: {}", item.deleted);
+        outln!("Deleted: {}", item.deleted);
     }
 }

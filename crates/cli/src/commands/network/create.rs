@@ -57,7 +57,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     if !answer.warning.is_empty() {
         session.warn(&answer.warning);
     }
-    println!("{}", answer.id);
+    outln!("{}", answer.id);
     Ok(0)
 }
 

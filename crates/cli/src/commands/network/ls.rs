@@ -55,7 +55,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     };
     let full = parsed.is_on("no-trunc");
     let rows: Vec<Row> = networks.iter().map(|network| row(network, full)).collect();
-    print!("{}", format.render(HEADINGS, &rows)?);
+    out!("{}", format.render(HEADINGS, &rows)?);
     Ok(0)
 }
 

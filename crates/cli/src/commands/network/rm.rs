@@ -24,7 +24,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let mut code = 0;
     for id in &parsed.args {
         match client.delete(path(id, "")).finish().await {
-            Ok(()) => println!("{id}"),
+            Ok(()) => outln!("{id}"),
             Err(error) if error.is_not_found() && parsed.is_on("force") => {}
             Err(error) => {
                 eprintln!("{}", CliError::from(error).describe());

@@ -61,7 +61,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
             config.path().display()
         ));
     }
-    println!("Login Succeeded");
+    outln!("Login Succeeded");
     Ok(0)
 }
 
@@ -119,7 +119,7 @@ fn password(session: &Session, parsed: &Parsed) -> Result<String, CliError> {
         return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
     }
     let text = without_echo(|| ask("Password: "))?;
-    println!();
+    outln!();
     if text.is_empty() {
         Err(CliError::message("Error: Password Required"))
     } else {
@@ -128,7 +128,7 @@ fn password(session: &Session, parsed: &Parsed) -> Result<String, CliError> {
 }
 
 fn ask(question: &str) -> Result<String, CliError> {
-    print!("{question}");
+    out!("{question}");
     io::stdout().flush().map_err(CliError::io("asking"))?;
     let mut line = String::new();
     io::stdin()

@@ -25,8 +25,8 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     };
     let mut config = session.config().clone();
     match config.drop_credentials(server) {
-        Ok(true) => println!("Removing login credentials for {server}"),
-        Ok(false) => println!("Not logged in to {server}"),
+        Ok(true) => outln!("Removing login credentials for {server}"),
+        Ok(false) => outln!("Not logged in to {server}"),
         Err(error) => session.warn(&format!("could not erase credentials: {}", chain(&error))),
     }
     Ok(0)

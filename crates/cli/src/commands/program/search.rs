@@ -53,7 +53,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let results: Vec<SearchResult> = request.fetch().await?;
     let full = parsed.is_on("no-trunc");
     let rows: Vec<Row> = results.iter().map(|result| row(result, full)).collect();
-    print!(
+    out!(
         "{}",
         Format::parse(parsed.text("format"), COLUMNS).render(HEADINGS, &rows)?
     );

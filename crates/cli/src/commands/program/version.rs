@@ -41,8 +41,8 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         };
         let document = json!({"Client": client, "Server": server_part});
         match format {
-            "json" => println!("{document}"),
-            source => println!("{}", inspecting::render(source, &document)?),
+            "json" => outln!("{document}"),
+            source => outln!("{}", inspecting::render(source, &document)?),
         }
         return failure.map_or(Ok(0), Err);
     }
@@ -80,30 +80,31 @@ fn go_arch() -> &'static str {
 
 fn print_client(client: &Value) {
     let text = |name: &str| client.get(name).and_then(Value::as_str).unwrap_or_default();
-    println!("Client: Wharf");
-    println!(" Version:           {}", text("Version"));
-    println!(" API version:       {}", text("ApiVersion"));
-    println!(" OS/Arch:           {}/{}", text("Os"), text("Arch"));
-    println!(" Context:           {}", text("Context"));
+    outln!("Client: Wharf");
+    outln!(" Version:           {}", text("Version"));
+    outln!(" API version:       {}", text("ApiVersion"));
+    outln!(" OS/Arch:           {}/{}", text("Os"), text("Arch"));
+    outln!(" Context:           {}", text("Context"));
 }
 
 fn print_server(server: &SystemVersion) {
-    println!("\nServer: {}", server.platform.name);
-    println!(" Engine:");
-    println!("  Version:          {}", server.version);
-    println!(
+    outln!("\nServer: {}", server.platform.name);
+    outln!(" Engine:");
+    outln!("  Version:          {}", server.version);
+    outln!(
         "  API version:      {} (minimum version {})",
-        server.api_version, server.min_api_version
+        server.api_version,
+        server.min_api_version
     );
-    println!("  Git commit:       {}", server.git_commit);
-    println!("  OS/Arch:          {}/{}", server.os, server.arch);
-    println!("  Kernel version:   {}", server.kernel_version);
-    println!("  Experimental:     {}", server.experimental);
+    outln!("  Git commit:       {}", server.git_commit);
+    outln!("  OS/Arch:          {}/{}", server.os, server.arch);
+    outln!("  Kernel version:   {}", server.kernel_version);
+    outln!("  Experimental:     {}", server.experimental);
     for component in server.components.iter().filter(|component| component.name != "Engine") {
-        println!(" {}:", component.name);
-        println!("  Version:          {}", component.version);
+        outln!(" {}:", component.name);
+        outln!("  Version:          {}", component.version);
         for (name, value) in component.details.iter().flatten() {
-            println!("  {:17} {value}", format!("{name}:"));
+            outln!("  {:17} {value}", format!("{name}:"));
         }
     }
 }

@@ -44,11 +44,11 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let client = session.client().await?;
     let usage: DiskUsage = client.get("/system/df").fetch().await?;
     if parsed.is_on("verbose") {
-        print!("{}", verbose(&usage));
+        out!("{}", verbose(&usage));
         return Ok(0);
     }
     let rows: Vec<Row> = summaries(&usage).iter().map(Summary::row).collect();
-    print!(
+    out!(
         "{}",
         Format::parse(parsed.text("format"), COLUMNS).render(HEADINGS, &rows)?
     );

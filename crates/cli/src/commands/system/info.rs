@@ -30,21 +30,21 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     match parsed.text("format") {
         "" => {}
         "json" => {
-            println!("{document}");
+            outln!("{document}");
             return Ok(0);
         }
         source => {
-            println!("{}", inspecting::render(source, &document)?);
+            outln!("{}", inspecting::render(source, &document)?);
             return Ok(0);
         }
     }
     let info: SystemInfo = serde_json::from_value(document)
         .map_err(|error| CliError::message(format!("error reading the answer of the engine: {error}")))?;
-    print!(
+    out!(
         "Client:\n Version:    {}\n Context:    default\n Debug Mode: false\n\n",
         env!("CARGO_PKG_VERSION")
     );
-    print!("{}", server(&info));
+    out!("{}", server(&info));
     for warning in info.warnings.iter().flatten() {
         eprintln!("{warning}");
     }

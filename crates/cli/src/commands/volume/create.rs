@@ -70,6 +70,6 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     };
     let client = session.client().await?;
     let volume: Volume = client.post("/volumes/create").json(&body).fetch().await?;
-    println!("{}", volume.name);
+    outln!("{}", volume.name);
     Ok(0)
 }

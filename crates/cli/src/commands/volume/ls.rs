@@ -61,7 +61,7 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
         Format::parse(parsed.text("format"), COLUMNS)
     };
     let rows: Vec<Row> = volumes.iter().map(row).collect();
-    print!("{}", format.render(HEADINGS, &rows)?);
+    out!("{}", format.render(HEADINGS, &rows)?);
     Ok(0)
 }
 
