@@ -12,7 +12,8 @@ use std::process::Command;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use wharf_sys::Errno;
-use wharf_sys::signal::{SignalSet, block, open_signalfd, read_signalfd};
+use wharf_sys::clone::fork;
+use wharf_sys::signal::{SignalSet, block, open_signalfd, read_signalfd, set_mask};
 
 /// As a shell says that a program does not exist.
 const NOT_FOUND: i32 = 127;
@@ -34,26 +35,35 @@ pub fn run(args: &[OsString]) -> i32 {
     match start_and_wait(program, rest) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("docker-init: exec {}: {error}", program.display());
-            match error.kind() {
-                io::ErrorKind::NotFound => NOT_FOUND,
-                _ => NOT_EXECUTABLE,
-            }
+            eprintln!("docker-init: {error}");
+            NOT_EXECUTABLE
         }
     }
 }
 
 fn start_and_wait(program: &OsStr, args: &[OsString]) -> io::Result<i32> {
-    // ORDER: blocked before the program exists, so that its end is not missed. std gives the
-    // program an empty mask.
+    // ORDER: blocked before the program exists, so that its end is not missed.
     block(SignalSet::all())?;
     let signals = open_signalfd(SignalSet::all())?;
-    let child = Command::new(program).args(args).process_group(0).spawn()?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("the program has no process id"))?;
+    let child = fork(|| become_program(program, args))?;
     // A terminal's keys go to the program's own group; without a terminal there is nothing to do.
-    let _ = rustix::termios::tcsetpgrp(io::stdin(), pid);
-    serve(&signals, pid)
+    let _ = rustix::termios::tcsetpgrp(io::stdin(), child.pid);
+    serve(&signals, child.pid)
+}
+
+/// In the child: executes the program with nothing blocked, in a group of its own. Returns only
+/// when that fails, with the exit code that says so.
+fn become_program(program: &OsStr, args: &[OsString]) -> i32 {
+    let ready = rustix::process::setpgid(None, None).and_then(|()| set_mask(SignalSet::empty()));
+    let error = match ready {
+        Ok(_) => Command::new(program).args(args).exec(),
+        Err(errno) => errno.into(),
+    };
+    eprintln!("docker-init: exec {}: {error}", program.display());
+    match error.kind() {
+        io::ErrorKind::NotFound => NOT_FOUND,
+        _ => NOT_EXECUTABLE,
+    }
 }
 
 /// Hands signals on and reaps until the program has ended.
@@ -104,7 +114,10 @@ mod tests {
     fn missing_programs_end_as_in_a_shell() {
         let words = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
         assert_eq!(run(&[]), NOT_FOUND);
-        assert_eq!(run(&words(&["--", "/no/such/program"])), NOT_FOUND);
-        assert_eq!(run(&words(&["/"])), NOT_EXECUTABLE);
+        assert_eq!(
+            become_program(OsStr::new("/no/such/program"), &words(&["x"])),
+            NOT_FOUND
+        );
+        assert_eq!(become_program(OsStr::new("/"), &[]), NOT_EXECUTABLE);
     }
 }

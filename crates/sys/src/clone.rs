@@ -108,12 +108,17 @@ fn clone_classic(flags: u32, pidfd: &mut i32) -> Result<usize> {
     unsafe { syscall(linux_raw_sys::general::__NR_clone, [flags, 0, slot, 0, 0, 0]) }
 }
 
-/// A plain fork of a process with a single thread; see [`clone3`].
+/// A plain fork of a process with a single thread; see [`clone3`]. By clone(2): it is also used
+/// inside containers, whose seccomp profile answers ENOSYS to clone3.
 ///
 /// # Errors
 /// As fork(2).
 pub fn fork(child: impl FnOnce() -> i32) -> Result<Child> {
-    clone3(CloneOptions::default(), child)
+    let options = CloneOptions {
+        classic: true,
+        ..CloneOptions::default()
+    };
+    clone3(options, child)
 }
 
 /// Ends the process at once, without running destructors or `atexit`.
