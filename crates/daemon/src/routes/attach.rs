@@ -64,7 +64,7 @@ async fn attach(raw: RawConnection, head: Vec<u8>, ticket: AttachTicket, framed:
         })
         .await
     {
-        tracing::warn!(request = id, "not attached: {}", error.chain());
+        tracing::info!(request = id, "not attached: {}", error.chain());
         if let Ok(spare) = spare {
             hijack::report(spare, error.message(), framed);
         }

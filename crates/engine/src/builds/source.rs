@@ -59,7 +59,7 @@ impl BaseImages for StoreOrRegistry {
 /// `Wed, 21 Oct 2015 07:28:00 GMT`; a date that is none is as good as no date.
 fn parse_http_date(text: &str) -> Option<SystemTime> {
     let time = jiff::fmt::rfc2822::parse(text).ok()?;
-    SystemTime::try_from(time.timestamp()).ok()
+    Some(SystemTime::from(time.timestamp()))
 }
 
 impl StoreOrRegistry {
