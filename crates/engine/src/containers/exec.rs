@@ -280,16 +280,17 @@ async fn call(
     clients: Vec<(AttachSpec, OwnedFd)>,
 ) -> Result<(), (Error, i32)> {
     let request = &session.request;
+    let size = console_size.or(request.console_size).and_then(size_of);
     let plan = ExecPlan {
         id: session.id.to_string(),
-        process: process_of(record, request).map_err(|e| (e, 126))?,
+        process: process_of(record, request, size).map_err(|e| (e, 126))?,
         user: Some(user_of(record, request)),
         group_add: record.host.group_add.clone().unwrap_or_default(),
         stdio: StdioPlan {
             terminal: request.tty,
             open_stdin: request.attach_stdin,
             stdin_once: true,
-            console_size: console_size.or(request.console_size).and_then(size_of),
+            console_size: size,
         },
         privileged: request.privileged,
     };
@@ -333,7 +334,11 @@ fn size_of([rows, cols]: [u32; 2]) -> Option<ConsoleSize> {
 }
 
 /// The specification's process object of an exec session.
-pub(super) fn process_of(record: &ContainerRecord, request: &CreateExec) -> Result<serde_json::Value> {
+fn process_of(
+    record: &ContainerRecord,
+    request: &CreateExec,
+    size: Option<ConsoleSize>,
+) -> Result<serde_json::Value> {
     let mut env = environment(record);
     if request.tty && !env.iter().any(|e| e.starts_with("TERM=")) {
         env.push("TERM=xterm".to_owned());
@@ -345,6 +350,10 @@ pub(super) fn process_of(record: &ContainerRecord, request: &CreateExec) -> Resu
     };
     let process = Process {
         terminal: request.tty,
+        console_size: size.map(|s| wharf_runtime::spec::ConsoleSize {
+            height: s.rows,
+            width: s.cols,
+        }),
         args: request.cmd.clone(),
         env: merge_environment(env, &request.env),
         cwd: PathBuf::from("/").join(cwd),
