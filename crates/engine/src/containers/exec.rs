@@ -334,11 +334,7 @@ fn size_of([rows, cols]: [u32; 2]) -> Option<ConsoleSize> {
 }
 
 /// The specification's process object of an exec session.
-fn process_of(
-    record: &ContainerRecord,
-    request: &CreateExec,
-    size: Option<ConsoleSize>,
-) -> Result<serde_json::Value> {
+fn process_of(record: &ContainerRecord, request: &CreateExec, size: Option<ConsoleSize>) -> Result<serde_json::Value> {
     let mut env = environment(record);
     if request.tty && !env.iter().any(|e| e.starts_with("TERM=")) {
         env.push("TERM=xterm".to_owned());

@@ -26,6 +26,9 @@ use crate::model::{ContainerId, ContainerRecord, MountKind, RestartKind, Status,
 /// Exit code of a container whose end nobody saw.
 const UNKNOWN_END: i32 = 255;
 
+/// How long the engine's start waits for slow shims before it serves without them.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Longest time a cgroup of killed processes may take to be gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -159,12 +162,17 @@ pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>,
     for row in rows.values().flatten().filter(|r| !known.contains(&r.target)) {
         undo_create(shared, row).await;
     }
-    let mut tasks = tokio::task::JoinSet::new();
-    for record in records {
-        let (shared, rows) = (Arc::clone(shared), rows.remove(record.id.as_str()).unwrap_or_default());
-        tasks.spawn(async move { recover_one(&shared, record, rows, rebooted).await });
+    let mut waits = Vec::with_capacity(records.len());
+    for mut record in records {
+        let rows = rows.remove(record.id.as_str()).unwrap_or_default();
+        record.state.reconnecting = record.state.shows_as_running();
+        let beginning = Beginning::Recover(Unfinished { rows, rebooted });
+        waits.push(task::spawn(shared, record, beginning));
     }
-    while tasks.join_next().await.is_some() {}
+    let all_known = futures_util::future::join_all(waits);
+    if tokio::time::timeout(PATIENCE, all_known).await.is_err() {
+        tracing::warn!("some containers do not answer yet; they are shown as reconnecting");
+    }
     let shared = Arc::clone(shared);
     blocking("clearing leftovers", move || {
         clear_strangers(&shared, &known);
@@ -176,15 +184,24 @@ pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>,
     .await
 }
 
-async fn recover_one(shared: &Arc<Shared>, mut record: ContainerRecord, rows: Vec<JournalEntry>, rebooted: bool) {
-    let (seen, connection) = look(shared, &record).await;
+/// What the engine before left undecided about one container.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    rows: Vec<JournalEntry>,
+    rebooted: bool,
+}
+
+/// Finds out how a container stands, undoes what was half done and says how its task goes on.
+pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, left: Unfinished) -> Beginning {
+    let Unfinished { rows, rebooted } = left;
+    let (seen, connection) = look(shared, record).await;
     let kind = rows.iter().map(|r| r.kind).find(|k| *k != OperationKind::Create);
     let volumes = rows
         .iter()
         .any(|r| r.args.get("volumes") == Some(&serde_json::Value::Bool(true)));
-    let mut verdict = decide(recorded_of(&record, rebooted), kind, &seen, Timestamp::now());
+    let mut verdict = decide(recorded_of(record, rebooted), kind, &seen, Timestamp::now());
     if let Verdict::UndoStart(then) = verdict {
-        undo_start(shared, &mut record, connection.as_ref().map(|(shim, _)| shim)).await;
+        undo_start(shared, record, connection.as_ref().map(|(shim, _)| shim)).await;
         verdict = *then;
     }
     let beginning = match (verdict, connection) {
@@ -193,15 +210,15 @@ async fn recover_one(shared: &Arc<Shared>, mut record: ContainerRecord, rows: Ve
                 Seen::Shim(Phase::Paused, _) => Status::Paused,
                 _ => Status::Running,
             };
-            attach_volumes(shared, &record).await;
+            attach_volumes(shared, record).await;
             Beginning::Adopted(shim, events)
         }
         (Verdict::End(exit), connection) => {
-            clear_kernel(shared, &record).await;
+            clear_kernel(shared, record).await;
             Beginning::Ended(exit, connection.map(|(shim, _)| shim))
         }
         (Verdict::Remove, connection) => {
-            undo_start(shared, &mut record, connection.as_ref().map(|(shim, _)| shim)).await;
+            undo_start(shared, record, connection.as_ref().map(|(shim, _)| shim)).await;
             let volumes = volumes || record.host.auto_remove;
             Beginning::Remove(RemoveOptions {
                 force: true,
@@ -220,7 +237,7 @@ async fn recover_one(shared: &Arc<Shared>, mut record: ContainerRecord, rows: Ve
             tracing::warn!("the journal keeps a row too long: {}", error.chain());
         }
     }
-    task::spawn(shared, record, beginning);
+    beginning
 }
 
 /// Counts a running container among the users of its volumes, so that none is unmounted under it.

@@ -15,6 +15,9 @@ use crate::model::{ContainerRecord, EventKind, NetworkMode, Timestamp};
 /// Longest time a removal may take before the next start completes it.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// How long a removal waits for the deletion of files that nobody can see any more.
+const DELETE_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Removes a container that does not run. When it fails, it can be asked for again.
 pub(super) async fn remove(shared: &Arc<Shared>, record: &mut ContainerRecord, options: RemoveOptions) -> Result<()> {
     let id = record.id.clone();
@@ -36,7 +39,7 @@ pub(super) async fn remove(shared: &Arc<Shared>, record: &mut ContainerRecord, o
         .db
         .call(move |db| db.delete_container_ending(&id, journal))
         .await?;
-    delete_in_background(gone);
+    delete_moved(gone).await;
     Ok(())
 }
 
@@ -70,9 +73,11 @@ async fn move_away(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<std
     .await
 }
 
-/// Deletes what was moved away; what a killed engine leaves is deleted at the next start.
-pub(crate) fn delete_in_background(gone: std::path::PathBuf) {
-    tokio::task::spawn_blocking(move || delete_tree(&gone));
+/// Deletes what was moved away. A large tree is deleted in the background; what a killed
+/// engine leaves of it is deleted at the next start.
+async fn delete_moved(gone: std::path::PathBuf) {
+    let task = tokio::task::spawn_blocking(move || delete_tree(&gone));
+    let _ = tokio::time::timeout(DELETE_PATIENCE, task).await; // it goes on
 }
 
 /// Deletes a directory tree; not there is fine.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use wharf_shim::client::{EventStream, ShimClient};
 use wharf_shim::protocol::{Event as ShimEvent, ExitRecord};
@@ -16,6 +16,7 @@ use super::handle::Handle;
 use super::happened;
 use super::health::Monitor;
 use super::machine::{Effect, Input, Machine, Phase, Policy, Refusal, SIGKILL};
+use super::recovery::{self, Unfinished};
 use super::remove;
 use super::signals::parse_signal;
 use super::start::{self, Namespace, StartFailure};
@@ -34,6 +35,8 @@ const SIGTERM: i32 = 15;
 /// How a container's task begins.
 #[derive(Debug)]
 pub(crate) enum Beginning {
+    /// A new engine has to find out.
+    Recover(Unfinished),
     /// Nothing runs.
     Idle,
     /// It runs in a shim that was reconnected to.
@@ -71,6 +74,7 @@ pub(crate) struct Task {
     askers: Askers,
     monitor: Option<Monitor>,
     run: u64,
+    ready: Option<oneshot::Sender<()>>,
     removal: RemoveOptions,
     user_stop: bool,
     user_restart: bool,
@@ -86,11 +90,15 @@ enum Wake {
 }
 
 /// Makes the handle of a container and starts its task.
-pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Beginning) -> Arc<Handle> {
+///
+/// The receiver hears when the container's state is known.
+pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Beginning) -> oneshot::Receiver<()> {
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let handle = Handle::new(record.clone(), sender);
     let auto_remove = record.host.auto_remove;
+    let (ready, known) = oneshot::channel();
     let task = Task {
+        ready: Some(ready),
         shared: Arc::clone(shared),
         handle: Arc::clone(&handle),
         machine: machine_of(&record),
@@ -112,9 +120,9 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Be
         user_stop: false,
         user_restart: false,
     };
-    shared.containers.insert(Arc::clone(&handle));
+    shared.containers.insert(handle);
     tokio::spawn(task.run(beginning));
-    handle
+    known
 }
 
 /// The machine of a record at rest or running.
@@ -147,6 +155,7 @@ fn policy_of(host: &HostConfig) -> Policy {
 impl Task {
     async fn run(mut self, beginning: Beginning) {
         Box::pin(self.begin(beginning)).await;
+        self.tell_ready();
         while self.machine.phase != Phase::Removed {
             let wake = self.wake().await;
             if matches!(wake, Wake::NobodyAsks) {
@@ -159,21 +168,38 @@ impl Task {
 
     async fn begin(&mut self, beginning: Beginning) {
         match beginning {
-            Beginning::Idle => {}
+            Beginning::Recover(unfinished) => {
+                let next = recovery::examine(&self.shared, &mut self.record, unfinished).await;
+                self.record.state.reconnecting = false;
+                self.machine = machine_of(&self.record);
+                Box::pin(self.begin(next)).await;
+            }
+            Beginning::Idle => {
+                self.commit().await;
+                self.handle.publish(&self.record);
+            }
             Beginning::Adopted(shim, events) => self.adopt(shim, events),
             Beginning::Ended(exit, shim) => {
                 self.shim = shim;
                 self.on_exit(exit).await;
             }
             Beginning::Restart => {
+                self.tell_ready(); // nobody waits for the start itself
                 self.machine.phase = Phase::Restarting;
                 let _ = self.feed(Input::BackoffElapsed).await; // never refused
             }
             Beginning::Remove(options) => {
+                self.tell_ready();
                 self.removal = options;
                 self.machine.phase = Phase::Dead;
                 let _ = self.feed(Input::Remove { force: true }).await; // accepted when dead
             }
+        }
+    }
+
+    fn tell_ready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            let _ = ready.send(()); // nobody may be interested
         }
     }
 
@@ -570,7 +596,7 @@ impl Task {
     /// The connection to the shim broke although the container should run.
     async fn on_shim_lost(&mut self) {
         self.events = None;
-        let found = super::recovery::find_run(&self.shared, &self.record).await;
+        let found = recovery::find_run(&self.shared, &self.record).await;
         match found {
             Beginning::Adopted(shim, events) => self.adopt(shim, events),
             Beginning::Ended(exit, shim) => {

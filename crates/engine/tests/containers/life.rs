@@ -10,15 +10,24 @@ fn a_container_runs_logs_ends_and_leaves_nothing() {
     let stage = Stage::new();
     stage.with_engine(|engine| async move {
         let containers = engine.containers();
-        containers.create(script("one", "echo hello; exit 7")).await.expect("create");
+        containers
+            .create(script("one", "echo hello; exit 7"))
+            .await
+            .expect("create");
         let end = containers.wait("one", WaitCondition::NextExit).await.expect("wait");
         containers.start("one").await.expect("start");
         assert_eq!(end.result().await.status_code, 7);
         assert_eq!(logged(&engine, "one").await, "hello\n");
         let seen = containers.snapshot("one").expect("known");
         assert_eq!((seen.state.status, seen.state.exit_code), (Status::Exited, 7));
-        containers.remove("one", RemoveOptions::default()).await.expect("remove");
-        assert_eq!(containers.snapshot("one").expect_err("gone").kind(), ErrorKind::NotFound);
+        containers
+            .remove("one", RemoveOptions::default())
+            .await
+            .expect("remove");
+        assert_eq!(
+            containers.snapshot("one").expect_err("gone").kind(),
+            ErrorKind::NotFound
+        );
     });
     stage.assert_nothing_left();
 }
@@ -35,7 +44,10 @@ fn a_failed_start_says_why_and_leaves_nothing_running() {
         assert!(err.message().contains("executable file not found in $PATH"), "{err}");
         let seen = containers.snapshot("bad").expect("known");
         assert_eq!((seen.state.status, seen.state.exit_code), (Status::Created, 127));
-        containers.remove("bad", RemoveOptions::default()).await.expect("remove");
+        containers
+            .remove("bad", RemoveOptions::default())
+            .await
+            .expect("remove");
     });
     stage.assert_nothing_left();
 }
@@ -51,10 +63,16 @@ fn a_stop_that_is_ignored_ends_in_a_kill() {
         while logged(&engine, "deaf").await.is_empty() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        let options = StopOptions { signal: None, timeout_s: Some(1) };
+        let options = StopOptions {
+            signal: None,
+            timeout_s: Some(1),
+        };
         containers.stop("deaf", options).await.expect("stop");
         assert_eq!(containers.snapshot("deaf").expect("known").state.exit_code, 137);
-        let again = containers.stop("deaf", StopOptions::default()).await.expect_err("stopped");
+        let again = containers
+            .stop("deaf", StopOptions::default())
+            .await
+            .expect_err("stopped");
         assert_eq!(again.kind(), ErrorKind::NotModified);
     });
 }
@@ -67,8 +85,14 @@ fn the_same_call_twice_at_once_is_answered_twice() {
         containers.create(script("twice", "sleep 60")).await.expect("create");
         let (a, b) = tokio::join!(containers.start("twice"), containers.start("twice"));
         let kinds = [a, b].map(|r| r.err().map(|e| e.kind()));
-        assert!(kinds.contains(&None) && kinds.contains(&Some(ErrorKind::NotModified)), "{kinds:?}");
-        let force = RemoveOptions { force: true, ..RemoveOptions::default() };
+        assert!(
+            kinds.contains(&None) && kinds.contains(&Some(ErrorKind::NotModified)),
+            "{kinds:?}"
+        );
+        let force = RemoveOptions {
+            force: true,
+            ..RemoveOptions::default()
+        };
         let (a, b) = tokio::join!(containers.remove("twice", force), containers.remove("twice", force));
         assert!(a.is_ok() || b.is_ok(), "{a:?} {b:?}");
     });
@@ -91,15 +115,21 @@ fn a_name_can_be_taken_again_after_a_removal() {
         let taken = containers.create(script("again", "true")).await;
         taken.expect("free again");
         let conflict = containers.create(script("again", "true")).await.expect_err("taken");
-        assert!(conflict.message().starts_with("Conflict. The container name \"/again\""), "{conflict}");
+        assert!(
+            conflict
+                .message()
+                .starts_with("Conflict. The container name \"/again\""),
+            "{conflict}"
+        );
     });
 }
 
 #[test]
 fn a_root_has_one_engine() {
     let stage = Stage::new();
-    stage.with_engine(|_engine| async {
-        let err = Engine::start(stage.config()).await.expect_err("refused");
+    stage.with_engine(|engine| async move {
+        let second = Engine::start(engine.shared().config.clone()).await;
+        let err = second.expect_err("refused");
         assert_eq!(err.kind(), ErrorKind::Conflict);
         assert!(err.message().contains("another engine"), "{err}");
     });

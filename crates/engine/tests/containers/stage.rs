@@ -21,14 +21,21 @@ impl Stage {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let instance = format!("e{:x}x{count:x}", std::process::id());
-        let dir = tempfile::Builder::new().prefix("wharf-engine-").tempdir().expect("temp dir");
+        let dir = tempfile::Builder::new()
+            .prefix("wharf-engine-")
+            .tempdir()
+            .expect("temp dir");
         Self { dir, instance }
     }
 
     /// Takes over directories that another process made.
     pub(crate) fn config_at(dir: &Path, instance: &str) -> Config {
         let shim = sandbox::shim_binary();
-        assert!(shim.exists(), "build wharf-shim first, or name it in WHARF_SHIM: {}", shim.display());
+        assert!(
+            shim.exists(),
+            "build wharf-shim first, or name it in WHARF_SHIM: {}",
+            shim.display()
+        );
         Config::new(dir.join("root"), dir.join("run"), instance, shim)
     }
 
@@ -66,8 +73,17 @@ impl Stage {
     /// What is in the containers' directories and the kernel although no container exists.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
-        for dir in [self.root().join("containers"), self.run().join("shims"), self.run().join("netns")] {
-            let names: Vec<_> = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
+        for dir in [
+            self.root().join("containers"),
+            self.run().join("shims"),
+            self.run().join("netns"),
+        ] {
+            let names: Vec<_> = std::fs::read_dir(&dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.file_name())
+                .collect();
             assert!(names.is_empty(), "left in {}: {names:?}", dir.display());
         }
         let cgroups = cgroups_of_containers(&self.instance);
@@ -89,7 +105,11 @@ impl Drop for Stage {
 fn cgroups_of_containers(instance: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-        for entry in std::fs::read_dir(controller.path().join(instance)).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(controller.path().join(instance))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             if entry.file_name().len() == 64 {
                 found.push(entry.path());
             }
@@ -125,14 +145,20 @@ pub(crate) fn script(name: &str, script: &str) -> CreateContainer {
             cmd: Some(["sh", "-c", script].map(str::to_owned).to_vec()),
             ..ContainerConfig::default()
         },
-        host: HostConfig { network_mode: "none".into(), ..HostConfig::default() },
+        host: HostConfig {
+            network_mode: "none".into(),
+            ..HostConfig::default()
+        },
         ..CreateContainer::default()
     }
 }
 
 /// Everything a container has logged so far on stdout.
 pub(crate) async fn logged(engine: &Engine, name: &str) -> String {
-    let query = LogsQuery { stdout: true, ..LogsQuery::default() };
+    let query = LogsQuery {
+        stdout: true,
+        ..LogsQuery::default()
+    };
     let mut lines = engine.containers().logs(name, query).await.expect("logs");
     let mut all = Vec::new();
     while let Some(line) = lines.recv().await {

@@ -20,17 +20,29 @@ fn a_container_outlives_its_engine_and_loses_no_line() {
     let stage = Stage::new();
     stage.with_engine(|engine| async move {
         let counting = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo $i; sleep 0.02; done; exit 3";
-        engine.containers().create(script("count", counting)).await.expect("create");
+        engine
+            .containers()
+            .create(script("count", counting))
+            .await
+            .expect("create");
         engine.containers().start("count").await.expect("start");
     });
     stage.with_engine(|engine| async move {
         let seen = engine.containers().snapshot("count").expect("known");
         assert_eq!(seen.state.status, Status::Running);
-        let end = engine.containers().wait("count", WaitCondition::NotRunning).await.expect("wait");
+        let end = engine
+            .containers()
+            .wait("count", WaitCondition::NotRunning)
+            .await
+            .expect("wait");
         assert_eq!(end.result().await.status_code, 3);
         let expected: String = (1..=60).map(|n| format!("{n}\n")).collect();
         assert_eq!(logged(&engine, "count").await, expected);
-        engine.containers().remove("count", RemoveOptions::default()).await.expect("remove");
+        engine
+            .containers()
+            .remove("count", RemoveOptions::default())
+            .await
+            .expect("remove");
     });
     stage.assert_nothing_left();
 }
@@ -55,7 +67,11 @@ fn an_end_that_no_engine_saw_is_told_by_the_next() {
             assert!(Instant::now() < until, "not removed");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        engine.containers().remove("kept", RemoveOptions::default()).await.expect("remove");
+        engine
+            .containers()
+            .remove("kept", RemoveOptions::default())
+            .await
+            .expect("remove");
     });
     stage.assert_nothing_left();
 }
@@ -69,26 +85,41 @@ fn crashing_engine() {
     };
     let runtime = Runtime::new().expect("runtime");
     runtime.block_on(async {
-        let engine = Engine::start(Stage::config_at(Path::new(&dir), &instance)).await.expect("start");
+        let engine = Engine::start(Stage::config_at(Path::new(&dir), &instance))
+            .await
+            .expect("start");
         import_busybox(&engine).await;
         println!("working");
         for round in 0u32.. {
             let name = format!("r{}-{round}", std::process::id());
             let mut request = script(&name, "sleep 0.05");
             if round % 2 == 0 {
-                request.host = HostConfig { network_mode: "bridge".into(), ..HostConfig::default() };
+                request.host = HostConfig {
+                    network_mode: "bridge".into(),
+                    ..HostConfig::default()
+                };
             }
             request.config.volumes = Some([("/data".to_owned(), Default::default())].into());
             let containers = engine.containers();
             containers.create(request).await.expect("create");
             containers.start(&name).await.expect("start");
-            let exec = CreateExec { cmd: vec!["true".into()], ..CreateExec::default() };
+            let exec = CreateExec {
+                cmd: vec!["true".into()],
+                ..CreateExec::default()
+            };
             if let Ok(id) = containers.exec_create(&name, exec).await {
                 let _ = containers.exec_start_detached(id.as_str(), StartExec::default()).await; // it may have ended
             }
-            let options = StopOptions { signal: None, timeout_s: Some(0) };
+            let options = StopOptions {
+                signal: None,
+                timeout_s: Some(0),
+            };
             let _ = containers.stop(&name, options).await; // likewise
-            let options = RemoveOptions { force: true, volumes: true, link: false };
+            let options = RemoveOptions {
+                force: true,
+                volumes: true,
+                link: false,
+            };
             containers.remove(&name, options).await.expect("remove");
         }
     });
@@ -115,8 +146,16 @@ fn killed_engines_leak_nothing() {
     stage.with_engine(|engine| async move {
         assert!(begun.elapsed() < Duration::from_secs(5), "took {:?}", begun.elapsed());
         for record in engine.containers().snapshots() {
-            let options = RemoveOptions { force: true, volumes: true, link: false };
-            engine.containers().remove(record.id.as_str(), options).await.expect("remove");
+            let options = RemoveOptions {
+                force: true,
+                volumes: true,
+                link: false,
+            };
+            engine
+                .containers()
+                .remove(record.id.as_str(), options)
+                .await
+                .expect("remove");
         }
         let volumes = engine.volumes().usage().await.expect("volumes");
         assert!(volumes.is_empty(), "anonymous volumes left: {volumes:?}");
