@@ -104,25 +104,21 @@ impl Client {
     }
 
     /// A request with any method; `path` begins with `/` and has no version.
-    #[must_use]
     pub fn request(&self, method: Method, path: impl Into<String>) -> RequestBuilder {
         RequestBuilder::new(self.clone(), method, path.into())
     }
 
     /// A GET request.
-    #[must_use]
     pub fn get(&self, path: impl Into<String>) -> RequestBuilder {
         self.request(Method::GET, path)
     }
 
     /// A POST request.
-    #[must_use]
     pub fn post(&self, path: impl Into<String>) -> RequestBuilder {
         self.request(Method::POST, path)
     }
 
     /// A DELETE request.
-    #[must_use]
     pub fn delete(&self, path: impl Into<String>) -> RequestBuilder {
         self.request(Method::DELETE, path)
     }

@@ -128,7 +128,8 @@ mod tests {
         let file = end("/a/f", true, false);
         let dir = end("/a/d", true, true);
         let contents = end("/a/d/.", true, true);
-        let check = |source: &End, to: End, expected: Result<(&str, Option<(&str, &str)>), CopyError>| {
+        type Expected = Result<(&'static str, Option<(&'static str, &'static str)>), CopyError>;
+        let check = |source: &End, to: End, expected: Expected| {
             let found = plan(source, &to);
             let expected = expected.map(|(dir, rename)| Plan {
                 dir: dir.to_owned(),

@@ -35,6 +35,9 @@ pub(crate) enum Kind {
     Strings,
 }
 
+/// Refuses a value with the reason, or returns it in the form that is kept.
+pub(crate) type Check = fn(&str) -> Result<String, String>;
+
 /// One flag of a verb.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flag {
@@ -53,7 +56,7 @@ pub(crate) struct Flag {
     /// Accepted and not shown.
     pub(crate) hidden: bool,
     /// Refuses or rewrites a value as it is read.
-    pub(crate) check: Option<fn(&str) -> Result<String, String>>,
+    pub(crate) check: Option<Check>,
 }
 
 impl Flag {
@@ -155,7 +158,7 @@ impl Flag {
 
     /// With a check of each value.
     #[must_use]
-    pub(crate) const fn checked(mut self, check: fn(&str) -> Result<String, String>) -> Self {
+    pub(crate) const fn checked(mut self, check: Check) -> Self {
         self.check = Some(check);
         self
     }

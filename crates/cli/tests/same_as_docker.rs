@@ -2,6 +2,8 @@
 //! what is asked of the engine, what is printed, and the exit code must be the same. Docker's
 //! CLI is the judge; without it these tests say so and check nothing.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod fake;
 
 use fake::{Answer, FakeEngine, docker, normal, ours};

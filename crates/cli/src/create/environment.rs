@@ -102,7 +102,7 @@ mod tests {
         let path = dir.path().join("env");
         std::fs::write(&path, "\u{feff}A=1\n# c\n\n  B = x \nSURELY_NOT_SET_HERE\n").unwrap();
         let path = path.to_str().unwrap().to_owned();
-        let error = read_env(&[path.clone()], &[], &[]).unwrap_err().to_string();
+        let error = read_env(std::slice::from_ref(&path), &[], &[]).unwrap_err().to_string();
         assert!(error.contains("variable 'B ' contains whitespaces"), "{error}");
         std::fs::write(&path, "A=1\nSURELY_NOT_SET_HERE\nB=x y \n").unwrap();
         let found = read_env(&[path], &["A=2".into()], &[("P".into(), "q".into())]).unwrap();

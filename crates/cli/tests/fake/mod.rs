@@ -228,7 +228,7 @@ pub(crate) fn normal(value: &Value) -> Value {
                         },
                     )
                 })
-                .filter(|(key, value)| !value.is_null() && !(key == "Detach" && fields.contains_key("Cmd")))
+                .filter(|(key, value)| !(value.is_null() || key == "Detach" && fields.contains_key("Cmd")))
                 .collect(),
         ),
         Value::Array(list) => list.iter().map(normal).collect(),

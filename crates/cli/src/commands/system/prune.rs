@@ -85,7 +85,6 @@ fn warning(all: bool, volumes: bool, filters: &[String]) -> String {
 }
 
 /// ORDER: containers first, so that what they used is unused.
-#[expect(clippy::fn_params_excessive_bools, reason = "the two flags of the verb")]
 async fn prune(client: &Client, conditions: &Filters, all: bool, volumes: bool) -> Result<u64, CliError> {
     let containers: ContainersPruneResponse = client.post("/containers/prune").filters(conditions).fetch().await?;
     pruning::print_list(
