@@ -47,6 +47,10 @@ const DEFAULT_GROUP: &str = "docker";
 /// log-level = "info"
 /// labels = ["rack=7"]              # shown by `info`
 ///
+/// default-pids-limit = 4096        # for containers that ask for none; -1 is Docker's default, unlimited
+/// default-log-bytes = 16777216     # per log file, for containers that ask for none; 0 is Docker's, unlimited
+/// default-log-files = 3
+///
 /// [runtimes]                       # further OCI runtimes, for `run --runtime NAME`
 /// runc = "/usr/sbin/runc"
 /// ```
@@ -62,7 +66,18 @@ pub struct ConfigFile {
     shim: Option<PathBuf>,
     log_level: Option<String>,
     labels: Vec<String>,
+    default_pids_limit: Option<i64>,
+    default_log_bytes: Option<u64>,
+    default_log_files: Option<u32>,
     runtimes: std::collections::BTreeMap<String, PathBuf>,
+}
+
+/// Limits of containers that ask for none; `None` leaves the product's default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DefaultLimits {
+    pub(crate) pids: Option<i64>,
+    pub(crate) log_bytes: Option<u64>,
+    pub(crate) log_files: Option<u32>,
 }
 
 /// Why a daemon cannot be configured.
@@ -120,6 +135,7 @@ pub struct Settings {
     pub(crate) shim: PathBuf,
     pub(crate) log_level: String,
     pub(crate) labels: Vec<String>,
+    pub(crate) limits: DefaultLimits,
     pub(crate) runtimes: std::collections::BTreeMap<String, PathBuf>,
 }
 
@@ -248,6 +264,11 @@ impl Options {
             shim,
             log_level: self.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             labels: file.labels,
+            limits: DefaultLimits {
+                pids: file.default_pids_limit,
+                log_bytes: file.default_log_bytes,
+                log_files: file.default_log_files,
+            },
             runtimes: file.runtimes,
         })
     }
@@ -299,7 +320,9 @@ mod tests {
 
     #[test]
     fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
-        let file = file("root = '/f/root'\nrun = '/f/run'\ninsecure-registries = ['a:1']\n[runtimes]\nrunc = '/r'");
+        let file = file(
+            "root = '/f/root'\nrun = '/f/run'\ndefault-pids-limit = -1\ninsecure-registries = ['a:1']\n[runtimes]\nrunc = '/r'",
+        );
         let line = Options {
             root: Some("/c".into()),
             insecure_registries: vec!["b:2".into()],
@@ -312,6 +335,7 @@ mod tests {
         assert_eq!(settings.hosts, [Host::Unix("/f/run/wharf.sock".into())]);
         assert_eq!(settings.insecure_registries, ["a:1", "b:2"]);
         assert_eq!(settings.runtimes.len(), 1);
+        assert_eq!(settings.limits.pids, Some(-1));
     }
 
     #[test]

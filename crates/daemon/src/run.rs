@@ -134,6 +134,10 @@ fn engine_config(settings: &Settings) -> Config {
     config.insecure_registries.clone_from(&settings.insecure_registries);
     config.runtimes.clone_from(&settings.runtimes);
     config.labels.clone_from(&settings.labels);
+    let limits = settings.limits;
+    config.default_pids_limit = limits.pids.unwrap_or(config.default_pids_limit);
+    config.default_log_size = limits.log_bytes.unwrap_or(config.default_log_size);
+    config.default_log_files = limits.log_files.unwrap_or(config.default_log_files);
     config
 }
 
