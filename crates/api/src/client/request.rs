@@ -262,7 +262,8 @@ impl RequestBuilder {
         target.push_str(&self.path);
         if !self.query.is_empty() {
             target.push('?');
-            let mut query = form_urlencoded::Serializer::new(target);
+            let start = target.len();
+            let mut query = form_urlencoded::Serializer::for_suffix(target, start);
             query.extend_pairs(&self.query);
             target = query.finish();
         }
