@@ -2,14 +2,13 @@
 //!
 //! Running: the root of its init process. Stopped: its overlay as a detached mount that ends with its descriptor,
 //! so that a killed engine leaves none behind; binds and volumes are then opened at their sources.
-use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use wharf_sys::mount::{Parameter, new_filesystem};
+use wharf_sys::overlay::{Way, Writable, open_overlay};
 use wharf_sys::path::RootDir;
 
 use super::paths::{Places, lower_dirs};
@@ -112,15 +111,23 @@ fn live_root(record: &ContainerRecord) -> Result<RootDir> {
 
 /// The overlay of a container that does not run.
 fn stopped_root(shared: &Shared, record: &ContainerRecord) -> Result<RootDir> {
-    let places = Places::of(&shared.config, &record.id);
-    let overlay = Overlay {
-        lower: lower_dirs(&shared.config.root, record),
-        upper: places.upper(),
-        work: places.work(),
-    };
-    let fd = overlay.open().map_err(|source| {
+    let failed = |source: Errno| {
         Error::internal(format!("the file system of container {} cannot be mounted", record.id)).with_source(source)
-    })?;
+    };
+    let places = Places::of(&shared.config, &record.id);
+    let (upper, work) = (places.upper(), places.work());
+    for dir in [&upper, &work] {
+        match rustix::fs::mkdir(dir, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let writable = Writable {
+        upper: &upper,
+        work: &work,
+    };
+    let lower = lower_dirs(&shared.config.root, record);
+    let fd = open_overlay(&lower, Some(writable), Way::Newest).map_err(failed)?;
     Ok(RootDir::from_fd(fd))
 }
 
@@ -128,110 +135,15 @@ fn stopped_root(shared: &Shared, record: &ContainerRecord) -> Result<RootDir> {
 pub(crate) fn layers(lower: &[PathBuf]) -> Result<Option<OwnedFd>> {
     let failed = |source: Errno| Error::internal("the layers of the image cannot be opened").with_source(source);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match lower {
-        [] => Ok(None),
-        [single] => rustix::fs::open(single, flags, Mode::empty()).map(Some).map_err(failed),
-        several => {
-            let text = |path: &PathBuf| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL);
-            let paths = several
-                .iter()
-                .map(text)
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(failed)?;
-            let parameters: Vec<_> = paths.iter().map(|p| Parameter::Text("lowerdir+", p)).collect();
-            let mount = new_filesystem("overlay", &parameters, MOUNT_ATTR_RDONLY).map_err(failed)?;
-            rustix::fs::openat(&mount, c".", flags, Mode::empty())
-                .map(Some)
-                .map_err(failed)
-        }
-    }
+    let opened = match lower {
+        [] => return Ok(None),
+        [single] => rustix::fs::open(single, flags, Mode::empty()),
+        // Without a writable directory an overlay is read-only.
+        several => open_overlay(several, None, Way::Newest)
+            .and_then(|mount| rustix::fs::openat(&mount, c".", flags, Mode::empty())),
+    };
+    opened.map(Some).map_err(failed)
 }
-
-/// As mount_setattr(2) has it.
-const MOUNT_ATTR_RDONLY: u32 = 0x1;
-
-/// The directories of an overlay, lowers top first.
-struct Overlay {
-    lower: Vec<PathBuf>,
-    upper: PathBuf,
-    work: PathBuf,
-}
-
-impl Overlay {
-    /// A detached mount. KERNEL(6.5): one `lowerdir+` per layer; before, the classic call in a namespace of its own.
-    fn open(&self) -> Result<OwnedFd, Errno> {
-        for dir in [&self.upper, &self.work] {
-            match rustix::fs::mkdir(dir, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match self.open_new() {
-            Err(Errno::NOSYS | Errno::INVAL) => self.open_classic(),
-            other => other,
-        }
-    }
-
-    fn open_new(&self) -> Result<OwnedFd, Errno> {
-        let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL);
-        let lowers = self.lower.iter().map(|p| text(p)).collect::<Result<Vec<_>, _>>()?;
-        let (upper, work) = (text(&self.upper)?, text(&self.work)?);
-        let mut parameters: Vec<Parameter<'_>> = lowers.iter().map(|l| Parameter::Text("lowerdir+", l)).collect();
-        parameters.push(Parameter::Text("upperdir", &upper));
-        parameters.push(Parameter::Text("workdir", &work));
-        new_filesystem("overlay", &parameters, 0)
-    }
-
-    /// Mounts in the private mount namespace of a thread that ends at once: the descriptor keeps the mount alive.
-    fn open_classic(&self) -> Result<OwnedFd, Errno> {
-        std::thread::scope(|scope| {
-            let worker = std::thread::Builder::new().name("overlay".into());
-            let handle = worker
-                .spawn_scoped(scope, || self.mount_privately())
-                .map_err(|_| Errno::AGAIN)?;
-            handle.join().unwrap_or(Err(Errno::IO))
-        })
-    }
-
-    fn mount_privately(&self) -> Result<OwnedFd, Errno> {
-        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-        use wharf_sys::namespace::unshare;
-        unshare(CLONE_NEWNS)?; // the working directory becomes the thread's own too
-        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
-        // The options of the classic call fit one page: names relative to the layers' directory are short.
-        let layers = self
-            .lower
-            .first()
-            .and_then(|l| l.parent())
-            .and_then(Path::parent)
-            .unwrap_or(Path::new("/"));
-        rustix::process::chdir(layers)?;
-        let relative = |p: &PathBuf| p.strip_prefix(layers).unwrap_or(p).as_os_str().as_bytes().to_vec();
-        let mut options = b"lowerdir=".to_vec();
-        options.extend(self.lower.iter().map(relative).collect::<Vec<_>>().join(&b':'));
-        for (key, path) in [(&b",upperdir="[..], &self.upper), (&b",workdir="[..], &self.work)] {
-            options.extend_from_slice(key);
-            options.extend_from_slice(path.as_os_str().as_bytes());
-        }
-        let options = CString::new(options).map_err(|_| Errno::INVAL)?;
-        let target = self.upper.parent().unwrap_or(Path::new("/"));
-        mount(
-            "overlay",
-            target,
-            "overlay",
-            MountFlags::empty(),
-            Some(options.as_c_str()),
-        )?;
-        rustix::fs::open(
-            target,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-    }
-}
-
-/// As clone(2) has it.
-const CLONE_NEWNS: u32 = 0x0002_0000;
 
 /// What follows the last name of a path that a client gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
