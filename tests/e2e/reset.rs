@@ -62,8 +62,7 @@ fn after_everything_was_killed() {
     populate(&s);
     s.kill();
     for process in s.leftovers().processes {
-        let pid = process.split(' ').next().unwrap();
-        let _ = std::process::Command::new("kill").args(["-KILL", pid]).status();
+        wharf_testkit::process::kill(process.split(' ').next().unwrap().parse().unwrap());
     }
     check_gone(&s);
 }

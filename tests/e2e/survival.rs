@@ -171,10 +171,7 @@ fn fifty_kills_at_random_moments_leave_nothing() {
         let mut load = load.spawn().unwrap();
         std::thread::sleep(Duration::from_millis(50 + random.below(450)));
         s.kill();
-        // `--`, by the shell's own kill: procps' kill would read a negative id as `-1`, everybody.
-        let group = format!("kill -KILL -- -{}", load.id());
-        let _ = std::process::Command::new("sh").args(["-c", &group]).status();
-        load.wait().unwrap();
+        wharf_testkit::process::kill_group(&mut load);
         let up = s.boot();
         assert!(up < Duration::from_secs(1), "round {round}: the engine needed {up:?}");
         for id in s.docker(&["ps", "-q"]).ok().lines() {

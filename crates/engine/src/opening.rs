@@ -3,6 +3,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use wharf_cgroup::{Hierarchy, Version};
@@ -11,6 +12,7 @@ use wharf_net::{Desired, DesiredContainer, NamespaceRequest, Net, NetConfig};
 use crate::builds::Builds;
 use crate::config::Config;
 use crate::containers::blocking::blocking;
+use crate::containers::is_alive;
 use crate::containers::start::{capabilities_known, has_own_namespace, host_limits};
 use crate::containers::{Registry, recovery};
 use crate::db::Db;
@@ -19,6 +21,9 @@ use crate::events::EventBus;
 use crate::model::{ContainerRecord, Status};
 use crate::networks::{NetworkTable, Networks};
 use crate::{LOCK_FILE, Shared};
+
+/// Longest time a process started by a killed engine may take to its exec.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Takes the lock, opens everything and brings the world and the records together.
 pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
@@ -98,19 +103,7 @@ fn take_lock(root: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let fd =
         rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644)).internal(|| format!("open {}", path.display()))?;
-    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let owner = std::fs::read_to_string(&path).unwrap_or_default();
-            return Err(Error::conflict(format!(
-                "another engine (process {}) uses the root {}",
-                owner.trim(),
-                root.display()
-            ))
-            .with_hint("stop it first, or choose another --root"));
-        }
-        Err(e) => return Err(e).internal(|| format!("lock {}", path.display())),
-    }
+    wait_for_lock(&fd, &path, root)?;
     let write = || -> std::io::Result<()> {
         let mut file = std::fs::File::from(fd.try_clone()?);
         file.set_len(0)?;
@@ -118,6 +111,30 @@ fn take_lock(root: &Path) -> Result<OwnedFd> {
     };
     write().internal(|| format!("write {}", path.display()))?;
     Ok(fd)
+}
+
+/// A process that a killed engine was about to start holds the engine's descriptors, the lock among them, until its
+/// exec: the lock of a dead engine is waited for, that of a living one is not.
+fn wait_for_lock(fd: &OwnedFd, path: &Path, root: &Path) -> Result<()> {
+    let end = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(e) => return Err(e).internal(|| format!("lock {}", path.display())),
+        }
+        let owner = std::fs::read_to_string(path).unwrap_or_default();
+        let owner = owner.trim();
+        let lives = owner.parse().map_or(true, is_alive);
+        if lives || Instant::now() > end {
+            return Err(Error::conflict(format!(
+                "another engine (process {owner}) uses the root {}",
+                root.display()
+            ))
+            .with_hint("stop it first, or choose another --root"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Tells the network crate what should exist: all networks, and the containers that were

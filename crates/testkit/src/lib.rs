@@ -5,12 +5,13 @@
 //! number of them run side by side and beside another engine; its `Drop` removes the instance and fails the
 //! test when a mount, cgroup, link, nft table or process is left.
 //!
-//! Reading order: [`command`], [`sandbox`], [`leftovers`], [`image`], [`registry`], [`http`].
+//! Reading order: [`command`], [`process`], [`sandbox`], [`leftovers`], [`image`], [`registry`], [`http`].
 
 pub mod command;
 pub mod http;
 pub mod image;
 pub mod leftovers;
+pub mod process;
 pub mod registry;
 pub mod sandbox;
 

@@ -5,7 +5,6 @@ use crate::{Leftovers, image};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// No command of a test may take longer.
@@ -38,13 +37,13 @@ impl Sandbox {
     /// When the engine does not answer in time.
     #[track_caller]
     pub fn start_with(extra: &[&str]) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let instance = format!("w{:x}x{count:x}", std::process::id());
         let dir = tempfile::Builder::new()
             .prefix("wharf-e2e-")
             .tempdir()
             .expect("a temporary directory");
+        // Names of cgroups and links are the machine's, whatever pid namespace this is: the directory's is unique.
+        let name = dir.path().to_string_lossy().into_owned();
+        let instance = format!("w{}", name.rsplit('-').next().unwrap_or_default());
         let extra = extra.iter().map(|s| (*s).to_owned()).collect();
         let mut sandbox = Self {
             dir,
