@@ -85,7 +85,13 @@ impl Channel {
     /// Receives one message; none when the other end is closed.
     pub(crate) fn receive(&self) -> Result<Option<Message>, RuntimeError> {
         let mut bytes = vec![0u8; MAX_MESSAGE];
-        let (length, mut fds) = match fdpass::receive(&self.0, &mut bytes) {
+        let mut received = fdpass::receive(&self.0, &mut bytes);
+        // The other end closed without having read all that was sent to it. The kernel tells that once, and before
+        // what is still queued from there: its last words come after.
+        if matches!(received, Err(Errno::CONNRESET)) {
+            received = fdpass::receive(&self.0, &mut bytes);
+        }
+        let (length, mut fds) = match received {
             Ok(received) => received,
             Err(Errno::CONNRESET) => return Ok(None),
             Err(errno) => return Err(RuntimeError::system("channel", "receive a message", errno)),
@@ -121,4 +127,21 @@ impl AsFd for Channel {
 /// The other end said what it must not say here.
 pub(crate) fn unexpected(what: &str) -> RuntimeError {
     RuntimeError::new(ErrorKind::System, "channel", format!("the other end sent {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_an_end_that_did_not_listen_are_heard() {
+        let (ours, theirs) = pair().expect("a channel");
+        ours.send(&Message::Prepared).expect("send");
+        theirs.send(&Message::Warning("careful".into())).expect("send");
+        theirs.send(&Message::Failed(unexpected("nothing"))).expect("send");
+        drop(theirs);
+        assert!(matches!(ours.receive(), Ok(Some(Message::Warning(text))) if text == "careful"));
+        assert!(matches!(ours.receive(), Ok(Some(Message::Failed(_)))));
+        assert!(matches!(ours.receive(), Ok(None)));
+    }
 }
