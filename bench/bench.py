@@ -5,6 +5,7 @@ usage: bench.py --bin DIR [-k PATTERN] [--rounds N] [--json FILE] [--markdown FI
   --bin       folder with wharf, wharf-shim and wharf-runtime
   -k          only measurements whose name matches this regular expression
   --rounds    repetitions of each quick measurement (default 15); the median counts
+The peers take turns, one call each in every round, so that what else the machine does at a time meets all of them.
 Each engine runs privately: own root and run directory, all in one fresh network namespace, so that
 neither the host's firewall nor its bridges change. What is not installed is listed, not guessed.
 Exit 1 when a bar of BARS is missed."""
@@ -42,6 +43,7 @@ def pss_kb(pid):
 
 
 def pids_of(needle, also=''):
+    """Processes whose command line holds both texts; peers that others run on this machine are not meant."""
     found = []
     for pid in filter(str.isdigit, os.listdir('/proc')):
         with contextlib.suppress(OSError):
@@ -86,7 +88,8 @@ def start_wharf(bin_dir, base, log):
     root, run = f'{base}/wharf', f'{base}/wharf-run'
     p = subprocess.Popen([f'{bin_dir}/wharf', 'daemon', '--root', root, '--run', run, '--instance', f'wb{os.getpid()}'], stdout=log, stderr=log)
     wait_socket(f'{run}/wharf.sock')
-    return Engine('wharf', [f'{bin_dir}/wharf'], {'WHARF_HOST': f'unix://{run}/wharf.sock'}, p, ('wharf-shim', run))
+    return Engine('wharf', [f'{bin_dir}/wharf'], {'WHARF_HOST': f'unix://{run}/wharf.sock'}, p,
+                  lambda: [int(open(f'{run}/shims/{d}/pid').read().split()[0]) for d in os.listdir(f'{run}/shims')])
 
 
 def start_docker(base, log):
@@ -95,7 +98,8 @@ def start_docker(base, log):
     sock = f'{base}/docker.sock'
     p = subprocess.Popen(['dockerd', '--data-root', f'{base}/docker', '--exec-root', f'{base}/docker-run', '-H', f'unix://{sock}', '--pidfile', f'{base}/docker.pid'], stdout=log, stderr=log)
     wait_socket(sock, 60)
-    return Engine('docker', ['docker'], {'DOCKER_HOST': f'unix://{sock}', 'DOCKER_CONFIG': f'{base}/dc'}, p, ('containerd-shim', ''))
+    return Engine('docker', ['docker'], {'DOCKER_HOST': f'unix://{sock}', 'DOCKER_CONFIG': f'{base}/dc'}, p,
+                  lambda: pids_of('containerd-shim', f'{base}/docker-run'))
 
 
 def start_podman(base):
@@ -106,7 +110,7 @@ def start_podman(base):
     conf = f'{base}/registries.conf'
     open(conf, 'w').write('[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n')
     cli = ['podman', '--root', f'{base}/podman', '--runroot', f'{base}/podman-run', '--tmpdir', f'{base}/podman-tmp', '--cgroup-manager', 'cgroupfs']
-    return Engine('podman', cli, {'CONTAINERS_REGISTRIES_CONF': conf, 'CONTAINERS_CONF': f'{base}/containers.conf'}, None, ('conmon', f'{base}/podman'))
+    return Engine('podman', cli, {'CONTAINERS_REGISTRIES_CONF': conf, 'CONTAINERS_CONF': f'{base}/containers.conf'}, None, lambda: pids_of('conmon', f'{base}/podman'))
 
 
 def busybox_tar(path):
@@ -122,12 +126,23 @@ def busybox_tar(path):
     shutil.rmtree(d)
 
 
-def timed(f, rounds):
-    f()
-    times = []
-    for _ in range(rounds):
-        t = time.perf_counter(); f(); times.append((time.perf_counter() - t) * 1000)
-    return statistics.median(times)
+def ms(f):
+    """How long a call takes."""
+    t = time.perf_counter(); f()
+    return (time.perf_counter() - t) * 1000
+
+
+def in_turns(calls, rounds, failed, warm=True):
+    """The median time in ms of each call, by name. Who fails is told to `failed` and drops out."""
+    times = {name: [] for name in calls}
+    for n in range(rounds + warm):
+        for name, call in list(calls.items()):
+            try:
+                took = call()
+                if n >= warm: times[name].append(took)
+            except (RuntimeError, OSError) as error:
+                calls.pop(name); times.pop(name); failed(name, error)
+    return {name: statistics.median(t) for name, t in times.items() if t}
 
 
 def deb_layer(names, scratch):
@@ -191,57 +206,67 @@ class Bench:
     def wanted(self, what):
         return re.search(self.a.k, what)
 
-    def each(self, what, f):
+    def failed(self, what):
+        return lambda who, error: self.notes.append(f'{what}: {who} is not measured: {str(error).strip()[-300:]}')
+
+    def each(self, what, f, rounds=1, warm=False):
+        """Measures `f(engine)`, in ms, with every engine in turns."""
         if not self.wanted(what):
             return
-        for e in self.engines:
-            try:
-                self.put(what, e.name, f(e))
-            except RuntimeError as error:
-                self.notes.append(f'{what}: {e.name}: {error}')
+        calls = {e.name: (lambda e=e: f(e)) for e in self.engines}
+        for who, value in in_turns(calls, rounds, self.failed(what), warm).items():
+            self.put(what, who, value)
 
     def quick(self):
         n = self.a.rounds
-        self.each('run --rm, network none', lambda e: timed(lambda: e.do('run', '--rm', '--network', 'none', 'busybox', 'true'), n))
-        self.each('run --rm, bridge', lambda e: timed(lambda: e.do('run', '--rm', 'busybox', 'true'), n))
-        def execs(e):
-            e.do('run', '-d', '--name', 'bench-x', 'busybox', 'sleep', '600')
-            try: return timed(lambda: e.do('exec', 'bench-x', 'true'), n)
-            finally: e.do('rm', '-f', 'bench-x')
-        self.each('exec true', execs)
+        run = lambda *flags: lambda e: ms(lambda: e.do('run', '--rm', *flags, 'busybox', 'true'))
+        self.each('run --rm, network none', run('--network', 'none'), n, True)
+        self.each('run --rm, bridge', run(), n, True)
+        if not self.wanted('exec true'):
+            return
+        started = [e for e in self.engines if self.tried('exec true', e, 'run', '-d', '--name', 'bench-x', 'busybox', 'sleep', '600')]
+        calls = {e.name: (lambda e=e: ms(lambda: e.do('exec', 'bench-x', 'true'))) for e in started}
+        for who, value in in_turns(calls, n, self.failed('exec true')).items():
+            self.put('exec true', who, value)
+        for e in started: self.tried('exec true', e, 'rm', '-f', 'bench-x')
+
+    def tried(self, what, e, *args):
+        try:
+            e.do(*args); return True
+        except RuntimeError as error:
+            self.failed(what)(e.name, error); return False
 
     def many(self):
         names = [f'm{i}' for i in range(50)]
         start = lambda e, n: e.do('run', '-d', '--name', n, 'busybox', 'sleep', '600')
         def sequence(e):
-            t = time.perf_counter()
             for n in names: start(e, n)
-            return (time.perf_counter() - t) * 1000
         def parallel(e):
-            t = time.perf_counter()
             with concurrent.futures.ThreadPoolExecutor(10) as ex: list(ex.map(lambda n: start(e, n), names))
-            return (time.perf_counter() - t) * 1000
-        def cleaned(f):
-            def g(e):
-                try: return f(e)
-                finally: e.do('rm', '-f', *names)
-            return g
         def weighed(e):
             try:
-                took = sequence(e)
-                pids = pids_of(*e.keeper)
-                if pids: self.put('keeper PSS each, kB', e.name, sum(map(pss_kb, pids)) / 50)
+                took = ms(lambda: sequence(e))
+                pids = e.keeper()
+                if pids: self.put('keeper PSS each, kB', e.name, sum(map(pss_kb, pids)) / len(pids))
+                if e.process: self.put('engine PSS with 50 containers, kB', e.name, self.weight(e))
+                e.do('ps'); self.put('ps with 50 containers', e.name, statistics.median(ms(lambda: e.do('ps')) for _ in range(5)))
                 return took
             finally: e.do('rm', '-f', *names)
+        def cleaned(e):
+            try: return ms(lambda: parallel(e))
+            finally: e.do('rm', '-f', *names)
         self.each('50 containers in sequence', weighed)
-        self.each('50 containers, 10 at a time', cleaned(parallel))
+        self.each('50 containers, 10 at a time', cleaned)
 
-    def memory(self):
-        if self.wanted('engine PSS, kB'):
+    def weight(self, e):
+        """The engine's own memory; Docker's engine is two processes."""
+        extra = pids_of('containerd --config', f'{self.base}/docker-run') if e.name == 'docker' else []
+        return pss_kb(e.process.pid) + sum(map(pss_kb, extra))
+
+    def memory(self, what):
+        if self.wanted(what):
             for e in self.engines:
-                if e.process:
-                    extra = [p for p in pids_of('containerd') if open(f'/proc/{p}/comm').read().strip() == 'containerd' and e.name == 'docker']
-                    self.put('engine PSS, kB', e.name, pss_kb(e.process.pid) + sum(map(pss_kb, extra)))
+                if e.process: self.put(what, e.name, self.weight(e))
 
     def pull(self, log):
         what = 'pull 6 layers, 400 MB'
@@ -255,10 +280,10 @@ class Bench:
             self.notes.append(f'pulled image: {len(layers)} layers, {size:.0f} MB, {sum(len(l[0]) for l in layers) / 1e6:.0f} MB gzip')
             image = f'{address}/bench/big:1'
             def once(e):
-                t = time.perf_counter(); e.do('pull', '-q', image); took = (time.perf_counter() - t) * 1000
-                e.do('rmi', '-f', image); os.sync()
+                os.sync(); took = ms(lambda: e.do('pull', '-q', image))
+                e.do('rmi', '-f', image)
                 return took
-            self.each(what, lambda e: statistics.median([once(e) for _ in range(3)]))
+            self.each(what, once, 3)
         finally:
             registry.terminate(); registry.wait()
 
@@ -271,26 +296,27 @@ class Bench:
         must(f'{self.a.bin}/wharf-runtime', 'spec', '--bundle', bundle)
         c = json.load(open(f'{bundle}/config.json')); c['process']['args'] = ['/bin/true']; c['process']['terminal'] = False
         c['process'].pop('rlimits', None)
+        c['ociVersion'] = '1.0.2'  # the newest that Debian's crun knows
         json.dump(c, open(f'{bundle}/config.json', 'w'))
-        for who, program in (('wharf', f'{self.a.bin}/wharf-runtime'), ('crun', 'crun'), ('runc', 'runc')):
-            if not shutil.which(program):
-                continue
-            try:
-                self.put(what, who, timed(lambda: must(program, '--root', f'{self.base}/rt-{who}', 'run', '--bundle', bundle, f'b{os.getpid()}'), self.a.rounds))
-            except RuntimeError as error:
-                self.notes.append(f'{what}: {who}: {error}')
+        programs = {'wharf': f'{self.a.bin}/wharf-runtime', 'crun': 'crun', 'runc': 'runc'}
+        calls = {who: (lambda who=who, p=p: ms(lambda: must(p, '--root', f'{self.base}/rt-{who}', 'run', '--bundle', bundle, f'b{os.getpid()}')))
+                 for who, p in programs.items() if shutil.which(p)}
+        for who, value in in_turns(calls, self.a.rounds, self.failed(what)).items():
+            self.put(what, who, value)
 
     def report(self):
         columns = [n for n in ('wharf', 'docker', 'podman', 'crun', 'runc') if any(n in r for r in self.table.values())]
-        out = ['| measurement | ' + ' | '.join(columns) + ' | wharf / docker |', '|---|' + '---|' * (len(columns) + 1)]
+        out = ['| measurement | ' + ' | '.join(columns) + ' | ' + ' | '.join(f'wharf / {c}' for c in columns[1:]) + ' |', '|---|' + '---|' * (2 * len(columns) - 1)]
         missed = []
         for what, row in self.table.items():
             unit = '' if 'kB' in what else ' ms'
             cells = [f'{row[c]:.1f}{unit}' if c in row else '-' for c in columns]
-            ratio = f"{row['wharf'] / row['docker']:.3f}" if {'wharf', 'docker'} <= row.keys() else '-'
-            out.append(f'| {what} | ' + ' | '.join(cells) + f' | {ratio} |')
-            if what in BARS and {'wharf', BARS[what][0]} <= row.keys() and row['wharf'] > BARS[what][1] * row[BARS[what][0]]:
-                missed.append(f"{what}: {row['wharf']:.1f} is over {BARS[what][1]:.2f} of {BARS[what][0]}'s {row[BARS[what][0]]:.1f}")
+            cells += [f"{row['wharf'] / row[c]:.2f}" if 'wharf' in row and row.get(c) else '-' for c in columns[1:]]
+            out.append(f'| {what} | ' + ' | '.join(cells) + ' |')
+        for what, (peer, most) in BARS.items():
+            row = self.table.get(what, {})
+            if peer in row and not row.get('wharf', float('inf')) <= most * row[peer]:
+                missed.append(f"{what}: {row.get('wharf', float('nan')):.1f} is over {most:.2f} of {peer}'s {row[peer]:.1f}")
         keeper = self.table.get('keeper PSS each, kB', {}).get('wharf', 0)
         if keeper > KEEPER_BAR_KB:
             missed.append(f'keeper PSS {keeper:.0f} kB is over {KEEPER_BAR_KB} kB')
@@ -331,11 +357,12 @@ def main():
                 print('not measured:', error)
         for e in engines: e.do('import', f'{base}/busybox.tar', 'busybox:latest')
         b = Bench(a, engines, base)
-        b.memory()
+        b.memory('engine PSS, kB')
         b.quick(); b.runtimes(); b.many()
         if os.path.exists(f'{base}/layers.json'):
             b.layers = [(open(f'{base}/layer{i}', 'rb').read(), d, n) for i, (d, n) in enumerate(json.load(open(f'{base}/layers.json')))]
             b.pull(log)
+            time.sleep(2); b.memory('engine PSS at the end, kB')
         table, missed = b.report()
         print('\n' + '\n'.join(table) + '\n' + '\n'.join(b.notes))
         if a.markdown: open(a.markdown, 'w').write('\n'.join(table) + '\n')
