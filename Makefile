@@ -8,6 +8,8 @@ MUSL_TRIPLE  := $(subst -gnu,-musl,$(HOST_TRIPLE))
 SHIM_TRIPLE  := $(if $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(MUSL_TRIPLE)),$(MUSL_TRIPLE),$(HOST_TRIPLE))
 SHIM_FLAGS   := -C target-feature=+crt-static -C relocation-model=static
 PREFIX       ?= /usr/local
+# In a folder of their own: cargo test puts other builds of the shim into its own.
+UNDER_TEST   := WHARF_BIN=$(abspath $(TARGET))/e2e/wharf WHARF_SHIM=$(abspath $(TARGET))/e2e/wharf-shim
 DESTDIR      ?=
 
 .PHONY: build shim build-debug demo test check fmt clippy deny lint unit e2e conformance bench install uninstall packages-demo packages-test packages-bench clean
@@ -23,18 +25,20 @@ build: shim
 shim:
 	RUSTFLAGS="$(SHIM_FLAGS)" cargo build --locked --profile tiny --target $(SHIM_TRIPLE) -p wharf-shim --features server --bin wharf-shim
 
+# With the features of the tests, so that both share every dependency's build.
 build-debug: shim
-	cargo build --locked -p wharf-cli
-	install -d $(TARGET)/debug
-	cp -f $(TARGET)/$(SHIM_TRIPLE)/tiny/wharf-shim $(TARGET)/debug/wharf-shim.new
-	mv -f $(TARGET)/debug/wharf-shim.new $(TARGET)/debug/wharf-shim
-	ln -sfn wharf-shim $(TARGET)/debug/wharf-runtime
+	cargo build --locked --workspace --all-features --bin wharf
+	install -d $(TARGET)/e2e
+	ln -f $(TARGET)/debug/wharf $(TARGET)/e2e/wharf
+	cp -f $(TARGET)/$(SHIM_TRIPLE)/tiny/wharf-shim $(TARGET)/e2e/wharf-shim.new
+	mv -f $(TARGET)/e2e/wharf-shim.new $(TARGET)/e2e/wharf-shim
+	ln -sfn wharf-shim $(TARGET)/e2e/wharf-runtime
 
 demo: packages-demo build
 	demo/demo.sh $(TARGET)/release
 
 test: packages-test build-debug
-	WHARF_BIN=$(abspath $(TARGET))/debug/wharf WHARF_SHIM=$(abspath $(TARGET))/debug/wharf-shim .ci/test.sh
+	$(UNDER_TEST) .ci/test.sh
 
 check: fmt clippy deny lint unit
 
@@ -52,10 +56,10 @@ lint:
 	cargo run --locked -q -p xtask -- tidy
 
 unit:
-	cargo test --locked --workspace --lib --bins
+	cargo test --locked --workspace --all-features --lib --bins
 
 e2e: packages-test build-debug
-	WHARF_BIN=$(abspath $(TARGET))/debug/wharf WHARF_SHIM=$(abspath $(TARGET))/debug/wharf-shim cargo test --locked -p wharf-e2e
+	$(UNDER_TEST) cargo test --locked --workspace --all-features --test e2e
 
 # Suites that others wrote. ORACLE=DIR holds the program `oracle` with its transcripts;
 # SUITES=DIR holds built suites (see docs/conformance.md). Neither is part of this project.

@@ -19,7 +19,7 @@ run_check tidy cargo run --locked -q -p xtask -- tidy
 run_check clippy make --no-print-directory clippy
 
 printf '== tests\n'
-cargo test --locked --workspace --no-fail-fast 2>&1 | tee -a "$log"
+cargo test --locked --workspace --all-features --no-fail-fast 2>&1 | tee -a "$log"
 status=${PIPESTATUS[0]}
 
 sum() { grep -E '^test result:' "$log" | grep -oE "[0-9]+ $1" | awk '{s += $1} END {print s + 0}'; }
