@@ -32,6 +32,8 @@ pub struct HostsFile {
     pub extra_hosts: Vec<String>,
     /// What `host-gateway` stands for; one entry per address.
     pub host_gateway: Vec<IpAddr>,
+    /// Other containers: an address and its names.
+    pub linked: Vec<(IpAddr, String)>,
 }
 
 /// Text of `/etc/hosts`; an extra host that does not parse is an error.
@@ -44,6 +46,10 @@ pub fn hosts_file(parts: &HostsFile) -> Result<String, NetError> {
         let (name, addresses) = parse_extra_host(extra, &parts.host_gateway)?;
         addresses.iter().for_each(|address| add_line(&mut text, address, name));
     }
+    parts
+        .linked
+        .iter()
+        .for_each(|(address, names)| add_line(&mut text, address, names));
     let names = match parts.domainname.as_str() {
         "" => parts.hostname.clone(),
         domain => format!("{host}.{domain} {host}", host = parts.hostname),
@@ -134,6 +140,15 @@ mod tests {
             ..extra(&["a:host-gateway"])
         };
         assert!(matches!(hosts_file(&without), Err(NetError::NoHostGateway)));
+    }
+
+    #[test]
+    fn linked_containers_are_named() {
+        let parts = HostsFile {
+            linked: vec![("172.17.0.5".parse().unwrap(), "store 3ab db".to_owned())],
+            ..extra(&["a:1.2.3.4"])
+        };
+        assert_eq!(hosts_file(&parts).unwrap(), "1.2.3.4\ta\n172.17.0.5\tstore 3ab db\n");
     }
 
     #[test]

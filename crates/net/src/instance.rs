@@ -728,6 +728,7 @@ fn names_of(endpoint: &EndpointRecord) -> Change {
         network_name: endpoint.network_name.clone(),
         container: endpoint.container_id.clone(),
         names: endpoint.dns_names.clone(),
+        links: endpoint.links.clone(),
         addresses: [endpoint.ipv4, endpoint.ipv6]
             .into_iter()
             .flatten()

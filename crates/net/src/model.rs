@@ -161,6 +161,8 @@ pub struct EndpointRequest {
     /// short id, the host name if it is the user's choice. The first one is the
     /// answer to a reverse query.
     pub dns_names: Vec<String>,
+    /// Names that only this container knows, and which name of the network each means.
+    pub links: BTreeMap<String, String>,
     /// Hardware address, derived from the IPv4 address by default.
     pub mac: Option<String>,
     /// Fixed address.
@@ -202,6 +204,9 @@ pub struct EndpointRecord {
     pub gateway_priority: i64,
     /// See [`EndpointRequest::dns_names`].
     pub dns_names: Vec<String>,
+    /// See [`EndpointRequest::links`].
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
 }
 
 /// Transport protocol of a published port.

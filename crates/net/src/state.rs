@@ -209,6 +209,11 @@ impl State {
             ipv6,
             gateway_priority: request.gateway_priority,
             dns_names: request.dns_names.clone(),
+            links: request
+                .links
+                .iter()
+                .map(|(alias, target)| (alias.to_lowercase(), target.clone()))
+                .collect(),
             id,
         })
     }

@@ -155,7 +155,8 @@ pub struct AttachSpec {
     pub stdout: bool,
     /// Standard error goes to the client.
     pub stderr: bool,
-    /// Put Docker's 8 byte header before each piece; off for terminals.
+    /// Put Docker's 8 byte header before each piece. COMPAT: an exec's client may ask for it on
+    /// a terminal too.
     pub framed: bool,
     /// Key sequence that detaches the client, such as [`AttachSpec::DEFAULT_DETACH_KEYS`] encodes;
     /// empty for none. Only looked for when `stdin` is set on a terminal.

@@ -1,13 +1,35 @@
 //! Descriptors: closing ranges, placing them at fixed numbers, /proc/self/fd.
 
-use crate::raw::syscall;
+use crate::raw::{fd_arg, syscall};
 use crate::{Errno, Result};
-use linux_raw_sys::general::{__NR_close_range, __NR_dup3};
+use linux_raw_sys::general::{__NR_close_range, __NR_dup3, __NR_ioctl};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Mark instead of close (linux/close_range.h).
 const CLOSE_RANGE_CLOEXEC: u32 = 4;
+
+/// Bytes (and bookkeeping) written to a socket that its peer has not taken yet (asm-generic/ioctls.h).
+const TIOCOUTQ: usize = 0x5411;
+
+/// How much of what was written to a unix socket its peer has not read yet; 0 is all of it.
+///
+/// # Errors
+/// When `fd` is no socket.
+pub fn unread_by_peer(fd: impl AsFd) -> Result<usize> {
+    let mut count: std::ffi::c_int = 0;
+    let args = [
+        fd_arg(fd.as_fd().as_raw_fd()),
+        TIOCOUTQ,
+        (&raw mut count).addr(),
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: this ioctl writes one int, to a variable that outlives the call.
+    unsafe { syscall(__NR_ioctl, args)? };
+    Ok(usize::try_from(count).unwrap_or(0))
+}
 
 /// Marks all descriptors from `first` on close-on-exec.
 ///

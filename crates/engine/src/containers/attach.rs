@@ -1,6 +1,7 @@
 //! Attaching clients: accepted first, handed to the shim once the client knows.
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -95,8 +96,19 @@ impl AttachTicket {
         }
     }
 
+    /// Whether output can follow the answer's head without the client doing anything.
+    fn may_answer_at_once(&self) -> bool {
+        match &self.target {
+            Target::Container { handle, query, .. } => query.logs || handle.record().state.is_running(),
+            Target::Exec { .. } => true,
+        }
+    }
+
     /// Hands over the client's connection.
     pub async fn attach(self, stream: ClientStream) -> Result<()> {
+        if self.may_answer_at_once() {
+            head_is_read(&stream.socket).await;
+        }
         match self.target {
             Target::Container {
                 shared,
@@ -112,6 +124,30 @@ impl AttachTicket {
             } => exec::start_attached(&shared, &handle, &session, &request, stream).await,
         }
     }
+}
+
+/// How long a client may take to read the head of the answer before its stream begins anyway.
+const HEAD_GRACE: Duration = Duration::from_millis(100);
+
+/// How often it is looked at. Clients take it at once; the scheduler is what is waited for.
+const HEAD_LOOK: Duration = Duration::from_micros(50);
+
+/// Waits until the client took the head that was written before its stream.
+///
+/// COMPAT: clients that read the head through a buffer and the stream from the socket below it
+/// (docker-py) lose what arrives together with the head. Docker's own processes start late enough
+/// to hide that; ours do not.
+async fn head_is_read(socket: &OwnedFd) {
+    let Ok(socket) = socket.try_clone() else { return };
+    let look = move || {
+        let deadline = Instant::now() + HEAD_GRACE;
+        while wharf_sys::fd::unread_by_peer(&socket).is_ok_and(|left| left > 0) && Instant::now() < deadline {
+            std::thread::sleep(HEAD_LOOK);
+        }
+        Ok(())
+    };
+    // Nothing depends on it but the comfort of such clients.
+    let _ = blocking("waiting for the client", look).await;
 }
 
 async fn attach_container(

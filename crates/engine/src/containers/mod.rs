@@ -18,6 +18,7 @@ mod exec;
 mod handle;
 mod happened;
 mod health;
+pub(crate) mod links;
 mod list;
 mod logs;
 mod machine;
@@ -453,13 +454,13 @@ impl Containers {
     /// Disconnects it from a network.
     pub async fn disconnect(&self, name: &str, network: &NetworkRecord, force: bool) -> Result<()> {
         let network = Arc::new(network.clone());
-        let done = self
-            .ask(&*self.find(name)?, |reply| Command::Disconnect(network, reply))
-            .await;
-        match done {
-            Err(error) if force && error.kind() == crate::ErrorKind::InvalidArgument => Ok(()),
-            done => done,
-        }
+        let handle = match self.find(name) {
+            Ok(handle) => handle,
+            // COMPAT: by force, an endpoint goes whose container is not known any more; there are none here.
+            Err(_) if force => return Err(Error::not_found(format!("endpoint {name} not found"))),
+            Err(error) => return Err(error),
+        };
+        self.ask(&handle, |reply| Command::Disconnect(network, reply)).await
     }
 
     /// Prepares an exec session in a running container.
@@ -524,15 +525,24 @@ impl Containers {
     /// Makes an image of it; answers the image id.
     pub async fn commit(&self, name: &str, request: CommitContainer) -> Result<String> {
         let handle = self.find(name)?;
-        let pause = request.pause && handle.record().state.status == Status::Running;
+        let mut pause = request.pause && handle.record().state.status == Status::Running;
         if pause {
-            self.ask(&handle, Command::Pause).await?;
+            pause = match self.ask(&handle, Command::Pause).await {
+                Ok(()) => true,
+                // It ended, or somebody else paused it, in between: it stands still either way.
+                Err(error) if error.kind() == crate::ErrorKind::Conflict => false,
+                Err(error) => return Err(error),
+            };
         }
         let comment = request.comment.clone();
         let work = move |shared: &Shared, record: &ContainerRecord| content::commit(shared, record, &request);
         let done = self.with_files("committing the container", name, work).await;
         if pause {
-            self.ask(&handle, Command::Unpause).await?;
+            match self.ask(&handle, Command::Unpause).await {
+                // It ended, or was continued, in the meantime.
+                Err(error) if error.kind() == crate::ErrorKind::Conflict => {}
+                other => other?,
+            }
         }
         let (record, image) = done?;
         let more = [("comment", comment), ("imageID", image.clone())];

@@ -462,6 +462,7 @@ impl Task {
                 self.start_monitor();
                 self.commit_start(running.journal).await;
                 self.happened("start", &[]);
+                super::links::tell_linked(&self.shared, &self.record).await;
                 if std::mem::take(&mut self.user_restart) {
                     self.happened("restart", &[]);
                 }

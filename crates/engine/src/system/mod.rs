@@ -22,6 +22,15 @@ pub use host::HostFacts;
 /// The built-in OCI runtime, as it is called in `info` and `--runtime`.
 pub const BUILTIN_RUNTIME: &str = "wharf-runtime";
 
+/// Names by which clients written for Docker ask for the default runtime: the built-in one,
+/// unless the configuration has a program of that name.
+const RUNTIME_ALIASES: [&str; 2] = ["runc", "io.containerd.runc.v2"];
+
+/// Whether a name, one that is not configured, means the built-in runtime.
+pub(crate) fn is_builtin_runtime(name: &str) -> bool {
+    name.is_empty() || name == BUILTIN_RUNTIME || RUNTIME_ALIASES.contains(&name)
+}
+
 /// What `info` tells.
 #[derive(Clone, Debug)]
 pub struct Info {

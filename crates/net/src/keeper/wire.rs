@@ -1,6 +1,7 @@
 //! What is said between engine and keeper; the other half of this contract is
 //! the keeper role of the shim, and a test that runs the real one joins them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -51,6 +52,9 @@ pub(crate) enum Change {
         container: String,
         names: Vec<String>,
         addresses: Vec<IpAddr>,
+        /// Names that only this container knows, and whom each means.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        links: BTreeMap<String, String>,
     },
     /// It has left the network.
     DropEndpoint { network: String, container: String },

@@ -2,7 +2,7 @@
 //! bytes (big endian), descriptors beside the first byte of the request that
 //! needs them. The other half of this contract is in the net crate.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -64,6 +64,8 @@ pub(super) enum Change {
         container: String,
         names: Vec<String>,
         addresses: Vec<IpAddr>,
+        #[serde(default)]
+        links: BTreeMap<String, String>,
     },
     DropEndpoint {
         network: String,

@@ -10,6 +10,8 @@ pub struct Member {
     pub names: Vec<String>,
     /// All its addresses.
     pub addresses: Vec<IpAddr>,
+    /// Names that only it knows, in lower case, and which name each means.
+    pub links: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +81,9 @@ impl Names {
     /// Addresses behind a name as this container sees it: `name` on one of its
     /// networks, or `name.network`. `None` when nobody is called so.
     pub fn lookup(&self, container: &str, name: &str) -> Option<Vec<IpAddr>> {
-        let plain = self.networks_of(container).find_map(|network| network.lookup(name));
+        let plain = self
+            .networks_of(container)
+            .find_map(|network| network.linked(container, name).or_else(|| network.lookup(name)));
         plain.or_else(|| {
             let (short, network_name) = name.rsplit_once('.')?;
             let mut named = self
@@ -102,6 +106,12 @@ impl Names {
 }
 
 impl Network {
+    /// Addresses behind a name that only this container knows.
+    fn linked(&self, container: &str, name: &str) -> Option<Vec<IpAddr>> {
+        let target = self.members.get(container)?.links.get(name)?;
+        self.lookup(&target.to_lowercase())
+    }
+
     fn lookup(&self, name: &str) -> Option<Vec<IpAddr>> {
         let owners = self.by_name.get(name)?;
         let members = owners.iter().filter_map(|container| self.members.get(container));
@@ -126,6 +136,7 @@ mod tests {
         Member {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             addresses: vec![address.parse().unwrap()],
+            links: BTreeMap::new(),
         }
     }
 
@@ -141,6 +152,20 @@ mod tests {
     fn check(names: &Names, container: &str, name: &str, expected: Option<&[&str]>) {
         let expected = expected.map(|all| all.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>());
         assert_eq!(names.lookup(container, name), expected, "{name} as {container} sees it");
+    }
+
+    #[test]
+    fn a_link_is_a_name_for_one_container_alone() {
+        let mut names = table();
+        let links = BTreeMap::from([("store".to_owned(), "API".to_owned())]);
+        let linking = Member {
+            links,
+            ..member(&["job"], "10.1.0.9")
+        };
+        names.insert("n1", "front", "job", linking);
+        let wanted: Vec<IpAddr> = vec!["10.1.0.3".parse().unwrap()];
+        assert_eq!(names.lookup("job", "store"), Some(wanted));
+        assert_eq!(names.lookup("web", "store"), None);
     }
 
     #[test]

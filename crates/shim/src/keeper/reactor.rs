@@ -378,9 +378,14 @@ impl Reactor {
                 container,
                 names,
                 addresses,
+                links,
             } => {
-                self.names
-                    .insert(&network, &network_name, &container, Member { names, addresses });
+                let member = Member {
+                    names,
+                    addresses,
+                    links,
+                };
+                self.names.insert(&network, &network_name, &container, member);
             }
             Change::DropEndpoint { network, container } => self.names.remove(&network, &container),
             Change::Port { key, target } => self.add_port(key, target, descriptor()?)?,

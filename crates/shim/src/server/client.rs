@@ -83,7 +83,7 @@ impl Client {
             process,
             stdout: spec.stdout,
             stderr: spec.stderr,
-            framed: spec.framed && !facts.is_terminal,
+            framed: spec.framed,
             is_throttling,
             detach: if spec.stdin && facts.is_terminal {
                 DetachMatcher::new(&spec.detach_keys)
@@ -310,13 +310,15 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_never_framed() {
-        let (mut client, mut peer) = attached(&outputs(true), TERMINAL);
-        client.push(Stream::Stdout, b"raw");
-        client.finish();
-        let mut got = String::new();
-        peer.read_to_string(&mut got).expect("read");
-        assert_eq!(got, "raw");
+    fn a_terminal_is_framed_only_for_who_asks() {
+        for (framed, wanted) in [(false, &b"raw"[..]), (true, b"\x01\0\0\0\0\0\0\x03raw")] {
+            let (mut client, mut peer) = attached(&outputs(framed), TERMINAL);
+            client.push(Stream::Stdout, b"raw");
+            client.finish();
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).expect("read");
+            assert_eq!(got, wanted);
+        }
     }
 
     #[test]

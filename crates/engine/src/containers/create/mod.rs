@@ -303,6 +303,7 @@ async fn commit(shared: &Arc<Shared>, mut record: ContainerRecord, planned: Vec<
         endpoint.dns_names = endpoint_names(&record, predefined, &endpoint.settings);
         record.endpoints.insert(name, endpoint);
     }
+    super::links::make_canonical(shared, &mut record);
     let anonymous: Vec<&str> = planned
         .iter()
         .filter(|m| m.point.anonymous)

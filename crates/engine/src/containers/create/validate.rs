@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::requests::CreateContainer;
 use crate::model::*;
 use crate::spec::{self, DEFAULT_SHM_BYTES, SecurityOptions, check_capability};
-use crate::system::BUILTIN_RUNTIME;
+use crate::system::{BUILTIN_RUNTIME, is_builtin_runtime};
 
 /// Options of the json-file driver that are known.
 const LOG_OPTIONS: [&str; 9] = [
@@ -261,7 +261,7 @@ pub(crate) fn parse_size(text: &str) -> Result<u64> {
 }
 
 fn check_runtime(name: &str, around: &Surroundings<'_>) -> Result<()> {
-    if name.is_empty() || name == BUILTIN_RUNTIME || around.runtimes.contains_key(name) {
+    if is_builtin_runtime(name) || around.runtimes.contains_key(name) {
         return Ok(());
     }
     Err(Error::invalid(format!("unknown or invalid runtime name: {name}"))

@@ -11,6 +11,7 @@ use wharf_net::resolv::{ResolvConf, ResolvMode, ResolvRequest, read_host_file, r
 use super::network::Networks;
 use crate::Shared;
 use crate::containers::blocking::blocking;
+use crate::containers::links;
 use crate::containers::paths::Places;
 use crate::error::{Context, Error, Result};
 use crate::model::{ContainerRecord, NetworkMode};
@@ -21,11 +22,12 @@ pub(super) fn write_first(
     record: &ContainerRecord,
     networks: &Networks,
     gateways: Vec<IpAddr>,
+    linked: Vec<(IpAddr, String)>,
 ) -> Result<ResolvConf> {
     let resolv = plan_resolv(record, networks)?;
     write(&dir.join("hostname"), &hostname_file(&record.config.hostname))?;
     write(&dir.join("resolv.conf"), &resolv.content)?;
-    write(&dir.join("hosts"), &plan_hosts(record, Vec::new(), gateways)?)?;
+    write(&dir.join("hosts"), &plan_hosts(record, Vec::new(), gateways, linked)?)?;
     Ok(resolv)
 }
 
@@ -45,7 +47,12 @@ fn plan_resolv(record: &ContainerRecord, networks: &Networks) -> Result<ResolvCo
     Ok(resolv_conf(mode, &request)?)
 }
 
-fn plan_hosts(record: &ContainerRecord, addresses: Vec<IpAddr>, host_gateway: Vec<IpAddr>) -> Result<String> {
+fn plan_hosts(
+    record: &ContainerRecord,
+    addresses: Vec<IpAddr>,
+    host_gateway: Vec<IpAddr>,
+    linked: Vec<(IpAddr, String)>,
+) -> Result<String> {
     let on_host = record.host.network() == NetworkMode::Host;
     Ok(hosts_file(&HostsFile {
         host_file: on_host.then(|| std::fs::read_to_string("/etc/hosts").unwrap_or_default()),
@@ -54,6 +61,7 @@ fn plan_hosts(record: &ContainerRecord, addresses: Vec<IpAddr>, host_gateway: Ve
         addresses,
         extra_hosts: record.host.extra_hosts.clone().unwrap_or_default(),
         host_gateway,
+        linked,
     })?)
 }
 
@@ -70,9 +78,10 @@ pub(crate) async fn rewrite_hosts(shared: &Arc<Shared>, record: &ContainerRecord
         .map(ipnet::IpNet::addr)
         .collect();
     let path = Places::of(&shared.config, &record.id).dir.join("hosts");
+    let linked = links::hosts_lines(shared, record).unwrap_or_default(); // a linked one may have ended since
     let (record, net) = (record.clone(), Arc::clone(&shared.net));
     blocking("writing the hosts file", move || {
-        write(&path, &plan_hosts(&record, addresses, net.host_gateway())?)
+        write(&path, &plan_hosts(&record, addresses, net.host_gateway(), linked)?)
     })
     .await
 }

@@ -121,11 +121,29 @@ pub(crate) fn endpoint_request(
             true => Vec::new(),
             false => endpoint.dns_names.clone(),
         },
+        links: match network.predefined {
+            true => BTreeMap::new(),
+            false => links_of(endpoint),
+        },
         mac: own_mac.or_else(|| nonempty(&record.config.mac_address)),
         ipv4: nonempty(&ipam.ipv4_address),
         ipv6: nonempty(&ipam.ipv6_address),
         gateway_priority: endpoint.settings.gw_priority,
     }
+}
+
+/// The links of an endpoint: alias and whom it means.
+fn links_of(endpoint: &EndpointRecord) -> BTreeMap<String, String> {
+    endpoint
+        .settings
+        .links
+        .iter()
+        .flatten()
+        .map(|link| {
+            let (target, alias) = crate::containers::links::split(link);
+            (alias.to_owned(), target.to_owned())
+        })
+        .collect()
 }
 
 /// Every port that is to be published.

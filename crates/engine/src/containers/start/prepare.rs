@@ -12,11 +12,12 @@ use super::{files, host_facts, network};
 use crate::Shared;
 use crate::containers::blocking::blocking;
 use crate::containers::create::validate::parse_size;
+use crate::containers::links;
 use crate::containers::paths::{Places, cgroup_path, lower_dirs};
 use crate::error::{Context, Error, Result};
 use crate::model::{ContainerRecord, IpcMode, LogConfig, MountKind, MountPoint, NetworkMode, PidMode, Status};
 use crate::spec::{self, HostFacts};
-use crate::system::BUILTIN_RUNTIME;
+use crate::system::is_builtin_runtime;
 
 /// What was prepared.
 #[derive(Debug)]
@@ -101,7 +102,10 @@ fn prepare_blocking(
     };
     let upstream = match &joined.network {
         Some(_) => Vec::new(),
-        None => files::write_first(&places.dir, &record, networks, shared.net.host_gateway())?.upstream,
+        None => {
+            let linked = links::hosts_lines(shared, &record)?;
+            files::write_first(&places.dir, &record, networks, shared.net.host_gateway(), linked)?.upstream
+        }
     };
     let netns = prepare_namespace(shared, &record, joined, &upstream)?;
     for mount in &mut record.mounts {
@@ -278,10 +282,8 @@ fn rootfs_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Ro
 }
 
 fn runtime_plan(shared: &Shared, name: &str) -> Result<RuntimePlan> {
-    if name.is_empty() || name == BUILTIN_RUNTIME {
-        return Ok(RuntimePlan::Builtin);
-    }
     match shared.config.runtimes.get(name) {
+        None if is_builtin_runtime(name) => Ok(RuntimePlan::Builtin),
         Some(path) => Ok(RuntimePlan::Foreign {
             path: path.clone(),
             args: Vec::new(),
