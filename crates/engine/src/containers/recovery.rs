@@ -139,10 +139,10 @@ fn recorded_of(record: &ContainerRecord, rebooted: bool) -> Recorded {
 
 async fn look(shared: &Arc<Shared>, record: &ContainerRecord) -> (Seen, Option<(ShimClient, EventStream)>) {
     let dir = Places::of(&shared.config, &record.id).shim;
-    if let Ok((shim, events)) = connect(&dir).await {
-        if let Ok(state) = shim.state().await {
-            return (Seen::Shim(state.phase, state.exit), Some((shim, events)));
-        }
+    if let Ok((shim, events)) = connect(&dir).await
+        && let Ok(state) = shim.state().await
+    {
+        return (Seen::Shim(state.phase, state.exit), Some((shim, events)));
     }
     match read_exit(&dir) {
         Some(exit) => (Seen::ExitFile(exit), None),
@@ -290,10 +290,10 @@ async fn undo_create(shared: &Arc<Shared>, row: &JournalEntry) {
 
 /// Ends whatever a half-done start left: shim, processes, namespace, mounts.
 async fn undo_start(shared: &Arc<Shared>, record: &mut ContainerRecord, shim: Option<&ShimClient>) {
-    if let Some(shim) = shim {
-        if let Err(error) = shim.destroy().await {
-            tracing::debug!(container = record.id.short(), "shim did not end: {error}");
-        }
+    if let Some(shim) = shim
+        && let Err(error) = shim.destroy().await
+    {
+        tracing::debug!(container = record.id.short(), "shim did not end: {error}");
     }
     clear_kernel(shared, record).await;
     for error in [

@@ -561,10 +561,10 @@ impl Task {
                 "exit not written: {}",
                 error.chain()
             );
-        } else if let Some(shim) = shim {
-            if let Err(error) = shim.acknowledge_exit().await {
-                tracing::debug!(container = self.record.id.short(), "shim did not end: {error}");
-            }
+        } else if let Some(shim) = shim
+            && let Err(error) = shim.acknowledge_exit().await
+        {
+            tracing::debug!(container = self.record.id.short(), "shim did not end: {error}");
         }
         for error in [
             start::release_network(&self.shared, &mut self.record, namespace)

@@ -79,7 +79,7 @@ impl Db {
     /// All unfinished operations, oldest first.
     pub fn journal(&self) -> Result<Vec<JournalEntry>> {
         let connection = self.lock();
-        let read = || -> rusqlite::Result<Vec<(i64, String, String, i64, i64, String)>> {
+        let read = || -> rusqlite::Result<Vec<Row>> {
             let mut statement =
                 connection.prepare("SELECT id, kind, target, step, deadline_ns, args FROM journal ORDER BY id")?;
             let rows = statement.query_map([], |r| {
@@ -92,7 +92,10 @@ impl Db {
     }
 }
 
-fn entry_of(row: (i64, String, String, i64, i64, String)) -> Result<JournalEntry> {
+/// A row as it is stored: id, kind, target, step, deadline, arguments.
+type Row = (i64, String, String, i64, i64, String);
+
+fn entry_of(row: Row) -> Result<JournalEntry> {
     let (id, kind, target, step, deadline, args) = row;
     let kind = serde_json::from_value(serde_json::Value::String(kind))
         .internal(|| format!("read the kind of operation {id}"))?;

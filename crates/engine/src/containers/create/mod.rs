@@ -150,10 +150,10 @@ fn resolve_joined(shared: &Shared, request: &mut CreateContainer) -> Result<()> 
         host.pid_mode = format!("container:{}", find(&name)?);
     }
     // COMPAT: an unknown container of the network mode passes here and fails at start.
-    if let NetworkMode::Container(name) = host.network() {
-        if let Ok(found) = shared.containers.find(&name) {
-            host.network_mode = format!("container:{}", found.id);
-        }
+    if let NetworkMode::Container(name) = host.network()
+        && let Ok(found) = shared.containers.find(&name)
+    {
+        host.network_mode = format!("container:{}", found.id);
     }
     for link in host.links.iter().flatten() {
         let name = link.split_once(':').map_or(link.as_str(), |(name, _)| name);

@@ -87,7 +87,5 @@ pub(crate) async fn rewrite_hosts(shared: &Arc<Shared>, record: &ContainerRecord
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text)
-        .internal(|| format!("write {}", path.display()))
-        .map_err(Error::from)
+    std::fs::write(path, text).internal(|| format!("write {}", path.display()))
 }
