@@ -236,7 +236,11 @@ pub(crate) fn usage_to_wire(usage: DiskUsage, version: ApiVersion) -> wire::Disk
         layers_size: usage.layers_size.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         images: usage.images.map(|list| {
             list.iter()
-                .map(|listed| image::summary_to_wire(listed, version))
+                .map(|listed| wire::ImageSummary {
+                    // COMPAT: counted here for every version; lists leave it out (-1).
+                    containers: image::count(listed.containers),
+                    ..image::summary_to_wire(listed, version)
+                })
                 .collect()
         }),
         containers: usage.containers.map(|list| {

@@ -51,7 +51,8 @@ async fn route(app: Arc<App>, id: u64, request: hyper::Request<Incoming>) -> Rep
         return Failure::page_not_found().into();
     };
     let asked = asked.unwrap_or(ApiVersion::MAX);
-    let reply = match version::refusal(asked) {
+    let refusal = version::refusal(asked).filter(|_| !version::is_tolerated(asked, &segments));
+    let reply = match refusal {
         Some(words) => Failure::invalid(words).into(),
         None => handle(&app, id, request, asked, matched).await,
     };

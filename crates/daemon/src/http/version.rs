@@ -27,6 +27,14 @@ pub(crate) fn refusal(version: ApiVersion) -> Option<String> {
     })
 }
 
+/// Whether a request of a version that is refused otherwise is answered all the same.
+///
+/// COMPAT: skopeo, buildah and podman up to 2023 ask for images with a fixed 1.22 and do not
+/// negotiate; what they use of it never changed.
+pub(crate) fn is_tolerated(version: ApiVersion, segments: &[&str]) -> bool {
+    version == ApiVersion::new(1, 22) && segments.first() == Some(&"images")
+}
+
 fn number(text: &str) -> Option<u16> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().unwrap_or(u16::MAX))
@@ -50,6 +58,14 @@ mod tests {
         check("v1.+2", None);
         check("volumes", None);
         check("1.51", None);
+    }
+
+    #[test]
+    fn an_old_fixed_version_reaches_images_only() {
+        let old = ApiVersion::new(1, 22);
+        assert!(is_tolerated(old, &["images", "json"]));
+        assert!(!is_tolerated(old, &["containers", "json"]));
+        assert!(!is_tolerated(ApiVersion::new(1, 23), &["images", "json"]));
     }
 
     #[test]

@@ -27,10 +27,11 @@ pub(crate) async fn build(mut request: Request) -> Outcome {
     let query = &request.query;
     check_supported(query)?;
     let cancel = Cancel::default();
-    let wanted = BuildRequest {
+    let mut wanted = BuildRequest {
         cancel: cancel.clone(),
         ..build_request(query)?
     };
+    wanted.no_cache |= !has_cache_source(&request).await?;
     let quiet = query.flag("q");
     let credentials = credentials(&request);
     let app = Arc::clone(&request.app);
@@ -51,6 +52,21 @@ pub(crate) async fn build(mut request: Request) -> Outcome {
         told.finish(result)
     })
     .await
+}
+
+/// Whether the build may use what was built before.
+///
+/// COMPAT: who names images to take steps from (`--cache-from`) gets none when none of them is
+/// here; otherwise every image here is looked at.
+async fn has_cache_source(request: &Request) -> Result<bool, Failure> {
+    let sources: Vec<String> = json(&request.query, "cachefrom")?.unwrap_or_default();
+    let images = request.app.engine.images();
+    for source in &sources {
+        if images.find(source).await.is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(sources.is_empty())
 }
 
 /// Turns events into lines, and knows whether any were sent.
@@ -149,7 +165,6 @@ fn check_supported(query: &Query) -> Result<(), Failure> {
             "build outputs other than an image are not supported",
         ));
     }
-    let _caches: Vec<String> = json(query, "cachefrom")?.unwrap_or_default(); // every image here is looked at anyway
     Ok(())
 }
 

@@ -191,6 +191,10 @@ impl<R: Read> Reader<R> {
             let limit = left.min(scratch.len() as u64) as usize;
             let n = self.source.read(&mut scratch[..limit]).map_err(ExtractError::Read)?;
             if n == 0 {
+                // Some writers end the archive with the last member's data, not with its block.
+                if left <= self.padding {
+                    break;
+                }
                 return Err(damaged("it ends in the middle of a member"));
             }
             left -= n as u64;
