@@ -13,7 +13,7 @@ use crate::Shared;
 use crate::containers::blocking::blocking;
 use crate::containers::links;
 use crate::containers::paths::Places;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::model::{ContainerRecord, NetworkMode};
 
 /// Writes hostname, resolv.conf and a first hosts file; answers what the name service needs.
