@@ -6,6 +6,7 @@
 mod bad_input;
 mod build;
 mod cli;
+mod crashes;
 mod images;
 mod lifecycle;
 mod limits;

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wharf_cgroup::Cgroup;
-use wharf_shim::client::{EventStream, ShimClient, connect, read_exit, shim_pid};
+use wharf_shim::client::{EventStream, ShimClient, connect, is_kept, read_exit, shim_pid};
 use wharf_shim::protocol::{ExitRecord, Phase};
 
 use super::blocking::blocking;
+use super::machine::SIGKILL;
 use super::paths::{Places, cgroup_path, containers_dir};
 use super::remove::delete_tree;
 use super::start::{self, Namespace};
@@ -119,12 +120,25 @@ pub(crate) async fn find_run(shared: &Arc<Shared>, record: &ContainerRecord) -> 
     };
     match (decide(recorded, None, &seen, Timestamp::now()), connection) {
         (Verdict::Adopt, Some((shim, events))) => Beginning::Adopted(shim, events),
-        (Verdict::End(exit), connection) => {
-            clear_kernel(shared, record).await;
-            Beginning::Ended(exit, connection.map(|(shim, _)| shim))
-        }
+        (Verdict::End(exit), connection) => ended(shared, record, &seen, exit, connection).await,
         _ => Beginning::Idle,
     }
+}
+
+/// Clears what a run that is over left. COMPAT: a container that outlived its shim is killed, and has that as its end.
+async fn ended(
+    shared: &Arc<Shared>,
+    record: &ContainerRecord,
+    seen: &Seen,
+    mut exit: ExitRecord,
+    connection: Option<(ShimClient, EventStream)>,
+) -> Beginning {
+    let killed = clear_kernel(shared, record).await;
+    if killed && *seen == Seen::Nothing {
+        exit.code = 128 + SIGKILL;
+        exit.signal = Some(SIGKILL);
+    }
+    Beginning::Ended(exit, connection.map(|(shim, _)| shim))
 }
 
 fn recorded_of(record: &ContainerRecord, rebooted: bool) -> Recorded {
@@ -213,10 +227,7 @@ pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, 
             attach_volumes(shared, record).await;
             Beginning::Adopted(shim, events)
         }
-        (Verdict::End(exit), connection) => {
-            clear_kernel(shared, record).await;
-            Beginning::Ended(exit, connection.map(|(shim, _)| shim))
-        }
+        (Verdict::End(exit), connection) => ended(shared, record, &seen, exit, connection).await,
         (Verdict::Remove, connection) => {
             undo_start(shared, record, connection.as_ref().map(|(shim, _)| shim)).await;
             let volumes = volumes || record.host.auto_remove;
@@ -307,27 +318,51 @@ async fn undo_start(shared: &Arc<Shared>, record: &mut ContainerRecord, shim: Op
     }
 }
 
-/// Kills shim and processes of a container that nobody can talk to any more.
-async fn clear_kernel(shared: &Arc<Shared>, record: &ContainerRecord) {
+/// Kills shim and processes of a container that nobody can talk to any more; tells whether any lived.
+async fn clear_kernel(shared: &Arc<Shared>, record: &ContainerRecord) -> bool {
     let shared = Arc::clone(shared);
     let dir = Places::of(&shared.config, &record.id).shim;
     let cgroup = cgroup_path(&shared.config, record);
     let done = blocking("clearing a dead container", move || {
         if connectable(&dir) {
-            return Ok(()); // it is asked to end by its protocol
+            return Ok(false); // it is asked to end by its protocol
         }
-        kill_shim(&dir);
-        delete_cgroup(&shared, &cgroup);
-        Ok(())
+        let lived = Cgroup::open(&shared.hierarchy, &cgroup)
+            .and_then(|group| group.pids())
+            .is_ok_and(|pids| !pids.is_empty());
+        end_shim(&shared, &dir, &cgroup);
+        Ok(lived)
     })
     .await;
-    if let Err(error) = done {
+    done.unwrap_or_else(|error| {
         tracing::warn!(container = record.id.short(), "{}", error.chain());
-    }
+        false
+    })
 }
 
 fn connectable(dir: &Path) -> bool {
     shim_pid(dir).is_some() && std::os::unix::net::UnixStream::connect(dir.join("sock")).is_ok()
+}
+
+/// Kills a shim with all it keeps. One that an engine had started just before it died may not have written its id yet:
+/// its lock on the directory tells that it is there.
+fn end_shim(shared: &Shared, dir: &Path, cgroup: &str) {
+    let end = Instant::now() + KILL_DEADLINE;
+    loop {
+        kill_shim(dir);
+        if !is_kept(dir) {
+            break;
+        }
+        if let Ok(cgroup) = Cgroup::open(&shared.hierarchy, cgroup) {
+            let _ = cgroup.kill(); // what cannot be killed shows in the deletion below
+        }
+        if Instant::now() > end {
+            tracing::warn!("the shim of {} does not end", dir.display());
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    delete_cgroup(shared, cgroup);
 }
 
 fn kill_shim(dir: &Path) {
@@ -351,8 +386,7 @@ fn delete_cgroup(shared: &Shared, path: &str) {
 /// Ends what is left of a build step. Blocking.
 pub(super) fn clear_step(shared: &Shared, record: &ContainerRecord) {
     let dir = Places::of(&shared.config, &record.id).shim;
-    kill_shim(&dir);
-    delete_cgroup(shared, &cgroup_path(&shared.config, record));
+    end_shim(shared, &dir, &cgroup_path(&shared.config, record));
     delete_tree(&dir);
 }
 
@@ -364,8 +398,7 @@ fn clear_strangers(shared: &Shared, known: &BTreeSet<String>) {
         .filter(|n| is_stranger(n))
     {
         let dir = shared.config.run.join("shims").join(&name);
-        kill_shim(&dir);
-        delete_cgroup(shared, &format!("/{}/{name}", shared.config.instance));
+        end_shim(shared, &dir, &format!("/{}/{name}", shared.config.instance));
         delete_tree(&dir);
     }
     for name in cgroups_of(shared).into_iter().filter(|n| is_stranger(n)) {

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
-use wharf_shim::client::{EventStream, ShimClient};
+use wharf_shim::client::{EventStream, ShimClient, is_kept};
 use wharf_shim::protocol::{Event as ShimEvent, ExitRecord};
 
+use super::blocking::blocking;
 use super::changes;
 use super::command::{Command, Reply, stop_timeout};
 use super::handle::Handle;
 use super::happened;
 use super::health::Monitor;
 use super::machine::{Effect, Input, Machine, Phase, Policy, Refusal, SIGKILL};
+use super::paths::Places;
 use super::recovery::{self, Unfinished};
 use super::remove;
 use super::signals::parse_signal;
@@ -561,10 +563,8 @@ impl Task {
                 "exit not written: {}",
                 error.chain()
             );
-        } else if let Some(shim) = shim
-            && let Err(error) = shim.acknowledge_exit().await
-        {
-            tracing::debug!(container = self.record.id.short(), "shim did not end: {error}");
+        } else {
+            self.dismiss(shim).await;
         }
         for error in [
             start::release_network(&self.shared, &mut self.record, namespace)
@@ -584,6 +584,26 @@ impl Task {
         }
         for mount in self.record.mounts.iter().filter(|m| !m.driver.is_empty()) {
             happened::publish_volume(&self.shared.events, &self.record, mount, "unmount");
+        }
+    }
+
+    /// Lets the shim of an ended run go. What a killed one left must not be taken for a later run's.
+    async fn dismiss(&self, shim: Option<ShimClient>) {
+        if let Some(shim) = shim {
+            match shim.acknowledge_exit().await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(container = self.record.id.short(), "shim did not end: {error}"),
+            }
+        }
+        let dir = Places::of(&self.shared.config, &self.record.id).shim;
+        let cleared = blocking("removing a dead shim's directory", move || {
+            if !is_kept(&dir) {
+                remove::delete_tree(&dir);
+            }
+            Ok(())
+        });
+        if let Err(error) = cleared.await {
+            tracing::warn!(container = self.record.id.short(), "{}", error.chain());
         }
     }
 

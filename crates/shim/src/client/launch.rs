@@ -6,17 +6,21 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use wharf_sys::spawn::{Program, Spawn};
 
 use super::call::ShimClient;
 use super::error::{CallError, LaunchError};
 use super::link::{EventStream, Link};
-use crate::identity::{CONTROL_FD, DIRECTORY_FD, STDERR};
+use crate::identity::{self, CONTROL_FD, DIRECTORY_FD, STDERR};
 use crate::plan::{AttachSpec, LaunchPlan};
-use crate::protocol::{Call, Reply};
+use crate::protocol::{Call, Fault, FaultKind, Reply};
+
+/// Longest time an earlier shim of the same directory may take to be gone.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How shims are started.
 #[derive(Clone, Debug)]
@@ -80,10 +84,13 @@ impl ShimLauncher {
         };
         let spawned = tokio::task::spawn_blocking(move || spawn.carry_out());
         let (link, events) = Link::over(ours, dir).map_err(failed("use the connection"))?;
-        spawned
+        let spawned = spawned
             .await
-            .map_err(|error| failed("spawn")(io::Error::other(error)))?
-            .map_err(failed("spawn"))?;
+            .map_err(|error| failed("spawn")(io::Error::other(error)))?;
+        spawned.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => LaunchError::Create(taken(&error)),
+            _ => failed("spawn")(error),
+        })?;
         let (attaches, fds): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
         let call = Call::Launch {
             plan: Box::new(plan.clone()),
@@ -105,6 +112,14 @@ impl ShimLauncher {
             }),
             Err(error) => Err(launch_error(dir, error)),
         }
+    }
+}
+
+fn taken(error: &io::Error) -> Fault {
+    Fault {
+        kind: FaultKind::Conflict,
+        message: error.to_string(),
+        ..Fault::default()
     }
 }
 
@@ -138,7 +153,7 @@ struct Order {
 
 impl Order {
     fn carry_out(self) -> io::Result<()> {
-        let dir = open_directory(&self.dir)?;
+        let dir = lock_directory(&self.dir)?;
         let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
         let stderr = rustix::fs::openat(&dir, STDERR, flags, Mode::from_raw_mode(0o600))?;
@@ -168,14 +183,38 @@ impl Order {
     }
 }
 
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    Ok(rustix::fs::open(
-        path,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
+/// Makes and locks the directory. The lock goes to the shim with the descriptor and lasts as long as its life, so that
+/// [`super::is_kept`] sees a shim before it has written anything, and no two shims share a directory.
+fn lock_directory(path: &Path) -> io::Result<OwnedFd> {
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+    let end = Instant::now() + LOCK_PATIENCE;
+    loop {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let dir = open_directory(path)?;
+        match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            // The shim before may have removed it a moment ago.
+            Ok(()) if std::fs::metadata(path).is_ok_and(|now| is_same(&dir, now.dev(), now.ino())) => return Ok(dir),
+            Ok(()) | Err(Errno::WOULDBLOCK) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // One that is ending has no such file any more.
+        let keeper = identity::shim_pid(path);
+        if keeper.is_some() || Instant::now() > end {
+            let keeper = keeper.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            let message = format!("{keeper} keeps this container already");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn is_same(dir: &OwnedFd, device: u64, inode: u64) -> bool {
+    rustix::fs::fstat(dir).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (device, inode))
+}
+
+pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// What tells one build of the executable from another: device, inode, size, time of change.

@@ -41,6 +41,16 @@ pub fn shim_pid(dir: &Path) -> Option<u32> {
     identity::shim_pid(dir)
 }
 
+/// Whether a shim keeps `dir`, even one that has only just been started and cannot be talked to yet, or a process that
+/// it is about to start.
+pub fn is_kept(dir: &Path) -> bool {
+    let Ok(dir) = launch::open_directory(dir) else {
+        return false;
+    };
+    let lock = rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockShared);
+    lock == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
 fn read_record(path: &Path) -> Option<ExitRecord> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }

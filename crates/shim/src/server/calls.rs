@@ -270,11 +270,16 @@ impl Shim {
         if self.phase != Phase::Exited && !force {
             return Err(conflict("container has not ended"));
         }
+        self.end();
+        Ok(Reply::Done)
+    }
+
+    /// Ends the container and, once its clients have what is theirs, the shim.
+    pub(super) fn end(&mut self) {
         self.destroy();
         self.home.remove_all();
         self.is_ending = true;
         self.after(END, Timer::End);
-        Ok(Reply::Done)
     }
 }
 

@@ -77,8 +77,17 @@ impl Shim {
             }
             self.fire_timers();
             self.tidy();
+            self.end_if_abandoned();
         }
         Ok(())
+    }
+
+    /// A container that was never started ends with the engine that made it: nobody was told of it, and the next
+    /// engine takes its start back.
+    fn end_if_abandoned(&mut self) {
+        if self.phase == Phase::Created && self.connections.is_empty() && !self.is_ending {
+            self.end();
+        }
     }
 
     /// Over once acknowledged and nobody is owed anything.

@@ -10,10 +10,11 @@ mod network;
 mod prepare;
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf_shim::client::{EventStream, LaunchError, Launched, ShimClient, ShimLauncher, Started};
+use wharf_shim::client::{EventStream, LaunchError, Launched, ShimClient, ShimLauncher, Started, connect, is_kept};
 use wharf_shim::plan::{AttachSpec, LaunchPlan};
 use wharf_shim::protocol::{Fault, FaultKind};
 
@@ -161,7 +162,19 @@ async fn launch(
         deadline: CREATE_DEADLINE,
     };
     let dir = Places::of(&shared.config, &record.id).shim;
+    if is_kept(&dir) {
+        dismiss_earlier(&dir).await;
+    }
     launcher.launch(&dir, plan, clients).await.map_err(launch_failure)
+}
+
+/// The shim of the run before stays when its end could not be recorded (disk full), which it is by now.
+async fn dismiss_earlier(dir: &Path) {
+    if let Ok((shim, _)) = connect(dir).await
+        && let Err(error) = shim.acknowledge_exit().await
+    {
+        tracing::warn!("the shim in {} does not end: {error}", dir.display());
+    }
 }
 
 async fn attach_late(shim: &ShimClient, (spec, client): (AttachSpec, OwnedFd)) {
