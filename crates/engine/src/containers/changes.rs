@@ -1,6 +1,8 @@
 //! Changes to a container that are no transitions: name, limits, networks.
 use std::sync::Arc;
 
+use wharf_shim::protocol::Phase;
+
 use super::create::limits::check_resources;
 use super::create::names::check_name;
 use super::create::validate::check_restart_policy;
@@ -106,14 +108,16 @@ pub(super) async fn update(task: &mut Task, request: UpdateContainer) -> Result<
 
 async fn apply_live(task: &Task, changed: &Resources) -> Result<()> {
     let Some(shim) = &task.shim else { return Ok(()) };
-    shim.update(cgroup_resources(changed)).await.map_err(|e| {
-        let error = Error::from(e);
-        Error::new(
-            error.kind(),
-            format!("Cannot update container {}: {}", task.record.id, error.message()),
-        )
-        .with_source(error)
-    })
+    let Err(error) = shim.update(cgroup_resources(changed)).await else {
+        return Ok(());
+    };
+    // The news of its end may be on the way: then the change is for the next start.
+    if !shim.state().await.is_ok_and(|state| state.phase != Phase::Exited) {
+        return Ok(());
+    }
+    let error = Error::from(error);
+    let message = format!("Cannot update container {}: {}", task.record.id, error.message());
+    Err(Error::new(error.kind(), message).with_source(error))
 }
 
 /// The limits after an update: those that are not given stay.

@@ -396,7 +396,13 @@ impl Containers {
             let cgroup = Cgroup::open(&shared.hierarchy, &path).internal(|| format!("open the cgroup {path}"))?;
             cgroup.pids().internal(|| format!("list the processes of {path}"))
         })
-        .await?;
+        .await;
+        let pids = match pids {
+            Err(_) if !handle.settled().await.state.is_running() => {
+                return Err(Error::conflict(format!("container {} is not running", record.id)));
+            }
+            pids => pids?,
+        };
         let table = top::top(&pids.into_iter().collect(), ps_args).await?;
         happened::publish(&self.shared.events, &record, "top", &[]);
         Ok(table)
