@@ -28,13 +28,17 @@ pub(super) async fn rename(task: &mut Task, wanted: &str) -> Result<()> {
     }
     let shared = Arc::clone(&task.shared);
     shared.containers.reserve_name(name, &task.record.id)?;
+    let before = task.record.clone();
     name.clone_into(&mut task.record.name);
     for endpoint in task.record.endpoints.values_mut() {
         for known in endpoint.dns_names.iter_mut().filter(|n| **n == old) {
             name.clone_into(known);
         }
     }
-    task.commit().await;
+    if let Err(error) = task.commit_or_restore(before).await {
+        shared.containers.release_name(name, &task.record.id);
+        return Err(error);
+    }
     shared.containers.release_name(&old, &task.record.id);
     rename_in_networks(task).await;
     task.happened("rename", &[("oldName", format!("/{old}"))]);
@@ -96,12 +100,13 @@ pub(super) async fn update(task: &mut Task, request: UpdateContainer) -> Result<
     if changed != Resources::default() {
         apply_live(task, &changed).await?;
     }
+    let before = task.record.clone();
     task.record.host.resources = merged;
     if let Some(policy) = request.restart_policy.filter(|p| !p.name.is_empty()) {
         task.record.host.restart_policy = policy;
-        task.set_policy();
     }
-    task.commit().await;
+    task.commit_or_restore(before).await?;
+    task.set_policy();
     task.happened("update", &[]);
     Ok(warnings)
 }

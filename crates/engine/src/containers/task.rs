@@ -414,21 +414,37 @@ impl Task {
         self.record.manually_stopped = self.machine.manually_stopped;
     }
 
-    /// Commits and publishes the record when it changed.
+    /// Commits and publishes the record when it changed. What happened is published even when it cannot be written
+    /// (disk full); the next commit writes it too.
     pub(super) async fn commit(&mut self) {
-        if self.record == self.committed || self.machine.phase == Phase::Removed {
-            return;
-        }
-        let record = self.record.clone();
-        if let Err(error) = self.shared.db.call(move |db| db.put_container(&record)).await {
+        if let Err(error) = self.try_commit().await {
             tracing::error!(
                 container = self.record.id.short(),
                 "record not written: {}",
                 error.chain()
             );
+            self.handle.publish(&self.record);
         }
+    }
+
+    /// Commits what a user asked for; when that fails, the record is `before` again.
+    pub(super) async fn commit_or_restore(&mut self, before: ContainerRecord) -> Result<()> {
+        let done = self.try_commit().await;
+        if done.is_err() {
+            self.record = before;
+        }
+        done
+    }
+
+    async fn try_commit(&mut self) -> Result<()> {
+        if self.record == self.committed || self.machine.phase == Phase::Removed {
+            return Ok(());
+        }
+        let record = self.record.clone();
+        self.shared.db.call(move |db| db.put_container(&record)).await?;
         self.committed.clone_from(&self.record);
         self.handle.publish(&self.record);
+        Ok(())
     }
 
     /// Commits a start: the record and the end of its journal row in one transaction.
