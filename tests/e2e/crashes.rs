@@ -272,3 +272,57 @@ fn after_any_death_a_reset_leaves_nothing() {
         assert!(!s.root().join("wharf.db").exists());
     }
 }
+
+/// A small file system over the root, taken away again whatever happens.
+struct SmallRoot(std::path::PathBuf);
+
+impl SmallRoot {
+    fn mount(at: &std::path::Path) -> Self {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(at);
+        assert!(mount.status().unwrap().success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for SmallRoot {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_what_runs_goes_on() {
+    let mut s = Sandbox::start();
+    s.terminate();
+    let _small = SmallRoot::mount(&s.root());
+    s.boot();
+    s.import_busybox();
+    sleeper(&s, &["--name", "one"]);
+    sleeper(&s, &["--name", "two"]);
+    let filler = s.root().join("filler");
+    let _ = std::fs::write(&filler, vec![1; 64 << 20]); // ends with the disk
+    for refused in [
+        &["create", "busybox"][..],
+        &["volume", "create", "v1"],
+        &["network", "create", "n1"],
+        &["rename", "one", "other"],
+    ] {
+        let said = s.docker(refused);
+        assert!(
+            said.code == 1 && (said.stderr.contains("full") || said.stderr.contains("No space left")),
+            "{said}"
+        );
+    }
+    assert_eq!(s.docker(&["exec", "one", "echo", "hi"]).ok(), "hi");
+    s.docker(&["stop", "-t", "0", "two"]).ok();
+    s.kill();
+    assert!(s.boot() < Duration::from_secs(1), "an engine starts on a full disk");
+    assert_eq!(s.docker(&["exec", "one", "echo", "hi"]).ok(), "hi");
+    assert_eq!(state(&s, "two"), "exited 137");
+    std::fs::remove_file(&filler).unwrap();
+    s.docker(&["start", "two"]).ok();
+    s.docker(&["rm", "-f", "one", "two"]).ok();
+    s.docker(&["run", "--rm", "busybox", "true"]).ok();
+    s.terminate();
+}
