@@ -91,7 +91,7 @@ uninstall:
 packages-demo:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl nftables procps
 packages-test:
-	@packaging/apt.sh build-essential busybox-static docker-registry curl jq skopeo iproute2 nftables python3 docker-cli:docker.io
+	@packaging/apt.sh build-essential busybox-static docker-registry curl jq skopeo iproute2 nftables python3 python3-docker docker-cli:docker.io
 packages-bench:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq python3 docker.io podman runc crun mmdebstrap
 

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 use tar::{EntryType, Header};
 
@@ -39,13 +39,31 @@ pub enum PackError {
 }
 
 /// Writes the tree below an opened directory as one flat tar, as `docker export` does; overlay's marks and sockets
-/// are left out.
+/// are left out. What is mounted on the tree (a running container's `/proc`, volumes, generated files) shows as empty
+/// directories and files.
 pub fn export_tree(root: BorrowedFd<'_>, out: &mut dyn Write) -> Result<(), PackError> {
     // The root may be a mere location (O_PATH), which cannot be listed.
     let root = inroot::enter(root, b".").map_err(|e| read_error(b".", e))?;
     let mut pack = Pack::new(out, Form::Flat);
+    pack.only_mount = mount_id(root.as_fd(), b"");
     pack.children(root.as_fd(), b"", b"")?;
     pack.finish()
+}
+
+/// Which mount a name of a directory is on; the empty name is the directory. KERNEL(5.8): unknown before.
+fn mount_id(dir: BorrowedFd<'_>, name: &[u8]) -> Option<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let found = rustix::fs::statx(dir, OsStr::from_bytes(name), flags, StatxFlags::MNT_ID).ok()?;
+    StatxFlags::from_bits_retain(found.stx_mask)
+        .contains(StatxFlags::MNT_ID)
+        .then_some(found.stx_mnt_id)
+}
+
+/// Whether a directory shows the kernel's state, not files: its contents never end up in an archive.
+fn is_kernels_own(dir: BorrowedFd<'_>) -> bool {
+    // Magic numbers of proc, sysfs, cgroup, cgroup2, devpts, mqueue (linux/magic.h, ipc/mqueue.c).
+    const KINDS: [i64; 6] = [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x1cd1, 0x1980_0202];
+    rustix::fs::fstatfs(dir).is_ok_and(|found| KINDS.contains(&found.f_type))
 }
 
 /// Writes one path of a tree, named `name` in the tar, with everything below it (`docker cp` from a container).
@@ -93,6 +111,8 @@ struct Pack<'a> {
     /// First name of each file that has several, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
+    /// Only what is on this mount has contents.
+    only_mount: Option<u64>,
 }
 
 impl<'a> Pack<'a> {
@@ -102,6 +122,7 @@ impl<'a> Pack<'a> {
             form,
             links: HashMap::new(),
             buffer: vec![0; 256 << 10],
+            only_mount: None,
         }
     }
 
@@ -127,6 +148,9 @@ impl<'a> Pack<'a> {
         if overlay::is_whiteout(stat) {
             return self.whiteout(child, name);
         }
+        let is_covered = self
+            .only_mount
+            .is_some_and(|only| mount_id(dir, child).is_some_and(|here| here != only));
         match inroot::kind(stat) {
             FileType::Directory => {
                 let Some(inner) = still_there(inroot::enter(dir, child), name)? else {
@@ -136,12 +160,22 @@ impl<'a> Pack<'a> {
                 if self.form == Form::Layer && overlay::is_opaque(inner.as_fd()) {
                     self.plain(&join(name, b".wh..wh..opq"))?;
                 }
+                if is_covered || (self.form == Form::Flat && is_kernels_own(inner.as_fd())) {
+                    return Ok(());
+                }
                 self.children(inner.as_fd(), name, name)
+            }
+            _ if is_covered => {
+                let mut empty = *stat;
+                empty.st_size = 0;
+                self.header(&empty, name, EntryType::Regular, b"", &[])
             }
             FileType::RegularFile => self.file(dir, child, stat, name),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, OsStr::from_bytes(child), Vec::new());
-                let target = target.map_err(|e| read_error(name, e))?;
+                let Some(target) = still_there(target, name)? else {
+                    return Ok(());
+                };
                 self.header(stat, name, EntryType::Symlink, target.as_bytes(), &[])
             }
             FileType::CharacterDevice => self.header(stat, name, EntryType::Char, b"", &[]),
@@ -343,7 +377,7 @@ fn join(parent: &[u8], child: &[u8]) -> Vec<u8> {
 }
 
 /// A file that a running container removed or replaced since it was listed is left out.
-fn still_there(opened: Result<OwnedFd, Errno>, name: &[u8]) -> Result<Option<OwnedFd>, PackError> {
+fn still_there<T>(opened: Result<T, Errno>, name: &[u8]) -> Result<Option<T>, PackError> {
     match opened {
         Ok(file) => Ok(Some(file)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),

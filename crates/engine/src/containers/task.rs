@@ -26,7 +26,7 @@ use crate::Shared;
 use crate::db::JournalId;
 use crate::error::{Error, Result};
 use crate::model::requests::{RemoveOptions, StopOptions};
-use crate::model::{ContainerRecord, HealthProbe, HostConfig, Status, Timestamp};
+use crate::model::{ContainerRecord, EndpointRecord, HealthProbe, HostConfig, Status, Timestamp};
 
 /// Requests a container's task may be behind.
 const MAILBOX: usize = 64;
@@ -526,20 +526,13 @@ impl Task {
         self.record.state.finished_at = Some(ended);
         self.record.state.pid = 0;
         self.record.state.reconnecting = false;
-        self.happened(
-            "die",
-            &[
-                ("exitCode", exit.code.to_string()),
-                ("execDuration", ran_for.as_secs().to_string()),
-            ],
-        );
         let shim = self.shim.take();
         self.events = None;
         self.handle.shim_is(None);
         super::exec::forget_all(&self.shared, &self.handle);
         let preview = self.machine.step(input).map(|(m, _)| m.phase);
         let goes_on = matches!(preview, Ok(Phase::Starting | Phase::Restarting));
-        self.end_run(shim, goes_on).await;
+        let endpoints = self.end_run(shim, goes_on).await;
         if let Ok((machine, _)) = self.machine.step(input) {
             // The end is published as what follows it, once everything of the run is gone.
             self.record.state.status = match machine.phase {
@@ -548,6 +541,15 @@ impl Task {
             };
             self.record.manually_stopped = machine.manually_stopped;
             self.commit().await;
+            // ORDER: who inspects on this event must not find a running container.
+            self.happened(
+                "die",
+                &[
+                    ("exitCode", exit.code.to_string()),
+                    ("execDuration", ran_for.as_secs().to_string()),
+                ],
+            );
+            self.publish_released(endpoints);
             self.handle.publish_exit(&self.record);
         }
         if std::mem::take(&mut self.user_stop) {
@@ -557,8 +559,8 @@ impl Task {
         let _ = self.feed(input).await; // never refused
     }
 
-    /// Takes back what the run had in the kernel, and lets its shim go.
-    async fn end_run(&mut self, shim: Option<ShimClient>, goes_on: bool) {
+    /// Takes back what the run had in the kernel, and lets its shim go; answers the endpoints it had.
+    async fn end_run(&mut self, shim: Option<ShimClient>, goes_on: bool) -> Vec<EndpointRecord> {
         self.record.state.status = Status::Exited;
         let endpoints: Vec<_> = self
             .record
@@ -593,6 +595,11 @@ impl Task {
         {
             tracing::warn!(container = self.record.id.short(), "after its end: {}", error.chain());
         }
+        endpoints
+    }
+
+    /// Tells that the run's networks and volumes were released.
+    fn publish_released(&self, endpoints: Vec<EndpointRecord>) {
         for endpoint in endpoints {
             let driver = self.shared.networks.resolve(endpoint.network_id.as_str());
             let driver = driver.map_or_else(|_| "bridge".to_owned(), |n| n.driver.clone());
