@@ -122,10 +122,8 @@ fn describe(config: &mut ImageConfig, record: &ContainerRecord, request: &Commit
     };
     config.config = run_config(&merged, &config.config);
     wharf_build::apply_changes(&mut config.config, &request.changes)?;
-    let command = [record.path.clone()]
-        .into_iter()
-        .chain(record.args.iter().cloned())
-        .collect::<Vec<_>>();
+    // COMPAT: the command of the configuration, without its entrypoint.
+    let command = record.config.cmd.clone().unwrap_or_default();
     config.history.push(wharf_store::History {
         created: Some(now),
         author: config.author.clone(),

@@ -121,12 +121,20 @@ pub(super) fn create(shared: &Arc<Shared>, handle: &Arc<Handle>, request: Create
     }
     parse_detach_keys(&request.detach_keys)?;
     check_execable(&record)?;
-    let action = format!("exec_create: {}", request.cmd.join(" "));
+    let action = format!("exec_create: {}", command_words(&request));
     let session = ExecSession::new(request, false);
     let id = session.id.clone();
     insert(shared, handle, session)?;
     publish(shared, &record, &action, &id, None);
     Ok(id)
+}
+
+/// COMPAT: the program, a space, its arguments; the space is there without arguments too.
+fn command_words(request: &CreateExec) -> String {
+    match request.cmd.split_first() {
+        Some((program, args)) => format!("{program} {}", args.join(" ")),
+        None => String::new(),
+    }
 }
 
 fn check_execable(record: &ContainerRecord) -> Result<()> {
@@ -258,7 +266,7 @@ async fn run(
     clients: Vec<(AttachSpec, OwnedFd)>,
 ) -> Result<()> {
     let record = handle.record();
-    let action = format!("exec_start: {}", session.request.cmd.join(" "));
+    let action = format!("exec_start: {}", command_words(&session.request));
     publish(shared, &record, &action, &session.id, None);
     let shim = handle.running_shim();
     let result = match shim {

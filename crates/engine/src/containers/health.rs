@@ -189,12 +189,22 @@ async fn run_probe(
         Ok(code) => Ok((code, String::from_utf8_lossy(&output).into_owned())),
         Err(_) => {
             run.kill().await;
-            Err(format!(
-                "Health check exceeded timeout ({} ms)",
-                rules.timeout.as_millis()
-            ))
+            Err(timed_out(rules.timeout, &String::from_utf8_lossy(&output)))
         }
     }
+}
+
+/// COMPAT: the timeout as Go prints a duration, and what the probe had said until then.
+fn timed_out(timeout: Duration, output: &str) -> String {
+    let (minutes, seconds) = (timeout.as_secs() / 60, timeout.as_secs_f64() % 60.0);
+    let timeout = match timeout {
+        t if t < Duration::from_secs(1) => format!("{}ms", t.as_secs_f64() * 1_000.0),
+        t if t < Duration::from_secs(60) => format!("{seconds}s"),
+        t if t < Duration::from_secs(3600) => format!("{minutes}m{seconds}s"),
+        _ => format!("{}h{}m{seconds}s", minutes / 60, minutes % 60),
+    };
+    let said = if output.is_empty() { "" } else { ": " };
+    format!("Health check exceeded timeout ({timeout}){said}{output}")
 }
 
 /// Reads all output, keeps the first part.

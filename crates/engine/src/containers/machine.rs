@@ -383,6 +383,16 @@ impl Machine {
                     effects,
                 ))
             }
+            // Nothing runs that could take the signal; one that ends it ends the waiting for a restart.
+            Phase::Restarting if ends_it => {
+                let next = Self {
+                    phase: Phase::Exited,
+                    manually_stopped: true,
+                    ..self
+                };
+                Ok((next, vec![Effect::DisarmRestartTimer]))
+            }
+            Phase::Restarting => Ok((self, vec![])),
             Phase::Removing => Err(Refusal::RemovalInProgress),
             _ => Err(Refusal::NotRunning),
         }

@@ -34,6 +34,7 @@ mod stats;
 mod task;
 mod top;
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -541,8 +542,24 @@ impl Containers {
             };
         }
         let comment = request.comment.clone();
+        let image_ref = match request.repo.as_str() {
+            "" => String::new(),
+            repo => crate::images::parse_target(repo, &request.tag)?.familiar(),
+        };
         let work = move |shared: &Shared, record: &ContainerRecord| content::commit(shared, record, &request);
         let done = self.with_files("committing the container", name, work).await;
+        if let Ok((record, image)) = &done {
+            if !image_ref.is_empty() {
+                let name = BTreeMap::from([("name".to_owned(), image_ref.clone())]);
+                self.shared.events.publish(EventKind::Image, "tag", image, name);
+            }
+            let more = [
+                ("comment", comment),
+                ("imageID", image.clone()),
+                ("imageRef", image_ref),
+            ];
+            happened::publish(&self.shared.events, record, "commit", &more);
+        }
         if pause {
             match self.ask(&handle, Command::Unpause).await {
                 // It ended, or was continued, in the meantime.
@@ -550,10 +567,7 @@ impl Containers {
                 other => other?,
             }
         }
-        let (record, image) = done?;
-        let more = [("comment", comment), ("imageID", image.clone())];
-        happened::publish(&self.shared.events, &record, "commit", &more);
-        Ok(image)
+        Ok(done?.1)
     }
 
     /// What is at `path`.
@@ -568,8 +582,7 @@ impl Containers {
         let wanted = path.to_owned();
         let work = move |shared: &Shared, record: &ContainerRecord| archive::pack(shared, record, &wanted);
         let (record, packed) = self.with_files("packing a path", name, work).await?;
-        let more = [("path", path.to_string_lossy().into_owned())];
-        happened::publish(&self.shared.events, &record, "archive-path", &more);
+        happened::publish(&self.shared.events, &record, "archive-path", &[]);
         Ok(packed)
     }
 
@@ -579,8 +592,7 @@ impl Containers {
         let work =
             move |shared: &Shared, record: &ContainerRecord| archive::unpack(shared, record, &target, options, tar);
         let (record, ()) = self.with_files("unpacking an archive", name, work).await?;
-        let more = [("path", path.to_string_lossy().into_owned())];
-        happened::publish(&self.shared.events, &record, "extract-to-dir", &more);
+        happened::publish(&self.shared.events, &record, "extract-to-dir", &[]);
         Ok(())
     }
 }

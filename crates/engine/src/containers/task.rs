@@ -26,7 +26,7 @@ use crate::Shared;
 use crate::db::JournalId;
 use crate::error::{Error, Result};
 use crate::model::requests::{RemoveOptions, StopOptions};
-use crate::model::{ContainerRecord, EndpointRecord, HealthProbe, HostConfig, Status, Timestamp};
+use crate::model::{ContainerRecord, EndpointRecord, HealthProbe, HealthStatus, HostConfig, Status, Timestamp};
 
 /// Requests a container's task may be behind.
 const MAILBOX: usize = 64;
@@ -318,7 +318,8 @@ impl Task {
 
     /// Feeds a request whose answer comes when its effect is complete.
     async fn ask(&mut self, input: Input, reply: Reply<()>, list: fn(&mut Askers) -> &mut Vec<Reply<()>>) {
-        let at_rest = matches!(self.machine.phase, Phase::Restarting) && matches!(input, Input::Stop { .. });
+        let at_rest = matches!(self.machine.phase, Phase::Restarting)
+            && matches!(input, Input::Stop { .. } | Input::Kill { ends_it: true, .. });
         match self.machine.step(input) {
             Err(refusal) => {
                 self.user_stop = self.user_stop && self.machine.is_alive();
@@ -521,6 +522,10 @@ impl Task {
             ran_for,
         };
         self.stop_monitor();
+        if let Some(health) = &mut self.record.state.health {
+            // COMPAT: what is not probed any more counts as unhealthy.
+            health.status = HealthStatus::Unhealthy;
+        }
         self.record.state.exit_code = exit.code;
         self.record.state.oom_killed = exit.oom_killed || self.record.state.oom_killed;
         self.record.state.finished_at = Some(ended);
@@ -702,7 +707,8 @@ impl Task {
         let own = self.stop_signal();
         let input = Input::Kill {
             signal,
-            ends_it: signal == SIGKILL || signal == own,
+            // COMPAT: where no stop signal was chosen, any signal ends what the restart policy would do.
+            ends_it: signal == SIGKILL || signal == own || self.record.config.stop_signal.is_empty(),
         };
         if signal == SIGKILL {
             // COMPAT: kill answers when the process is gone.

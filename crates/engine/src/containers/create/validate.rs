@@ -377,6 +377,9 @@ fn discard_unsupported(host: &mut HostConfig, warnings: &mut Vec<String>) {
         warnings.push("Kernel memory TCP limits are deprecated and ignored.".to_owned());
         host.resources.kernel_memory_tcp = 0;
     }
+    if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
     if host.resources.oom_kill_disable == Some(true) && host.resources.memory == 0 {
         warnings.push(
             "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources."

@@ -1,4 +1,5 @@
 //! Everything a start needs before the shim: namespace, files, mounts, `config.json`.
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::containers::create::validate::parse_size;
 use crate::containers::links;
 use crate::containers::paths::{Places, cgroup_path, lower_dirs};
 use crate::error::{Context, Error, Result};
-use crate::model::{ContainerRecord, IpcMode, LogConfig, MountKind, MountPoint, NetworkMode, PidMode, Status};
+use crate::model::{ContainerRecord, IpcMode, MountKind, MountPoint, NetworkMode, PidMode, Status};
 use crate::spec::{self, HostFacts};
 use crate::system::is_builtin_runtime;
 
@@ -258,7 +259,7 @@ fn launch_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Re
             stdin_once: record.config.stdin_once,
             console_size: (rows > 0 && cols > 0).then_some(ConsoleSize { rows, cols }),
         },
-        log: log_plan(shared, &record.host.log_config, places.log(&record.id))?,
+        log: log_plan(shared, record, places.log(&record.id))?,
         runtime: runtime_plan(shared, &record.host.runtime)?,
         shim_cgroup: Some(format!("/{}/shims", shared.config.instance)),
     })
@@ -294,7 +295,8 @@ fn runtime_plan(shared: &Shared, name: &str) -> Result<RuntimePlan> {
 }
 
 /// How the shim logs; `None` with the `none` driver.
-pub(crate) fn log_plan(shared: &Shared, log: &LogConfig, path: PathBuf) -> Result<Option<LogPlan>> {
+pub(crate) fn log_plan(shared: &Shared, record: &ContainerRecord, path: PathBuf) -> Result<Option<LogPlan>> {
+    let log = &record.host.log_config;
     if log.driver == "none" {
         return Ok(None);
     }
@@ -314,8 +316,36 @@ pub(crate) fn log_plan(shared: &Shared, log: &LogConfig, path: PathBuf) -> Resul
     Ok(Some(LogPlan {
         max_bytes,
         max_files,
+        attrs: log_attributes(record),
         ..LogPlan::new(path)
     }))
+}
+
+/// What each line of the log carries: the labels and variables that the log options name.
+fn log_attributes(record: &ContainerRecord) -> BTreeMap<String, String> {
+    let wanted = |key: &str| {
+        let options = record.host.log_config.options.as_ref();
+        let names = options.and_then(|o| o.get(key)).map_or("", String::as_str);
+        names
+            .split(',')
+            .filter(|n| !n.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let mut found = BTreeMap::new();
+    for name in wanted("labels") {
+        if let Some(value) = record.config.labels.get(&name) {
+            found.insert(name, value.clone());
+        }
+    }
+    let env = record.config.env.iter().flatten().filter_map(|e| e.split_once('='));
+    let env: BTreeMap<&str, &str> = env.collect();
+    for name in wanted("env") {
+        if let Some(value) = env.get(name.as_str()) {
+            found.insert(name, (*value).to_owned());
+        }
+    }
+    found
 }
 
 /// Gives back volumes and the shared /dev/shm. Goes on past failures, reports the first.
