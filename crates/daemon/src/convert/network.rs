@@ -94,6 +94,8 @@ pub(crate) fn create_from_wire(request: wire::NetworkCreateRequest) -> CreateNet
         },
         config_from: request.config_from.map(|source| source.network).unwrap_or_default(),
         config_only: request.config_only,
+        scope: request.scope,
+        ingress: request.ingress,
     }
 }
 

@@ -72,6 +72,7 @@ impl Form {
             text.push(b' ');
         }
         if self.details {
+            text.extend_from_slice(details(&line.attributes).as_bytes());
             text.push(b' ');
         }
         text.extend_from_slice(&line.bytes);
@@ -87,6 +88,20 @@ impl Form {
             &text,
         )
     }
+}
+
+/// COMPAT: `a=1,b=2`, escaped as in a URL's query.
+fn details(attributes: &[(String, String)]) -> String {
+    let escaped = |text: &str| {
+        let piece = |b: u8| match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(b).to_string(),
+            b' ' => "+".to_owned(),
+            other => format!("%{other:02X}"),
+        };
+        text.bytes().map(piece).collect::<String>()
+    };
+    let pairs = attributes.iter().map(|(k, v)| format!("{}={}", escaped(k), escaped(v)));
+    pairs.collect::<Vec<_>>().join(",")
 }
 
 /// RFC 3339 with exactly nine digits, so that columns line up.
@@ -125,8 +140,15 @@ mod tests {
         LogLine {
             stderr: true,
             time: Timestamp::from_nanos(1_500_000_000),
+            attributes: vec![],
             bytes: b"x\n".to_vec(),
         }
+    }
+
+    #[test]
+    fn details_are_escaped_pairs() {
+        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        assert_eq!(details(&[pair("a", "1 2"), pair("b/c", "=")]), "a=1+2,b%2Fc=%3D");
     }
 
     #[test]

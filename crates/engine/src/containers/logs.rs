@@ -139,6 +139,7 @@ async fn batch(mut reader: LogReader) -> Result<(LogReader, Vec<LogLine>)> {
                 Some(record) => lines.push(LogLine {
                     stderr: record.stream == Stream::Stderr,
                     time: Timestamp::from_nanos(record.time_ns),
+                    attributes: record.attrs,
                     bytes: record.line,
                 }),
                 None => break,

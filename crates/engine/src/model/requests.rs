@@ -117,6 +117,8 @@ pub struct LogLine {
     pub stderr: bool,
     /// When it was written.
     pub time: Timestamp,
+    /// Labels and variables that the log options named, when it was written.
+    pub attributes: Vec<(String, String)>,
     /// Bytes with their final newline, if there was one.
     pub bytes: Vec<u8>,
 }

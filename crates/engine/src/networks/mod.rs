@@ -45,6 +45,10 @@ pub struct CreateNetwork {
     pub config_from: String,
     /// Only a configuration (not supported, named to be refused).
     pub config_only: bool,
+    /// Empty or `local`; another needs swarm.
+    pub scope: String,
+    /// Swarm only.
+    pub ingress: bool,
 }
 
 /// A network and who is on it.
@@ -331,6 +335,15 @@ fn check_request(request: &CreateNetwork) -> Result<()> {
             "only one instance of {:?} network is allowed",
             request.driver
         )));
+    }
+    if !["", "local"].contains(&request.scope.as_str()) {
+        return Err(Error::forbidden(format!(
+            "cannot create a {} scoped network when swarm is not active",
+            request.scope
+        )));
+    }
+    if request.ingress {
+        return Err(Error::forbidden("an ingress network needs swarm, which is not active"));
     }
     if request.config_only {
         return Err(Error::unimplemented("configuration-only networks are not supported"));
