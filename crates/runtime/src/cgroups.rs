@@ -150,19 +150,27 @@ pub fn plan_limits(resources: Option<&spec::Resources>) -> Result<cgroup::Resour
         ..cgroup::DeviceAccess::default()
     };
     // A container may use no device but those named.
-    limits
-        .devices
-        .insert(0, rule(false, cgroup::DeviceKind::All, None, None, all));
-    limits
-        .devices
-        .push(rule(true, cgroup::DeviceKind::Char, None, None, mknod));
-    limits
-        .devices
-        .push(rule(true, cgroup::DeviceKind::Block, None, None, mknod));
+    let none = rule(false, cgroup::DeviceKind::All, None, None, all);
+    if limits.devices.first() != Some(&none) {
+        limits.devices.insert(0, none);
+    }
     let nodes = ALWAYS_ALLOWED
         .iter()
         .map(|(major, minor)| rule(true, cgroup::DeviceKind::Char, *major, *minor, all));
-    limits.devices.extend(nodes);
+    let always = [
+        rule(true, cgroup::DeviceKind::Char, None, None, mknod),
+        rule(true, cgroup::DeviceKind::Block, None, None, mknod),
+    ];
+    // What was allowed and not denied since need not be said again: on version 1 each rule is a file to write.
+    let last_denial = limits.devices.iter().rposition(|rule| !rule.allow).unwrap_or(0);
+    let said = limits.devices.split_off(last_denial);
+    let missing: Vec<_> = always
+        .into_iter()
+        .chain(nodes)
+        .filter(|rule| !said.contains(rule))
+        .collect();
+    limits.devices.extend(said);
+    limits.devices.extend(missing);
     Ok(limits)
 }
 
