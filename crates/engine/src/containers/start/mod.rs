@@ -110,7 +110,9 @@ async fn run_steps(
             return Err(failure);
         }
     };
-    files::rewrite_hosts(shared, record).await?;
+    if record.endpoints.values().any(|endpoint| endpoint.live.is_some()) {
+        files::rewrite_hosts(shared, record).await?; // the first one knew no address
+    }
     publish_connected(shared, record, &networks);
     for client in handle.shim_is(Some(launched.client.clone())) {
         attach_late(&launched.client, client).await;
