@@ -7,6 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use wharf_engine::{Config, Engine};
 
 use crate::app::App;
+use crate::http::body::Socket;
 use crate::http::connection;
 use crate::listen::{self, ListenError, Listener};
 use crate::options::{Options, OptionsError, Settings};
@@ -185,13 +187,21 @@ async fn accept_one(
     match listener {
         Listener::Unix { listener, .. } => {
             let (stream, _) = listener.accept().await?;
-            clients.spawn(connection::serve(Arc::clone(app), stream, stopping.clone()));
+            clients.spawn(serve(Arc::clone(app), stream, stopping.clone()));
         }
         Listener::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            clients.spawn(connection::serve(Arc::clone(app), stream, stopping.clone()));
+            clients.spawn(serve(Arc::clone(app), stream, stopping.clone()));
         }
     }
     Ok(())
+}
+
+async fn serve<S>(app: Arc<App>, stream: S, stopping: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Into<Socket> + Unpin + Send + 'static,
+{
+    connection::serve(Arc::clone(&app), stream, stopping).await;
+    app.engine.worked();
 }

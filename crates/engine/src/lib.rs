@@ -22,6 +22,7 @@ pub mod images;
 pub mod model;
 pub mod networks;
 mod opening;
+mod quiet;
 mod reset;
 pub mod spec;
 pub mod system;
@@ -90,6 +91,8 @@ pub struct Shared {
     pub(crate) host_limits: containers::create::limits::HostLimits,
     /// Capabilities that can be handed on.
     pub(crate) capabilities: Vec<String>,
+    /// Rings when some work has ended.
+    pub(crate) worked: Arc<tokio::sync::Notify>,
     /// The root's lock, held as long as the engine lives.
     _lock: std::os::fd::OwnedFd,
 }
@@ -149,6 +152,11 @@ impl Engine {
     /// What all services share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Tells that a request has been dealt with; memory is given back when none follows for a while.
+    pub fn worked(&self) {
+        self.shared.worked.notify_one();
     }
 
     /// Ends background work and saves what is pending; containers go on.

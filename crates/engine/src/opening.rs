@@ -20,7 +20,7 @@ use crate::error::{Context, Error, Result};
 use crate::events::EventBus;
 use crate::model::{ContainerRecord, Status};
 use crate::networks::{NetworkTable, Networks};
-use crate::{LOCK_FILE, Shared};
+use crate::{LOCK_FILE, Shared, quiet};
 
 /// Longest time a process started by a killed engine may take to its exec.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -42,6 +42,8 @@ pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
     .await?;
     recovery::recover(&shared, records, rebooted).await?;
     tokio::spawn(shared.events.clone().save_to(shared.db.clone()));
+    tokio::spawn(quiet::give_back(Arc::clone(&shared.worked)));
+    shared.worked.notify_one(); // starting was work
     Ok(shared)
 }
 
@@ -84,6 +86,7 @@ fn open_all(config: Config) -> Result<Shared> {
         registry,
         volumes,
         hierarchy,
+        worked: Arc::default(),
         _lock: lock,
     })
 }
