@@ -83,6 +83,8 @@ pub(crate) struct Machine {
     pub policy: Policy,
     /// It is removed when it ends.
     pub auto_remove: bool,
+    /// SIGKILL was sent to the run.
+    pub killed: bool,
     /// It ran at least once.
     pub ran: bool,
     /// Restarts by policy since a user started it.
@@ -212,6 +214,7 @@ impl Machine {
             goal: Goal::None,
             policy,
             auto_remove,
+            killed: false,
             ran: false,
             restart_count: 0,
             backoff: FIRST_BACKOFF,
@@ -321,6 +324,7 @@ impl Machine {
                 let next = Self {
                     goal,
                     manually_stopped: true,
+                    killed: self.killed || signal == SIGKILL,
                     ..self
                 };
                 let mut effects = vec![Effect::Signal(signal)];
@@ -378,6 +382,7 @@ impl Machine {
                     Self {
                         goal,
                         manually_stopped,
+                        killed: self.killed || signal == SIGKILL,
                         ..self
                     },
                     effects,
@@ -400,6 +405,8 @@ impl Machine {
 
     fn pause(self) -> Step {
         match self.phase {
+            // A frozen process does not die, not even of SIGKILL.
+            Phase::Running if self.killed => Err(Refusal::NotRunning),
             Phase::Running => Ok((self, vec![Effect::Freeze])),
             Phase::Paused => Err(Refusal::AlreadyPaused),
             Phase::Restarting => Err(Refusal::Restarting),
@@ -422,6 +429,7 @@ impl Machine {
         let mut effects = vec![Effect::DisarmStopTimer];
         let ended = Self {
             goal: Goal::None,
+            killed: false,
             ..self
         };
         let next = match self.goal {
@@ -492,7 +500,7 @@ impl Machine {
                 if self.phase == Phase::Paused {
                     effects.push(Effect::Thaw);
                 }
-                (self, effects)
+                (Self { killed: true, ..self }, effects)
             }
             _ => (self, vec![]),
         }

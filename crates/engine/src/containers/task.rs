@@ -562,6 +562,13 @@ impl Task {
         }
         self.settle_stopped();
         let _ = self.feed(input).await; // never refused
+        if self.machine.phase == Phase::Exited {
+            // A stop came after the restart, and is what counts.
+            let stopped = || Error::conflict(format!("container {} was stopped before its restart", self.record.id));
+            for reply in self.askers.restart.drain(..) {
+                answer(reply, Err(stopped()));
+            }
+        }
     }
 
     /// Takes back what the run had in the kernel, and lets its shim go; answers the endpoints it had.
