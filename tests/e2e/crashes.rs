@@ -310,7 +310,7 @@ fn a_full_disk_is_told_and_what_runs_goes_on() {
     ] {
         let said = s.docker(refused);
         assert!(
-            said.code == 1 && (said.stderr.contains("full") || said.stderr.contains("No space left")),
+            said.code == 1 && (said.stderr.contains("full") || said.stderr.contains("no space left")),
             "{said}"
         );
     }

@@ -34,9 +34,12 @@ pub(crate) fn place(shared: &Shared, record: &ContainerRecord, path: &Path) -> R
     let cover = covering_mount(record, path);
     let writable = cover.map_or(!record.host.readonly_rootfs, |m| m.rw);
     let in_mount = cover.is_some();
-    if record.state.is_running() {
+    // A container that is just ending has no root of its own any more: its files are then looked at as of a stopped one.
+    if record.state.is_running()
+        && let Ok(root) = live_root(record)
+    {
         return Ok(Place {
-            root: live_root(record)?,
+            root,
             path: path.to_owned(),
             writable,
             in_mount,
@@ -56,10 +59,9 @@ pub(crate) fn place(shared: &Shared, record: &ContainerRecord, path: &Path) -> R
 
 /// Opens the whole file system.
 pub(crate) fn whole(shared: &Shared, record: &ContainerRecord) -> Result<RootDir> {
-    if record.state.is_running() {
-        live_root(record)
-    } else {
-        stopped_root(shared, record)
+    match live_root(record) {
+        Ok(root) if record.state.is_running() => Ok(root),
+        _ => stopped_root(shared, record),
     }
 }
 
