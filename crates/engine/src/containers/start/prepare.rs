@@ -212,7 +212,14 @@ fn within(source: &Path, subpath: &str, volume: &str) -> Result<PathBuf> {
     let wrong =
         |e: rustix::io::Errno| Error::invalid(format!("cannot access path {subpath:?} within volume {volume}: {e}"));
     let root = RootDir::open(source).map_err(wrong)?;
-    let found = root.open_at(subpath, OFlags::PATH, Mode::empty()).map_err(wrong)?;
+    let open = |flags: OFlags| root.open_at(subpath, OFlags::PATH | flags, Mode::empty());
+    let found = open(OFlags::empty()).map_err(|e| {
+        // COMPAT: clients read a missing program out of the system's words for a missing file; a link is there.
+        if e == rustix::io::Errno::NOENT && open(OFlags::NOFOLLOW).is_ok() {
+            return Error::invalid(format!("path {subpath:?} leads to nothing within volume {volume}"));
+        }
+        wrong(e)
+    })?;
     std::fs::read_link(wharf_sys::fd::proc_path(&found))
         .internal(|| format!("locate {subpath:?} within volume {volume}"))
 }
