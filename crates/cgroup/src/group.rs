@@ -11,7 +11,7 @@ use crate::error::CgroupError;
 use crate::hierarchy::{Controller, Hierarchy, Version};
 use crate::resources::Resources;
 use crate::stats::Stats;
-use crate::{freeze, parse, remove, v1, v2};
+use crate::{details, freeze, parse, remove, v1, v2};
 
 /// Controllers that every v1 group takes part in: those with safe defaults, counters, or the
 /// means to stop it. The others cost a directory only where a limit asks for them.
@@ -399,6 +399,17 @@ impl Cgroup {
         }
     }
 
+    /// Measures what [`Cgroup::stats`] leaves out.
+    ///
+    /// # Errors
+    /// As [`Cgroup::stats`].
+    pub fn details(&self) -> Result<details::Details, CgroupError> {
+        match &self.layout {
+            Layout::V2(dir) => details::read_v2(dir),
+            Layout::V1(_) => details::read_v1(&|controller| self.branch(controller)),
+        }
+    }
+
     /// Tasks killed so far because the group was out of memory.
     ///
     /// # Errors
@@ -410,6 +421,18 @@ impl Cgroup {
                 .branch(Controller::Memory)
                 .map_or(Ok(0), |dir| v1::read_oom_kills(&dir)),
         }
+    }
+
+    /// Whether tasks wait for memory because killing is switched off (v1).
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
+    pub fn is_out_of_memory(&self) -> Result<bool, CgroupError> {
+        let text = match self.branch(Controller::Memory) {
+            Some(dir) => dir.read("memory.oom_control")?.unwrap_or_default(),
+            None => String::new(),
+        };
+        Ok(parse::parse_keyed(&text, "under_oom") == Some(1))
     }
 
     /// A descriptor that becomes readable when the group runs out of memory. It also does when the

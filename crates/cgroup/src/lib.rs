@@ -15,6 +15,7 @@
 //!
 //! Parsers are pure functions over file texts and tested over recorded trees.
 
+mod details;
 mod devices;
 mod dir;
 mod error;
@@ -28,11 +29,12 @@ mod stats;
 mod v1;
 mod v2;
 
+pub use details::{CpusetStats, Details, MemoryCounter, Pressure, RdmaStats, Stall};
 pub use error::CgroupError;
 pub use group::{Cgroup, OomWatch};
 pub use hierarchy::{Controller, Hierarchy, Version};
 pub use resources::{
-    BlockIo, Cpu, Cpuset, DeviceAccess, DeviceKind, DeviceRule, HugetlbLimit, Memory, Network, Resources,
+    BlockIo, Cpu, Cpuset, DeviceAccess, DeviceKind, DeviceRule, HugetlbLimit, Memory, Network, RdmaLimit, Resources,
     ThrottleDevice, WeightDevice,
 };
 pub use stats::{BlkioEntry, BlkioStats, CpuStats, HugetlbStats, MemoryStats, PidsStats, Stats, ThrottlingStats};

@@ -27,6 +27,8 @@ pub struct Resources {
     pub hugetlb: Vec<HugetlbLimit>,
     /// Packet class and priorities (v1 only).
     pub network: Network,
+    /// RDMA devices by name.
+    pub rdma: BTreeMap<String, RdmaLimit>,
     /// Files of a v2 group written as given, after everything else.
     pub unified: BTreeMap<String, String>,
 }
@@ -172,6 +174,16 @@ pub struct HugetlbLimit {
     pub page_size: String,
     /// Bytes.
     pub limit: u64,
+}
+
+/// Limits of one RDMA device; an absent one stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RdmaLimit {
+    /// Most handles.
+    pub handles: Option<u32>,
+    /// Most objects.
+    pub objects: Option<u32>,
 }
 
 /// Packet class and priorities (v1 only).

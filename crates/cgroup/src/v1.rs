@@ -7,7 +7,7 @@ use crate::dir::Dir;
 use crate::error::CgroupError;
 use crate::hierarchy::Controller;
 use crate::parse;
-use crate::resources::{BlockIo, Cpu, Cpuset, HugetlbLimit, Memory, Network, Resources};
+use crate::resources::{BlockIo, Cpu, Cpuset, HugetlbLimit, Memory, Network, RdmaLimit, Resources};
 use crate::stats::{BlkioStats, CpuStats, HugetlbStats, MemoryStats, PidsStats, Stats, ThrottlingStats};
 
 /// Gives the directory of a controller, made if need be; the text names the setting for the error.
@@ -28,7 +28,11 @@ pub(crate) fn apply_limits(branches: &Branches<'_>, resources: &Resources) -> Re
     apply_pids(branches, resources.pids_limit)?;
     apply_blkio(branches, &resources.io)?;
     apply_hugetlb(branches, &resources.hugetlb)?;
-    apply_network(branches, &resources.network)
+    apply_network(branches, &resources.network)?;
+    if resources.rdma.is_empty() {
+        return Ok(());
+    }
+    apply_rdma(&*branches(Controller::Rdma, "RDMA limits")?, &resources.rdma)
 }
 
 /// Writes the device rules in order.
@@ -305,7 +309,44 @@ fn write_weight(dir: &Dir, file: &str, value: &str) -> Result<(), CgroupError> {
 fn apply_hugetlb(branches: &Branches<'_>, limits: &[HugetlbLimit]) -> Result<(), CgroupError> {
     for limit in limits {
         let file = hugetlb_file(&limit.page_size, "limit_in_bytes")?;
-        branches(Controller::Hugetlb, &file)?.write(&file, &limit.limit.to_string())?;
+        let dir = branches(Controller::Hugetlb, &file)?;
+        dir.write(&file, &limit.limit.to_string())?;
+        write_reserved(
+            &dir,
+            &hugetlb_file(&limit.page_size, "rsvd.limit_in_bytes")?,
+            limit.limit,
+        )?;
+    }
+    Ok(())
+}
+
+/// KERNEL(5.7): reservations are limited too, lest a fault be the first to fail.
+pub(crate) fn write_reserved(dir: &Dir, file: &str, limit: u64) -> Result<(), CgroupError> {
+    if dir.has(file) {
+        dir.write(file, &limit.to_string())?;
+    }
+    Ok(())
+}
+
+/// One line per device, of the same form on both versions.
+pub(crate) fn apply_rdma(dir: &Dir, limits: &std::collections::BTreeMap<String, RdmaLimit>) -> Result<(), CgroupError> {
+    for (device, limit) in limits {
+        if device.is_empty() || device.contains(char::is_whitespace) {
+            return Err(CgroupError::InvalidValue {
+                setting: "RDMA device".to_owned(),
+                reason: format!("{device:?} is not a name"),
+            });
+        }
+        let handles = limit.handles.map(|count| format!(" hca_handle={count}"));
+        let objects = limit.objects.map(|count| format!(" hca_object={count}"));
+        let line = format!("{device}{}{}", handles.unwrap_or_default(), objects.unwrap_or_default());
+        dir.try_write("rdma.max", &line).map_err(|errno| match errno {
+            Errno::NOENT => CgroupError::MissingController {
+                controller: "rdma".to_owned(),
+                setting: "rdma.max".to_owned(),
+            },
+            errno => dir.write_error("rdma.max", &line, errno),
+        })?;
     }
     Ok(())
 }

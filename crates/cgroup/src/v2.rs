@@ -21,6 +21,7 @@ pub(crate) fn apply_limits(dir: &Dir, resources: &Resources) -> Result<(), Cgrou
     }
     apply_io(dir, &resources.io)?;
     apply_hugetlb(dir, &resources.hugetlb)?;
+    v1::apply_rdma(dir, &resources.rdma)?;
     for (file, value) in &resources.unified {
         apply_unified(dir, file, value)?;
     }
@@ -255,6 +256,7 @@ fn apply_hugetlb(dir: &Dir, limits: &[HugetlbLimit]) -> Result<(), CgroupError> 
             &v1::hugetlb_file(&limit.page_size, "max")?,
             &limit.limit.to_string(),
         )?;
+        v1::write_reserved(dir, &v1::hugetlb_file(&limit.page_size, "rsvd.max")?, limit.limit)?;
     }
     Ok(())
 }

@@ -207,7 +207,18 @@ pub fn convert(from: &spec::Resources) -> Result<cgroup::Resources, RuntimeError
             })
             .collect(),
         network: from.network.as_ref().map(convert_network).unwrap_or_default(),
-        unified: convert_unified(from),
+        rdma: from
+            .rdma
+            .iter()
+            .map(|(device, limit)| {
+                let limit = cgroup::RdmaLimit {
+                    handles: limit.hca_handles,
+                    objects: limit.hca_objects,
+                };
+                (device.clone(), limit)
+            })
+            .collect(),
+        unified: from.unified.clone(),
     })
 }
 
@@ -236,11 +247,6 @@ fn convert_network(from: &spec::NetworkClass) -> cgroup::Network {
             .map(|entry| (entry.name.clone(), entry.priority))
             .collect(),
     }
-}
-
-/// RDMA has one file with one line per device, on both versions.
-fn convert_unified(from: &spec::Resources) -> std::collections::BTreeMap<String, String> {
-    from.unified.clone()
 }
 
 fn number(field: &str, value: i64) -> Result<u32, RuntimeError> {

@@ -406,3 +406,36 @@ fn opening_what_does_not_exist_is_an_error_and_deleting_it_is_not() {
     assert_eq!(error.errno(), Some(rustix::io::Errno::NOENT.raw_os_error()));
     Cgroup::delete_tree(&hierarchy, "/absent", Duration::ZERO).expect("nothing to delete");
 }
+
+#[test]
+fn rdma_and_huge_page_limits_land_in_their_files() {
+    use crate::resources::{HugetlbLimit, RdmaLimit};
+    let limits = Resources {
+        rdma: BTreeMap::from([(
+            "mlx5_1".to_owned(),
+            RdmaLimit {
+                handles: Some(3),
+                objects: Some(10_000),
+            },
+        )]),
+        hugetlb: vec![HugetlbLimit {
+            page_size: "2MB".to_owned(),
+            limit: 4 << 20,
+        }],
+        ..Resources::default()
+    };
+    let root = tempfile::tempdir().expect("a directory");
+    let group = v2_group(root.path());
+    let missing = group.apply(&limits).map_err(|error| error.to_string());
+    assert!(
+        missing.as_ref().is_err_and(|text| text.contains("hugetlb")),
+        "{missing:?}"
+    );
+    let files = ["rdma.max", "hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"];
+    for file in files {
+        tree(&root.path().join("n/a"), &[(file, "max")]);
+    }
+    group.apply(&limits).expect("limits");
+    let written = files.map(|file| content(root.path(), &format!("n/a/{file}")));
+    assert_eq!(written, ["mlx5_1 hca_handle=3 hca_object=10000", "4194304", "4194304"]);
+}

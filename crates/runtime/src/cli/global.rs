@@ -58,6 +58,7 @@ Commands:
   pause     freeze a container
   resume    thaw a container
   update    change the limits of a container
+  events    print measurements and out-of-memory notices
   spec      write a default config.json
   features  print what this runtime can do
 

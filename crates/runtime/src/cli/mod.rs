@@ -10,6 +10,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod foreground;
@@ -78,6 +79,7 @@ fn dispatch(command: &str, call: Call) -> Result<i32, RuntimeError> {
         "kill" => kill::kill(call),
         "delete" => delete::delete(call),
         "exec" => exec::exec(call),
+        "events" => events::events(call),
         "list" => list::list(call),
         "ps" => ps::ps(call),
         "pause" => pause::pause(call),

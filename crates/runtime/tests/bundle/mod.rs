@@ -156,6 +156,18 @@ impl Bundle {
         output.expect("run launch").into()
     }
 
+    /// Waits until the file appears below the root; fails after 20 s.
+    pub fn await_file(&self, path: &str) {
+        let file = self.rootfs().join(path);
+        for _ in 0..2000 {
+            if file.exists() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("{} never came", file.display());
+    }
+
     /// Whether a cgroup of this container is left anywhere.
     pub fn has_cgroup(&self) -> bool {
         let find = Command::new("find")
