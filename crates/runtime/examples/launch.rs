@@ -75,6 +75,8 @@ fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
         None => wait(created.pidfd())?,
         Some(command) => {
             let target = ExecTarget {
+                id: "launched",
+                bundle: &launch.bundle,
                 pid: created.pid(),
                 pidfd: created.pidfd(),
                 cgroup: created.cgroup(),

@@ -7,6 +7,7 @@
 //!    | -- filter ------------------->|   Filter(instructions)
 //!    |<- warnings, console ---------- |   Warning, Console
 //!    |<- hooks, please -------------- |   RunHooks   (answered by HooksDone)
+//!    |<- listener of the filter ------ |   Listener   (answered by ListenerTaken)
 //!    |<- everything stands ---------- |   Standing
 //!    | -- go ----------------------->|   Go
 //!    |<- error, or the end ---------- |   Failed, or closed by execve
@@ -38,6 +39,10 @@ pub(crate) enum Message {
     HooksDone,
     /// Everything is set up.
     Standing,
+    /// The filter is loaded; its listener has this number in the sender.
+    Listener(i32),
+    /// The agent has the listener.
+    ListenerTaken,
     /// Execute the program.
     Go,
     /// The step failed; the process ends.
@@ -63,23 +68,16 @@ impl Channel {
 
     /// Sends one message.
     pub(crate) fn send(&self, message: &Message) -> Result<(), Errno> {
-        let (tag, body): (u8, std::borrow::Cow<'_, [u8]>) = match message {
-            Message::Prepared => (b'P', (&[][..]).into()),
-            Message::Filter(bytes) => (b'F', bytes.as_slice().into()),
-            Message::Warning(text) => (b'W', text.as_bytes().into()),
-            Message::Console(_) => (b'C', (&[][..]).into()),
-            Message::RunHooks => (b'H', (&[][..]).into()),
-            Message::HooksDone => (b'D', (&[][..]).into()),
-            Message::Standing => (b'S', (&[][..]).into()),
-            Message::Go => (b'G', (&[][..]).into()),
-            Message::Failed(error) => (b'E', serde_json::to_vec(error).map_err(|_| Errno::INVAL)?.into()),
-        };
-        let bytes = [&[tag], body.as_ref()].concat();
         let fds: Vec<BorrowedFd<'_>> = match message {
             Message::Console(fd) => vec![fd.as_fd()],
             _ => Vec::new(),
         };
-        fdpass::send(&self.0, &bytes, &fds).map(drop)
+        fdpass::send(&self.0, &encode(message)?, &fds).map(drop)
+    }
+
+    /// Sends one message without descriptors by write(2) and no other call.
+    pub(crate) fn send_by_write(&self, message: &Message) -> Result<(), Errno> {
+        rustix::io::write(&self.0, &encode(message)?).map(drop)
     }
 
     /// Receives one message; none when the other end is closed.
@@ -108,6 +106,10 @@ impl Channel {
             b'H' => Message::RunHooks,
             b'D' => Message::HooksDone,
             b'S' => Message::Standing,
+            b'L' => Message::Listener(i32::from_ne_bytes(
+                body.try_into().map_err(|_| unexpected("a listener without a number"))?,
+            )),
+            b'T' => Message::ListenerTaken,
             b'G' => Message::Go,
             b'E' => {
                 Message::Failed(serde_json::from_slice(body).map_err(|_| unexpected("an error that cannot be read"))?)
@@ -116,6 +118,24 @@ impl Channel {
         };
         Ok(Some(message))
     }
+}
+
+/// Tag and body; descriptors travel beside them.
+fn encode(message: &Message) -> Result<Vec<u8>, Errno> {
+    let (tag, body): (u8, std::borrow::Cow<'_, [u8]>) = match message {
+        Message::Prepared => (b'P', (&[][..]).into()),
+        Message::Filter(bytes) => (b'F', bytes.as_slice().into()),
+        Message::Warning(text) => (b'W', text.as_bytes().into()),
+        Message::Console(_) => (b'C', (&[][..]).into()),
+        Message::RunHooks => (b'H', (&[][..]).into()),
+        Message::HooksDone => (b'D', (&[][..]).into()),
+        Message::Standing => (b'S', (&[][..]).into()),
+        Message::Listener(number) => (b'L', number.to_ne_bytes().to_vec().into()),
+        Message::ListenerTaken => (b'T', (&[][..]).into()),
+        Message::Go => (b'G', (&[][..]).into()),
+        Message::Failed(error) => (b'E', serde_json::to_vec(error).map_err(|_| Errno::INVAL)?.into()),
+    };
+    Ok([&[tag], body.as_ref()].concat())
 }
 
 impl AsFd for Channel {

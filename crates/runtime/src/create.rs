@@ -3,6 +3,7 @@
 use crate::cgroups::{CgroupGuard, create_group, open_entries};
 use crate::channel::{self, Channel, Message, unexpected};
 use crate::init::{self, InitPlan, cgroup_tree, rootfs, settle};
+use crate::listener::Listened;
 use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_mounts};
 use crate::plan::namespaces::plan_namespaces;
 use crate::spec::{Spec, validate};
@@ -358,11 +359,26 @@ impl Created {
                     let _ = self.channel.send(&Message::HooksDone);
                     send_filter(&self.channel);
                 }
+                Some(Message::Listener(number)) => self.hand_over_listener(hooks, number)?,
                 Some(Message::Failed(error)) => return Err(error),
                 Some(_) => return Err(unexpected("a message out of turn")),
                 None => return Err(RuntimeError::new(ErrorKind::System, "init", self.how_init_ended())),
             }
         }
+    }
+
+    /// Gives the listener of init's filter to the agent.
+    fn hand_over_listener(&self, hooks: &HookContext, number: i32) -> Result<(), RuntimeError> {
+        let seccomp = hooks.spec.linux().seccomp.as_ref();
+        let listened = Listened {
+            seccomp: seccomp.ok_or_else(|| unexpected("a listener nobody asked for"))?,
+            pid: self.pid(),
+            pidfd: self.pidfd(),
+            state: crate::hooks::state(&hooks.spec, &hooks.id, "creating", self.pid(), &hooks.bundle),
+        };
+        listened.hand_over(number)?;
+        let _ = self.channel.send(&Message::ListenerTaken);
+        Ok(())
     }
 
     /// For an init that ended without a word, such as one killed for memory.

@@ -7,9 +7,10 @@ use crate::cgroups::open_entries;
 use crate::channel::{self, Channel, Message, unexpected};
 use crate::init::settle::{self, ProcessPlan, ProcessRequest};
 use crate::init::{devices, settings};
+use crate::listener::Listened;
 use crate::plan::namespaces::flag;
 use crate::spec::{Capabilities, NamespaceKind, Spec};
-use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, seccomp, trace};
+use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, hooks, seccomp, trace};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions, waitid};
 use rustix::thread::CpuSet;
@@ -77,7 +78,15 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
     let (ours, theirs) = channel::pair()?;
     let child = clone_into(target, all & CLONE_NEWPID != 0, || run(plan, theirs))?;
     let pid = child.pid.as_raw_nonzero().get();
-    let outcome = send_filter(&ours, filter).and_then(|()| await_running(&ours, &mut warnings));
+    let outcome = send_filter(&ours, filter).and_then(|()| {
+        let listened = filter.map(|seccomp| Listened {
+            seccomp,
+            pid,
+            pidfd: child.pidfd.as_fd(),
+            state: hooks::state(target.spec, target.id, "running", target.pid, target.bundle),
+        });
+        await_running(&ours, listened.as_ref(), &mut warnings)
+    });
     trace::point("exec started");
     match outcome {
         Ok(console) => Ok(ExecProcess {
@@ -197,7 +206,11 @@ fn send_filter(channel: &Channel, filter: Option<&crate::spec::Seccomp>) -> Resu
 }
 
 /// Reads until execve closes the channel; the console comes before.
-fn await_running(channel: &Channel, warnings: &mut Vec<String>) -> Result<Option<OwnedFd>, RuntimeError> {
+fn await_running(
+    channel: &Channel,
+    listened: Option<&Listened<'_>>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<OwnedFd>, RuntimeError> {
     let mut console = None;
     loop {
         match channel.receive()? {
@@ -205,6 +218,11 @@ fn await_running(channel: &Channel, warnings: &mut Vec<String>) -> Result<Option
             Some(Message::Console(master)) => console = Some(master),
             Some(Message::Warning(text)) => warnings.push(text),
             Some(Message::Standing) => {}
+            Some(Message::Listener(number)) => {
+                let listened = listened.ok_or_else(|| unexpected("a listener nobody asked for"))?;
+                listened.hand_over(number)?;
+                let _ = channel.send(&Message::ListenerTaken);
+            }
             Some(Message::Failed(error)) => return Err(error),
             Some(_) => return Err(unexpected("a message out of turn")),
         }
@@ -241,6 +259,7 @@ fn enter_and_execute(plan: &ExecPlan<'_>, channel: &Channel) -> Result<std::conv
     let keep: Vec<_> = lsm.iter().map(AsFd::as_fd).chain([channel.as_fd()]).collect();
     let settled = settle::settle(&plan.process, console, &keep, channel)?;
     let filter = crate::init::receive_filter(&plan.process, channel)?;
+    let filter = settle::load_listened(&plan.process, filter, channel)?;
     Err(settle::finish(&plan.process, settled, filter.as_deref(), lsm))
 }
 

@@ -156,7 +156,8 @@ fn text(field: &str, value: &str) -> Result<CString, RuntimeError> {
     CString::new(value).map_err(|_| RuntimeError::invalid(field, format!("{field}: holds a NUL byte")))
 }
 
-fn state<'a>(spec: &'a Spec, id: &'a str, status: &'a str, pid: i32, bundle: &'a Path) -> HookState<'a> {
+/// The state of a container in this status.
+pub(crate) fn state<'a>(spec: &'a Spec, id: &'a str, status: &'a str, pid: i32, bundle: &'a Path) -> HookState<'a> {
     HookState {
         oci_version: crate::spec::VERSION,
         id,

@@ -26,6 +26,7 @@ mod channel;
 mod create;
 mod exec;
 mod init;
+mod listener;
 mod plan;
 mod trace;
 mod user_namespace;

@@ -2,7 +2,7 @@
 
 use crate::spec::{Process, Spec};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use wharf_cgroup::Cgroup;
 
 /// Where the root file system comes from.
@@ -116,6 +116,10 @@ impl CreateRequest {
 /// The container an exec goes into.
 #[derive(Debug, Clone, Copy)]
 pub struct ExecTarget<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Directory of its bundle.
+    pub bundle: &'a Path,
     /// Its init.
     pub pid: i32,
     /// Its init, immune to reuse of the number.

@@ -1,9 +1,9 @@
-//! Loading system call filters.
+//! Loading system call filters, and answering the calls that they notify.
 
-use crate::raw::syscall;
+use crate::raw::{fd_arg, syscall};
 use crate::{Errno, Result};
-use linux_raw_sys::general::__NR_seccomp;
-use std::os::fd::{FromRawFd, OwnedFd};
+use linux_raw_sys::general::{__NR_ioctl, __NR_seccomp};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// One instruction of classic BPF (linux/filter.h).
 #[repr(C)]
@@ -102,4 +102,85 @@ pub fn is_action_available(action: u32) -> bool {
         )
     }
     .is_ok()
+}
+
+/// A notified call that waits for its answer (seccomp_unotify(2)).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Notification {
+    /// Names the call in the answer.
+    pub id: u64,
+    /// The calling thread, as the receiver sees it.
+    pub pid: u32,
+    flags: u32,
+    /// Number of the call.
+    pub number: i32,
+    /// `AUDIT_ARCH_...`.
+    pub arch: u32,
+    /// Address after the call.
+    pub instruction_pointer: u64,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
+/// What becomes of a notified call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is made after all. KERNEL(5.5).
+    Continue,
+    /// It returns this.
+    Value(i64),
+    /// It fails with this errno.
+    Fail(Errno),
+}
+
+/// `struct seccomp_notif_resp`.
+#[repr(C)]
+struct Response {
+    id: u64,
+    value: i64,
+    error: i32,
+    flags: u32,
+}
+
+/// `SECCOMP_IOWR(0, struct seccomp_notif)`.
+const NOTIF_RECV: usize = 0xc050_2100;
+/// `SECCOMP_IOWR(1, struct seccomp_notif_resp)`.
+const NOTIF_SEND: usize = 0xc018_2101;
+const RESPONSE_CONTINUE: u32 = 1;
+
+/// Waits for the next notified call.
+///
+/// # Errors
+/// ENOENT when the caller has just been killed; as ioctl(2).
+pub fn receive_notification(listener: impl AsFd) -> Result<Notification> {
+    const { assert!(size_of::<Notification>() == 80) };
+    let mut notification = Notification::default();
+    let pointer = std::ptr::from_mut(&mut notification) as usize;
+    let args = [fd_arg(listener.as_fd().as_raw_fd()), NOTIF_RECV, pointer, 0, 0, 0];
+    // SAFETY: the kernel writes one zeroed `struct seccomp_notif`, which `Notification` is laid out as.
+    unsafe { syscall(__NR_ioctl, args)? };
+    Ok(notification)
+}
+
+/// Answers a notified call.
+///
+/// # Errors
+/// ENOENT when its caller is gone; as ioctl(2).
+pub fn answer_notification(listener: impl AsFd, id: u64, answer: Answer) -> Result<()> {
+    let (value, error, flags) = match answer {
+        Answer::Continue => (0, 0, RESPONSE_CONTINUE),
+        Answer::Value(value) => (value, 0, 0),
+        Answer::Fail(errno) => (0, -errno.raw_os_error(), 0),
+    };
+    let response = Response {
+        id,
+        value,
+        error,
+        flags,
+    };
+    let pointer = std::ptr::from_ref(&response) as usize;
+    let args = [fd_arg(listener.as_fd().as_raw_fd()), NOTIF_SEND, pointer, 0, 0, 0];
+    // SAFETY: the kernel reads one `struct seccomp_notif_resp`, which `Response` is laid out as.
+    unsafe { syscall(__NR_ioctl, args) }.map(drop)
 }

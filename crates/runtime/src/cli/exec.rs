@@ -141,6 +141,8 @@ fn run(
     let pidfd = record.open_pidfd()?.ok_or_else(gone)?;
     let cgroup = record.open_cgroup()?;
     let target = ExecTarget {
+        id: &record.id,
+        bundle: &record.bundle,
         pid: record.pid,
         pidfd: pidfd.as_fd(),
         cgroup: cgroup.as_ref(),

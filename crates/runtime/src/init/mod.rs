@@ -101,6 +101,7 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
         .collect();
     let settled = settle::settle(&plan.process, console, &keep, channel)?;
     let filter = receive_filter(&plan.process, channel)?;
+    let filter = settle::load_listened(&plan.process, filter, channel)?;
     tell(channel, &Message::Standing)?;
     wait_go(&plan.gate, channel)?;
     crate::hooks::run_start_container(&plan.spec, &plan.id, &plan.bundle)?;

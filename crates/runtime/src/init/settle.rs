@@ -13,7 +13,7 @@ use crate::{RuntimeError, Stdio};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_sys::path::RootDir;
 use wharf_sys::pty::Pty;
 use wharf_sys::seccomp::Instruction;
@@ -38,6 +38,11 @@ pub(crate) struct ProcessPlan {
 }
 
 impl ProcessPlan {
+    /// Whether its filter has calls that an agent answers.
+    pub(crate) fn has_listener(&self) -> bool {
+        self.filter_flags & wharf_sys::seccomp::FLAG_NEW_LISTENER != 0
+    }
+
     /// Whether it gets a pseudo terminal.
     pub(crate) fn wants_terminal(&self) -> bool {
         self.process.terminal || matches!(self.stdio, Stdio::Terminal)
@@ -110,11 +115,10 @@ fn last_steps(plan: &ProcessPlan, filter: Option<&[u8]>, lsm: Option<LsmLabel>) 
     }
     let filter: Option<Vec<Instruction>> = filter.map(decode_filter);
     if plan.process.no_new_privileges {
-        rustix::thread::set_no_new_privs(true)
-            .map_err(|errno| RuntimeError::system("process.noNewPrivileges", "set no_new_privs", errno))?;
+        forbid_new_privileges()?;
         identity::limit_capabilities(plan.capabilities)?;
         // ORDER: last, so that the filter sees the program's calls only.
-        load_filter(plan, filter.as_deref())
+        load_filter(plan, filter.as_deref()).map(drop)
     } else {
         // ORDER: loading needs CAP_SYS_ADMIN, which the next line gives up.
         load_filter(plan, filter.as_deref())?;
@@ -122,10 +126,33 @@ fn last_steps(plan: &ProcessPlan, filter: Option<&[u8]>, lsm: Option<LsmLabel>) 
     }
 }
 
-fn load_filter(plan: &ProcessPlan, filter: Option<&[Instruction]>) -> Result<(), RuntimeError> {
-    let Some(filter) = filter else { return Ok(()) };
+/// Loads a filter with notified calls, whose listener the runtime takes while
+/// it is there; any other filter comes back, to be loaded last.
+pub(crate) fn load_listened(
+    plan: &ProcessPlan,
+    filter: Option<Vec<u8>>,
+    channel: &Channel,
+) -> Result<Option<Vec<u8>>, RuntimeError> {
+    let Some(filter) = filter.as_deref().filter(|_| plan.has_listener()) else {
+        return Ok(filter);
+    };
+    if plan.process.no_new_privileges {
+        forbid_new_privileges()?;
+    }
+    match load_filter(plan, Some(&decode_filter(filter)))? {
+        Some(listener) => crate::listener::announce(channel, listener).map(|()| None),
+        None => Ok(None),
+    }
+}
+
+fn forbid_new_privileges() -> Result<(), RuntimeError> {
+    rustix::thread::set_no_new_privs(true)
+        .map_err(|errno| RuntimeError::system("process.noNewPrivileges", "set no_new_privs", errno))
+}
+
+fn load_filter(plan: &ProcessPlan, filter: Option<&[Instruction]>) -> Result<Option<OwnedFd>, RuntimeError> {
+    let Some(filter) = filter else { return Ok(None) };
     wharf_sys::seccomp::load(filter, plan.filter_flags)
-        .map(drop)
         .map_err(|errno| RuntimeError::system("linux.seccomp", "load the filter", errno))
 }
 

@@ -92,6 +92,16 @@ pub fn compile(seccomp: &Seccomp) -> Result<Filter, RuntimeError> {
 /// # Errors
 /// Unknown flags.
 pub(crate) fn filter_flags(seccomp: &Seccomp) -> Result<u32, RuntimeError> {
+    let flags = named_flags(seccomp)?;
+    if crate::listener::is_wanted(seccomp) {
+        // The two would otherwise both claim the call's answer; there is one thread.
+        return Ok(flags & !kernel::FLAG_TSYNC | kernel::FLAG_NEW_LISTENER);
+    }
+    // COMPAT: without a listener it says nothing, and the kernel refuses it.
+    Ok(flags & !kernel::FLAG_WAIT_KILLABLE_RECV)
+}
+
+fn named_flags(seccomp: &Seccomp) -> Result<u32, RuntimeError> {
     seccomp.flags.iter().try_fold(0, |flags, name| {
         Ok(flags
             | match name.as_str() {

@@ -13,6 +13,7 @@ const RET_TRAP: u32 = 0x0003_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 const RET_TRACE: u32 = 0x7ff0_0000;
 const RET_LOG: u32 = 0x7ffc_0000;
+const RET_USER_NOTIF: u32 = 0x7fc0_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
@@ -63,9 +64,7 @@ fn invalid(field: &str, why: impl std::fmt::Display) -> RuntimeError {
 
 /// Decides the filters of all architectures that occur beside `native`.
 pub(super) fn plan_policies(seccomp: &Seccomp, native: Arch) -> Result<Vec<Policy>, RuntimeError> {
-    if seccomp.listener_path.is_some() {
-        return Err(invalid("linux.seccomp.listenerPath", "a listener is not supported"));
-    }
+    check_notify(seccomp)?;
     let default = parse_action(
         "linux.seccomp.defaultAction",
         &seccomp.default_action,
@@ -82,6 +81,42 @@ pub(super) fn plan_policies(seccomp: &Seccomp, native: Arch) -> Result<Vec<Polic
         .into_iter()
         .map(|arch| plan_policy(arch, &rules, default))
         .collect())
+}
+
+/// Notified calls need someone who answers, and those that the hand-over of
+/// the listener itself is made of cannot be notified.
+fn check_notify(seccomp: &Seccomp) -> Result<(), RuntimeError> {
+    const NOTIFY: &str = "SCMP_ACT_NOTIFY";
+    if seccomp.default_action == NOTIFY {
+        let why = format!("{NOTIFY} cannot be used as default action");
+        return Err(invalid("linux.seccomp.defaultAction", why));
+    }
+    let has_path = seccomp
+        .listener_path
+        .as_ref()
+        .is_some_and(|path| !path.as_os_str().is_empty());
+    if !has_path && seccomp.listener_metadata.as_ref().is_some_and(|text| !text.is_empty()) {
+        return Err(invalid("linux.seccomp.listenerMetadata", "needs listenerPath"));
+    }
+    for (index, rule) in seccomp
+        .syscalls
+        .iter()
+        .enumerate()
+        .filter(|(_, rule)| rule.action == NOTIFY)
+    {
+        if !has_path {
+            let field = format!("linux.seccomp.syscalls[{index}].action");
+            return Err(invalid(&field, format!("{NOTIFY} needs linux.seccomp.listenerPath")));
+        }
+        if rule.names.iter().any(|name| name == "write") {
+            let field = format!("linux.seccomp.syscalls[{index}].names");
+            return Err(invalid(
+                &field,
+                format!("{NOTIFY} cannot be used for the write syscall"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn plan_archs(names: &[String], native: Arch) -> Result<Vec<Arch>, RuntimeError> {
@@ -206,7 +241,7 @@ fn parse_action(field: &str, name: &str, errno: Option<u32>) -> Result<u32, Runt
         "SCMP_ACT_TRACE" => RET_TRACE | data,
         "SCMP_ACT_ALLOW" => RET_ALLOW,
         "SCMP_ACT_LOG" => RET_LOG,
-        "SCMP_ACT_NOTIFY" => return Err(invalid(field, "SCMP_ACT_NOTIFY is not supported")),
+        "SCMP_ACT_NOTIFY" => RET_USER_NOTIF,
         other => return Err(invalid(field, format!("unknown value {other:?}"))),
     })
 }

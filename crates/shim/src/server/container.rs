@@ -20,6 +20,7 @@ const REMOVAL_DEADLINE: Duration = Duration::from_secs(2);
 /// A created container.
 #[derive(Debug)]
 pub(super) struct Container {
+    id: String,
     bundle: PathBuf,
     maker: Maker,
     cgroup: Option<Cgroup>,
@@ -52,6 +53,7 @@ impl Container {
                 let cgroup = cgroup_of(made.pid);
                 Ok((
                     Self {
+                        id: plan.id.clone(),
                         bundle: plan.bundle.clone(),
                         maker: Maker::Foreign(foreign),
                         cgroup,
@@ -90,6 +92,7 @@ impl Container {
             ends,
         };
         let container = Self {
+            id: plan.id.clone(),
             bundle: plan.bundle.clone(),
             maker: Maker::Waiting(Box::new(created)),
             cgroup: None,
@@ -145,6 +148,8 @@ impl Container {
         let own_score = spec.process.as_ref().and_then(|process| process.oom_score_adj);
         process.oom_score_adj.get_or_insert(own_score.unwrap_or(0));
         let target = ExecTarget {
+            id: &self.id,
+            bundle: &self.bundle,
             pid: init.0,
             pidfd: init.1.as_fd(),
             cgroup: self.cgroup.as_ref(),
