@@ -14,6 +14,7 @@ pub mod activation;
 pub mod bpf;
 pub mod caps;
 pub mod clone;
+pub mod entry;
 pub mod fd;
 pub mod fdpass;
 pub mod keyring;
