@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 struct Options {
     id: Option<String>,
     bundle: Option<PathBuf>,
+    /// Name of the configuration, within the bundle.
+    config: Option<PathBuf>,
     console_socket: Option<PathBuf>,
     pidfd_socket: Option<PathBuf>,
     pid_file: Option<PathBuf>,
@@ -31,6 +33,8 @@ fn parse(parser: &mut lexopt::Parser, is_run: bool) -> Result<Options, RuntimeEr
     while let Some(arg) = parser.next().map_err(argument)? {
         match arg {
             Long("bundle") | Short('b') => options.bundle = Some(parser.value().map_err(argument)?.into()),
+            // COMPAT: crun's option; its test suite and its users pass it.
+            Long("config") | Short('f') => options.config = Some(parser.value().map_err(argument)?.into()),
             Long("console-socket") => options.console_socket = Some(parser.value().map_err(argument)?.into()),
             Long("pidfd-socket") => options.pidfd_socket = Some(parser.value().map_err(argument)?.into()),
             Long("pid-file") => options.pid_file = Some(parser.value().map_err(argument)?.into()),
@@ -127,7 +131,7 @@ fn prepare(global: &Global, options: &Options) -> Result<(Making, CreateRequest)
     let bundle = options.bundle.clone().unwrap_or_else(|| PathBuf::from("."));
     let bundle =
         std::fs::canonicalize(&bundle).map_err(|error| failed(format!("open {}", bundle.display()), &error))?;
-    let mut spec = load(&bundle)?;
+    let mut spec = load(&bundle, options.config.as_deref())?;
     choose_cgroup(global, &mut spec, &id)?;
     check_terminal(&spec, options)?;
     let rootfs = spec.root.as_ref().map(|root| bundle.join(&root.path));
@@ -168,8 +172,9 @@ fn listen_fds() -> u32 {
     count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
-pub(super) fn load(bundle: &Path) -> Result<Spec, RuntimeError> {
-    spec::load(bundle).map_err(|error| {
+fn load(bundle: &Path, config: Option<&Path>) -> Result<Spec, RuntimeError> {
+    let path = bundle.join(config.unwrap_or(Path::new("config.json")));
+    spec::load_file(&path).map_err(|error| {
         use std::error::Error as _;
         let cause = error.source().map(ToString::to_string).unwrap_or_default();
         RuntimeError {

@@ -186,7 +186,15 @@ pub enum LoadError {
 /// # Errors
 /// When the file is unreadable or not a configuration.
 pub fn load(bundle: &Path) -> Result<Spec, LoadError> {
-    let path = bundle.join("config.json");
+    load_file(&bundle.join("config.json"))
+}
+
+/// Reads a configuration from a file of any name.
+///
+/// # Errors
+/// [`LoadError`] with the path and the place in the file.
+pub fn load_file(path: &Path) -> Result<Spec, LoadError> {
+    let path = path.to_owned();
     let bytes = std::fs::read(&path).map_err(|source| LoadError::Read {
         path: path.clone(),
         source,
