@@ -6,6 +6,7 @@
 //!    | -- Ready-made (maps, cgroup) ->|   Prepared
 //!    | -- filter ------------------->|   Filter(instructions)
 //!    |<- warnings, console ---------- |   Warning, Console
+//!    |<- network devices, please ----- |   MoveDevices (answered by DevicesMoved)
 //!    |<- hooks, please -------------- |   RunHooks   (answered by HooksDone)
 //!    |<- listener of the filter ------ |   Listener   (answered by ListenerTaken)
 //!    |<- everything stands ---------- |   Standing
@@ -33,6 +34,10 @@ pub(crate) enum Message {
     Warning(String),
     /// The master side of the terminal.
     Console(OwnedFd),
+    /// The network namespace stands; move the devices in.
+    MoveDevices,
+    /// They are in.
+    DevicesMoved,
     /// Mounts stand; run the hooks of this stage.
     RunHooks,
     /// They ran.
@@ -103,6 +108,8 @@ impl Channel {
             b'F' => Message::Filter(body.to_vec()),
             b'W' => Message::Warning(String::from_utf8_lossy(body).into_owned()),
             b'C' => Message::Console(fds.pop().ok_or_else(|| unexpected("a console without descriptor"))?),
+            b'N' => Message::MoveDevices,
+            b'M' => Message::DevicesMoved,
             b'H' => Message::RunHooks,
             b'D' => Message::HooksDone,
             b'S' => Message::Standing,
@@ -127,6 +134,8 @@ fn encode(message: &Message) -> Result<Vec<u8>, Errno> {
         Message::Filter(bytes) => (b'F', bytes.as_slice().into()),
         Message::Warning(text) => (b'W', text.as_bytes().into()),
         Message::Console(_) => (b'C', (&[][..]).into()),
+        Message::MoveDevices => (b'N', (&[][..]).into()),
+        Message::DevicesMoved => (b'M', (&[][..]).into()),
         Message::RunHooks => (b'H', (&[][..]).into()),
         Message::HooksDone => (b'D', (&[][..]).into()),
         Message::Standing => (b'S', (&[][..]).into()),

@@ -346,7 +346,8 @@ impl Created {
                 let _ = channel.send(&message);
             }
         };
-        if !hooks.spec.has_outer_hooks() {
+        let has_hooks = hooks.spec.has_outer_hooks();
+        if !has_hooks && hooks.spec.linux().net_devices.is_empty() {
             send_filter(&self.channel);
         }
         loop {
@@ -354,6 +355,13 @@ impl Created {
                 Some(Message::Standing) => return Ok(()),
                 Some(Message::Warning(text)) => self.warnings.push(text),
                 Some(Message::Console(master)) => self.console = Some(master),
+                Some(Message::MoveDevices) => {
+                    crate::net_devices::move_all(&hooks.spec.linux().net_devices, self.pid())?;
+                    let _ = self.channel.send(&Message::DevicesMoved);
+                    if !has_hooks {
+                        send_filter(&self.channel);
+                    }
+                }
                 Some(Message::RunHooks) => {
                     crate::hooks::run_create_runtime(&hooks.spec, &hooks.id, self.pid(), &hooks.bundle)?;
                     let _ = self.channel.send(&Message::HooksDone);

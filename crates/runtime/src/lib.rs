@@ -27,6 +27,7 @@ mod create;
 mod exec;
 mod init;
 mod listener;
+mod net_devices;
 mod plan;
 mod trace;
 mod user_namespace;

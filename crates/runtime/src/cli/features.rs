@@ -123,7 +123,7 @@ pub(super) fn features(mut call: Call) -> Result<i32, RuntimeError> {
                 "flags": ["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES", "MPOL_F_NUMA_BALANCING"],
             },
             "mountExtensions": { "idmap": { "enabled": true } },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
         "annotations": { "io.wharf.runtime.version": env!("CARGO_PKG_VERSION") },
     });

@@ -80,6 +80,7 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
     wait_prepared(channel)?;
     trace::point("init: prepared");
     enter_new_namespaces(plan)?;
+    request_devices(plan, channel)?;
     settings::new_session(plan)?;
     settings::set_host_names(plan)?;
     let lsm = settings::open_lsm(&plan.process.process)?;
@@ -157,6 +158,18 @@ fn enter_new_namespaces(plan: &InitPlan) -> Result<(), RuntimeError> {
         settings::enter_time_namespace(&plan.spec.linux().time_offsets)?;
     }
     Ok(())
+}
+
+/// The host's devices can only be moved from the host's namespace.
+fn request_devices(plan: &InitPlan, channel: &Channel) -> Result<(), RuntimeError> {
+    if plan.spec.linux().net_devices.is_empty() {
+        return Ok(());
+    }
+    tell(channel, &Message::MoveDevices)?;
+    match channel.receive()? {
+        Some(Message::DevicesMoved) => Ok(()),
+        _ => Err(unexpected("something else than that the network devices are in")),
+    }
 }
 
 /// Attaches the root and everything planned below it.

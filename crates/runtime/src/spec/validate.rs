@@ -106,9 +106,7 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<(), RuntimeError> {
             return Err(invalid(field, "needs a uts namespace of the container's own"));
         }
     }
-    if !linux.net_devices.is_empty() {
-        return Err(invalid("linux.netDevices", "moving network devices is not supported"));
-    }
+    crate::net_devices::validate(linux)?;
     if linux.intel_rdt.is_some() && !std::path::Path::new("/sys/fs/resctrl/schemata").exists() {
         return Err(invalid("linux.intelRdt", "resctrl is not mounted"));
     }
