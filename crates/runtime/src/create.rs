@@ -4,11 +4,12 @@ use crate::cgroups::{CgroupGuard, create_group, open_entries};
 use crate::channel::{self, Channel, Message, unexpected};
 use crate::init::{self, InitPlan, cgroup_tree, rootfs, settle};
 use crate::listener::Listened;
+use crate::plan::id_maps::complete_id_maps;
 use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_mounts};
 use crate::plan::namespaces::plan_namespaces;
 use crate::spec::{Spec, validate};
 use crate::user_namespace;
-use crate::{CreateRequest, ErrorKind, Gate, Rootfs, RuntimeError, seccomp, trace};
+use crate::{CreateRequest, ErrorKind, Fallbacks, Gate, Rootfs, RuntimeError, seccomp, trace};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -147,13 +148,11 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         seccomp: spec.linux().seccomp.as_ref(),
     })?;
     let mut mounts = plan_mounts(&bundle, &spec.mounts)?;
+    complete_id_maps(&mut mounts, spec.linux())?;
     add_default_propagation(&mut mounts, spec.linux().rootfs_propagation.as_deref());
     let namespaces = plan_namespaces(spec.linux())?;
     let rootfs_mount = rootfs::open_rootfs(&rootfs, fallbacks)?;
-    let sources = match fallbacks.classic_mounts {
-        true => mounts.iter().map(|_| None).collect(),
-        false => open_sources(&mounts)?,
-    };
+    let sources = open_sources(&mounts, fallbacks)?;
     let place = attach_place(&bundle, &spec, &rootfs);
     Ok(InitPlan {
         id,
@@ -209,19 +208,24 @@ fn attach_place(bundle: &Path, spec: &Spec, rootfs: &Rootfs) -> PathBuf {
 /// Opens the source of every bind as a detached tree, before init has mounts
 /// of its own: a missing source fails here, and `rshared` ones stay peers of
 /// the host's mount.
-fn open_sources(mounts: &[MountPlan]) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
+///
+/// The classic interface binds by path, but cannot map ids.
+fn open_sources(mounts: &[MountPlan], fallbacks: Fallbacks) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
     mounts
         .iter()
         .map(|plan| {
             let (Kind::Bind { recursive }, Some(source)) = (&plan.kind, &plan.source) else {
                 return Ok(None);
             };
+            if fallbacks.classic_mounts && plan.id_map.is_none() {
+                return Ok(None);
+            }
             let depth = if *recursive { Depth::Recursive } else { Depth::Top };
             let path = init::c_text(&source.to_string_lossy());
             match clone_tree(rustix::fs::CWD, &path, depth) {
                 Ok(tree) => map_ids(plan, tree).map(Some),
                 // KERNEL(5.2): init binds it by path.
-                Err(Errno::NOSYS) => Ok(None),
+                Err(Errno::NOSYS) if plan.id_map.is_none() => Ok(None),
                 Err(errno) => Err(RuntimeError::system("mounts", init::attach::describe(plan), errno)),
             }
         })
@@ -230,14 +234,11 @@ fn open_sources(mounts: &[MountPlan]) -> Result<Vec<Option<OwnedFd>>, RuntimeErr
 
 fn map_ids(plan: &MountPlan, tree: OwnedFd) -> Result<OwnedFd, RuntimeError> {
     let Some(map) = &plan.id_map else { return Ok(tree) };
-    if map.uids.is_empty() {
-        let text = format!(
-            "mounts: {}: idmap needs uidMappings and gidMappings",
-            plan.destination.display()
-        );
-        return Err(RuntimeError::invalid("mounts", text));
-    }
-    let userns = user_namespace::with_maps(&map.uids, &map.gids)?;
+    let userns = match &map.namespace {
+        Some(path) => namespace::open(path)
+            .map_err(|errno| RuntimeError::system("mounts", format!("open {}", path.display()), errno))?,
+        None => user_namespace::with_maps(&map.uids, &map.gids)?,
+    };
     let depth = if map.recursive { Depth::Recursive } else { Depth::Top };
     set_attr(
         &tree,

@@ -249,3 +249,68 @@ fn ids_of_a_bind_can_be_mapped() {
     }));
     assert_eq!(bundle.run().ok(), "5000 5000");
 }
+
+/// A bundle with a user namespace whose root is this id of the host.
+fn with_user_namespace(script: &str, host_id: u32) -> Bundle {
+    let mut bundle = Bundle::new(script);
+    let map = json!([{ "containerID": 0, "hostID": host_id, "size": 65_536 }]);
+    bundle
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map);
+    bundle.config["linux"]["namespaces"]
+        .as_array_mut()
+        .expect("list")
+        .push(json!({ "type": "user" }));
+    for path in [bundle.path().to_path_buf(), bundle.rootfs()] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("open");
+    }
+    bundle
+}
+
+#[test]
+fn a_mapped_bind_without_mappings_takes_those_of_the_container() {
+    for (option, owner) in [("bind", "65534"), ("idmap", "0"), ("ridmap", "0")] {
+        let mut bundle = with_user_namespace("stat -c %u /data/file", 300_000);
+        std::fs::create_dir(bundle.path().join("data")).expect("source");
+        std::fs::write(bundle.path().join("data/file"), "").expect("source");
+        std::fs::create_dir(bundle.rootfs().join("data")).expect("the mapped root may not make it");
+        bundle.add_mount(json!({ "destination": "/data", "source": "data", "options": ["rbind", option] }));
+        assert_eq!(bundle.run().ok(), owner, "{option}");
+    }
+    let mut bundle = Bundle::new("true");
+    bundle.add_mount(json!({ "destination": "/data", "source": "/tmp", "options": ["bind", "idmap"] }));
+    let outcome = bundle.run();
+    assert!(
+        outcome.stderr.contains("mounts[4].options: /data: idmap needs"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn mapping_ids_of_a_tree_reaches_mounts_below_only_when_asked() {
+    for (option, inner) in [("idmap", "0"), ("ridmap", "4000")] {
+        let mut bundle = Bundle::new("stat -c %u /data /data/below | tr '\\n' ' '");
+        let map = json!([{ "containerID": 0, "hostID": 4000, "size": 10 }]);
+        bundle.add_mount(json!({
+            "destination": "/data", "source": "data", "options": ["rbind", option],
+            "uidMappings": map, "gidMappings": map,
+        }));
+        bundle.write();
+        let data = bundle.path().join("data");
+        std::fs::create_dir_all(data.join("below")).expect("source");
+        let script = format!(
+            "mount -t tmpfs below {}; exec {} --root {} run --bundle {} {}",
+            data.join("below").display(),
+            bundle::program("wharf-runtime").display(),
+            bundle.path().join("state").display(),
+            bundle.path().display(),
+            bundle.id
+        );
+        // In a mount namespace of its own, which takes the mount away with it.
+        let output = std::process::Command::new("/bin/busybox")
+            .args(["unshare", "-m", "/bin/busybox", "sh", "-c", &script])
+            .output();
+        let outcome = bundle::Outcome::from(output.expect("run"));
+        assert_eq!(outcome.ok(), format!("4000 {inner}"), "{option}");
+    }
+}

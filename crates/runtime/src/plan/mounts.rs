@@ -86,9 +86,11 @@ pub(crate) struct MountPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IdMap {
     pub(crate) recursive: bool,
-    /// Empty: as the container's user namespace.
+    /// Empty until the container's own are filled in.
     pub(crate) uids: Vec<IdMapping>,
     pub(crate) gids: Vec<IdMapping>,
+    /// As this user namespace, which the container joins, instead.
+    pub(crate) namespace: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy)]
@@ -247,6 +249,7 @@ fn plan_mount(bundle: &Path, index: usize, mount: &Mount) -> Result<MountPlan, R
             recursive: false,
             uids: mount.uid_mappings.clone(),
             gids: mount.gid_mappings.clone(),
+            namespace: None,
         });
     }
     Ok(plan)
@@ -265,6 +268,7 @@ fn apply_word(plan: &mut MountPlan, word: &str, mount: &Mount) {
                 recursive,
                 uids: mount.uid_mappings.clone(),
                 gids: mount.gid_mappings.clone(),
+                namespace: None,
             });
         }
         Word::Nothing => {}
