@@ -79,6 +79,7 @@ fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
                 bundle: &launch.bundle,
                 pid: created.pid(),
                 pidfd: created.pidfd(),
+                resctrl: created.resctrl(),
                 cgroup: created.cgroup(),
                 spec: &spec,
             };

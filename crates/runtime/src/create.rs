@@ -7,6 +7,7 @@ use crate::listener::Listened;
 use crate::plan::id_maps::complete_id_maps;
 use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_mounts};
 use crate::plan::namespaces::plan_namespaces;
+use crate::resctrl::{self, ResctrlGroup, ResctrlGuard};
 use crate::spec::{Spec, validate};
 use crate::user_namespace;
 use crate::{CreateRequest, ErrorKind, Fallbacks, Gate, Rootfs, RuntimeError, seccomp, trace};
@@ -28,6 +29,7 @@ pub struct Created {
     init: Option<InitGuard>,
     channel: Channel,
     cgroup: Option<CgroupGuard>,
+    resctrl: ResctrlGuard,
     console: Option<OwnedFd>,
     warnings: Vec<String>,
     /// Init does not wait for us.
@@ -85,6 +87,7 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
     let cgroup = create_group(&plan.spec)?;
     open_cgroup_tree(&mut plan, cgroup.group())?;
     plan.cgroup_entries = open_entries(cgroup.group())?;
+    let resctrl = resctrl::create_group(plan.spec.linux(), &plan.id)?;
     trace::point("cgroup");
     let warnings = std::mem::take(&mut plan.process.warnings);
     let hooks = HookContext {
@@ -93,7 +96,8 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
         bundle: plan.bundle.clone(),
     };
     let (ours, theirs) = channel::pair()?;
-    let init = clone_init(plan, theirs, &ours, cgroup.group(), &hooks.spec)?;
+    let places = (cgroup.group(), resctrl.group());
+    let init = clone_init(plan, theirs, &ours, places, &hooks.spec)?;
     trace::point("clone");
     // ORDER: compiled while init mounts; sent after the hooks, for whose end
     // init waits first.
@@ -107,6 +111,7 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
         init: Some(init),
         channel: ours,
         cgroup: Some(cgroup),
+        resctrl,
         console: None,
         warnings,
         is_open,
@@ -270,7 +275,7 @@ fn clone_init(
     mut plan: InitPlan,
     theirs: Channel,
     ours: &Channel,
-    group: Option<&Cgroup>,
+    (group, class): (Option<&Cgroup>, Option<&ResctrlGroup>),
     spec: &Spec,
 ) -> Result<InitGuard, RuntimeError> {
     let classic = plan.fallbacks.classic_clone;
@@ -296,6 +301,9 @@ fn clone_init(
         group
             .add(pid)
             .map_err(|error| crate::cgroups::failed("cgroup", &error))?;
+    }
+    if let Some(class) = class {
+        class.add(guard.pid)?;
     }
     let linux = spec.linux();
     if !linux.uid_mappings.is_empty() {
@@ -431,6 +439,12 @@ impl Created {
         self.cgroup.as_ref().and_then(CgroupGuard::group)
     }
 
+    /// Init's class of cache and memory bandwidth; none without `linux.intelRdt`.
+    #[must_use]
+    pub fn resctrl(&self) -> Option<&ResctrlGroup> {
+        self.resctrl.group()
+    }
+
     /// The master side of the terminal, once.
     pub fn take_console(&mut self) -> Option<OwnedFd> {
         self.console.take()
@@ -471,6 +485,7 @@ impl Created {
             .init
             .take()
             .expect("invariant: init is taken only when self is consumed");
+        self.resctrl.keep();
         let (pid, pidfd) = init.keep();
         (pid, pidfd, self.cgroup.take().and_then(CgroupGuard::keep))
     }

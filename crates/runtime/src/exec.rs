@@ -78,7 +78,12 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
     let (ours, theirs) = channel::pair()?;
     let child = clone_into(target, all & CLONE_NEWPID != 0, || run(plan, theirs))?;
     let pid = child.pid.as_raw_nonzero().get();
-    let outcome = send_filter(&ours, filter).and_then(|()| {
+    let classed = match target.resctrl.map_or(Ok(()), |class| class.add(pid)) {
+        // Nothing held it up: it may have ended already.
+        Err(error) if error.errno == Some(Errno::SRCH.raw_os_error()) => Ok(()),
+        other => other,
+    };
+    let outcome = classed.and_then(|()| send_filter(&ours, filter)).and_then(|()| {
         let listened = filter.map(|seccomp| Listened {
             seccomp,
             pid,

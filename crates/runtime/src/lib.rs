@@ -29,6 +29,7 @@ mod init;
 mod listener;
 mod net_devices;
 mod plan;
+mod resctrl;
 mod trace;
 mod user_namespace;
 
@@ -36,4 +37,5 @@ pub use create::{Created, create};
 pub use error::{ErrorKind, RuntimeError};
 pub use exec::{ExecProcess, exec};
 pub use request::{CreateRequest, ExecRequest, ExecTarget, Fallbacks, Gate, Rootfs, Stdio};
+pub use resctrl::ResctrlGroup;
 pub use wharf_cgroup::Cgroup;

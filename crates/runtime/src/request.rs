@@ -1,5 +1,6 @@
 //! What callers ask for.
 
+use crate::ResctrlGroup;
 use crate::spec::{Process, Spec};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -126,6 +127,8 @@ pub struct ExecTarget<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its cgroup, if it has one.
     pub cgroup: Option<&'a Cgroup>,
+    /// Its class of cache and memory bandwidth, if it has one.
+    pub resctrl: Option<&'a ResctrlGroup>,
     /// The configuration it was created with.
     pub spec: &'a Spec,
 }

@@ -150,6 +150,7 @@ fn prepare(global: &Global, options: &Options) -> Result<(Making, CreateRequest)
             .map(|path| format!("/{}", path.trim_start_matches('/'))),
         created: log::rfc3339(clock_gettime(ClockId::Realtime).tv_sec),
         annotations: spec.annotations.clone(),
+        resctrl: None,
     };
     let making = Making {
         entry: Some(entry),
@@ -231,6 +232,7 @@ fn record_init(
         log::warn(global, warning);
     }
     making.record.pid = created.pid();
+    making.record.resctrl = created.resctrl().cloned();
     making.record.start_time = process_facts(created.pid()).map_or(0, |(_, start)| start);
     if let Some(entry) = &making.entry {
         entry.save_spec(&making.spec)?;

@@ -50,6 +50,9 @@ pub(super) fn delete(mut call: Call) -> Result<i32, RuntimeError> {
             .delete(CGROUP_DEADLINE)
             .map_err(|error| crate::cgroups::failed("delete", &error))?;
     }
+    if let Some(class) = &record.resctrl {
+        class.remove()?;
+    }
     let spec = entry.load_spec();
     entry.remove()?;
     if let Ok(spec) = spec

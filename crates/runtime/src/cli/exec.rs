@@ -145,6 +145,7 @@ fn run(
         bundle: &record.bundle,
         pid: record.pid,
         pidfd: pidfd.as_fd(),
+        resctrl: record.resctrl.as_ref(),
         cgroup: cgroup.as_ref(),
         spec,
     };

@@ -114,7 +114,7 @@ pub(super) fn features(mut call: Call) -> Result<i32, RuntimeError> {
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
-            "intelRdt": { "enabled": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "memoryPolicy": {
                 "modes": [
                     "MPOL_DEFAULT", "MPOL_PREFERRED", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL",

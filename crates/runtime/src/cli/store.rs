@@ -3,7 +3,7 @@
 use super::global::Global;
 use super::{failed, system, usage};
 use crate::spec::Spec;
-use crate::{Cgroup, ErrorKind, RuntimeError};
+use crate::{Cgroup, ErrorKind, ResctrlGroup, RuntimeError};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -30,6 +30,9 @@ pub(super) struct Record {
     pub(super) cgroup: Option<String>,
     pub(super) created: String,
     pub(super) annotations: BTreeMap<String, String>,
+    /// Where it is in resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) resctrl: Option<ResctrlGroup>,
 }
 
 /// Where a container is in its life (runtime.md#state).

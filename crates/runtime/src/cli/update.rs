@@ -2,18 +2,22 @@
 
 use super::store::Entry;
 use super::{Call, argument, failed, required_id, text, usage};
-use crate::spec::{Cpu, Memory, Pids, Resources};
-use crate::{RuntimeError, cgroups};
+use crate::spec::{Cpu, IntelRdt, Memory, Pids, Resources};
+use crate::{ErrorKind, ResctrlGroup, RuntimeError, cgroups};
 use lexopt::Arg::{Long, Short, Value};
 use std::io::Read as _;
 
 /// `update [OPTIONS] ID`: changes limits; those not given stay.
 pub(super) fn update(mut call: Call) -> Result<i32, RuntimeError> {
-    let (mut resources, mut id) = (Resources::default(), None);
+    let (mut resources, mut id, mut class) = (Resources::default(), None, IntelRdt::default());
     while let Some(arg) = call.parser.next().map_err(argument)? {
         match arg {
             Value(value) if id.is_none() => id = Some(text(value)?),
             Short('r') => resources = read(&text(call.parser.value().map_err(argument)?)?)?,
+            Long("l3-cache-schema") => {
+                class.l3_cache_schema = Some(text(call.parser.value().map_err(argument)?)?);
+            }
+            Long("mem-bw-schema") => class.mem_bw_schema = Some(text(call.parser.value().map_err(argument)?)?),
             Long(name) => {
                 let name = name.to_owned();
                 let value = text(call.parser.value().map_err(argument)?)?;
@@ -24,7 +28,9 @@ pub(super) fn update(mut call: Call) -> Result<i32, RuntimeError> {
     }
     let entry = Entry::open(&call.global, &required_id(id)?)?;
     let _lock = entry.lock()?;
-    let group = entry.load()?.require_cgroup()?;
+    let record = entry.load()?;
+    update_class(record.resctrl.as_ref(), &class)?;
+    let group = record.require_cgroup()?;
     let mut limits = cgroups::convert(&resources)?;
     // Device rules are those of the container's creation.
     limits.devices.clear();
@@ -32,6 +38,18 @@ pub(super) fn update(mut call: Call) -> Result<i32, RuntimeError> {
         .update(&limits)
         .map_err(|error| cgroups::failed("update", &error))?;
     Ok(0)
+}
+
+/// A class is joined at creation only.
+fn update_class(group: Option<&ResctrlGroup>, class: &IntelRdt) -> Result<(), RuntimeError> {
+    if *class == IntelRdt::default() {
+        return Ok(());
+    }
+    let group = group.ok_or_else(|| {
+        let text = "update: linux.intelRdt: the container was created without it";
+        RuntimeError::new(ErrorKind::Conflict, "update", text)
+    })?;
+    group.update(class)
 }
 
 fn read(path: &str) -> Result<Resources, RuntimeError> {

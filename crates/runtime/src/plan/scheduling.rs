@@ -120,12 +120,9 @@ fn plan_memory(wanted: &MemoryPolicy) -> Result<(u32, Vec<u64>), RuntimeError> {
             other => return Err(invalid("linux.memoryPolicy.flags", format!("unknown value {other:?}"))),
         };
     }
-    let nodes = parse_list(wanted.nodes.as_deref().unwrap_or_default()).ok_or_else(|| {
-        invalid(
-            "linux.memoryPolicy.nodes",
-            format!("{:?} is no node list", wanted.nodes),
-        )
-    })?;
+    let list = wanted.nodes.as_deref().unwrap_or_default();
+    let nodes =
+        parse_list(list).ok_or_else(|| invalid("linux.memoryPolicy.nodes", format!("{list:?} is no node list")))?;
     let takes_none = matches!(MODES[mode], "MPOL_DEFAULT" | "MPOL_LOCAL");
     let needs_some = !takes_none && MODES[mode] != "MPOL_PREFERRED";
     if takes_none && !nodes.is_empty() {

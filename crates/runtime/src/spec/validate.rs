@@ -107,12 +107,7 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<(), RuntimeError> {
         }
     }
     crate::net_devices::validate(linux)?;
-    if linux.intel_rdt.is_some() && !std::path::Path::new("/sys/fs/resctrl/schemata").exists() {
-        return Err(invalid("linux.intelRdt", "resctrl is not mounted"));
-    }
-    if linux.intel_rdt.is_some() {
-        return Err(invalid("linux.intelRdt", "is not supported"));
-    }
+    crate::resctrl::validate(linux)?;
     for clock in linux.time_offsets.keys() {
         if clock != "monotonic" && clock != "boottime" {
             return Err(invalid("linux.timeOffsets", format!("unknown clock {clock:?}")));

@@ -152,6 +152,7 @@ impl Container {
             bundle: &self.bundle,
             pid: init.0,
             pidfd: init.1.as_fd(),
+            resctrl: None,
             cgroup: self.cgroup.as_ref(),
             spec: &spec,
         };

@@ -12,6 +12,7 @@ pub(super) struct Measured {
     pub(super) stats: Stats,
     pub(super) details: Details,
     pub(super) interfaces: Vec<NetworkInterface>,
+    pub(super) resctrl: Option<Value>,
 }
 
 /// One network interface of the container.
@@ -65,6 +66,7 @@ pub(super) fn document(measured: &Measured) -> Value {
         stats,
         details,
         interfaces,
+        resctrl,
     } = measured;
     let hugetlb: BTreeMap<_, _> = stats
         .hugetlb
@@ -82,7 +84,7 @@ pub(super) fn document(measured: &Measured) -> Value {
         "pids": sparse(&[("current", stats.pids.current), ("limit", stats.pids.limit.unwrap_or(0))]),
         "blkio": blkio(stats, details),
         "hugetlb": hugetlb,
-        "intel_rdt": {},
+        "intel_rdt": resctrl.clone().unwrap_or_else(|| json!({})),
         "network_interfaces": if interfaces.is_empty() { Value::Null } else { json!(interfaces) },
     });
     if !details.rdma.is_empty() {
@@ -261,6 +263,7 @@ mod tests {
             stats: Stats::default(),
             details: Details::default(),
             interfaces: Vec::new(),
+            resctrl: None,
         };
         let document = document(&measured);
         assert_eq!(document["cpu"], json!({ "usage": { "kernel": 0, "user": 0 } }));

@@ -5,8 +5,9 @@ mod interval;
 
 use super::store::{Entry, Record, Status};
 use super::{Call, argument, required_id, system, text, usage};
+use crate::resctrl::{self, Resctrl};
 use crate::spec::{NamespaceKind, Spec};
-use crate::{Cgroup, ErrorKind, RuntimeError};
+use crate::{Cgroup, ErrorKind, ResctrlGroup, RuntimeError};
 use lexopt::Arg::{Long, Value};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -71,6 +72,7 @@ impl Source {
             stats: self.group.stats().map_err(failed)?,
             details: self.group.details().map_err(failed)?,
             interfaces: self.interfaces(),
+            resctrl: self.record.resctrl.as_ref().and_then(read_class),
         };
         print("stats", &self.record.id, Some(document::document(&measured)))
     }
@@ -160,6 +162,11 @@ fn wait(init: &OwnedFd, oom: Option<&OomWatch>, due: Instant) -> Result<(bool, b
     };
     let is_ready = |index: usize| ready.get(index).is_some_and(|fd| !fd.revents().is_empty());
     Ok((is_ready(0), is_ready(1)))
+}
+
+fn read_class(class: &ResctrlGroup) -> Option<serde_json::Value> {
+    let resctrl = Resctrl::probe().ok().flatten()?;
+    Some(resctrl::read_figures(resctrl.root(), class))
 }
 
 fn print(kind: &str, id: &str, data: Option<serde_json::Value>) -> Result<(), RuntimeError> {
