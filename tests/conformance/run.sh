@@ -17,5 +17,9 @@ if [ -x "$oracle/oracle" ]; then
 else
   echo "== Docker transcripts: not run (ORACLE=DIR names no folder with the program oracle)"
 fi
-[ -n "$suites" ] || echo "== other suites: not run (SUITES=DIR is not given)"
+if [ -n "$suites" ]; then
+  "$(dirname "$0")/suites.sh" "$bin/wharf-runtime" "$suites" || failed=1
+else
+  echo "== other suites: not run (SUITES=DIR is not given)"
+fi
 exit $failed
