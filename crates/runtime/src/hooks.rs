@@ -39,6 +39,16 @@ pub struct HookState<'a> {
 /// # Errors
 /// When one cannot be run, fails, or exceeds its timeout.
 pub fn run(stage: &str, hooks: &[Hook], state: &HookState<'_>) -> Result<(), RuntimeError> {
+    run_in(&own_environment, stage, hooks, state)
+}
+
+/// Runs hooks; those without an environment get that of `default`.
+fn run_in(
+    default: &dyn Fn() -> Vec<CString>,
+    stage: &str,
+    hooks: &[Hook],
+    state: &HookState<'_>,
+) -> Result<(), RuntimeError> {
     if hooks.is_empty() {
         return Ok(());
     }
@@ -46,12 +56,20 @@ pub fn run(stage: &str, hooks: &[Hook], state: &HookState<'_>) -> Result<(), Run
         .map_err(|error| RuntimeError::new(ErrorKind::System, "hooks", format!("write the state: {error}")))?;
     for (index, hook) in hooks.iter().enumerate() {
         let field = format!("hooks.{stage}[{index}]");
-        run_one(&field, hook, &text)?;
+        let env = match &hook.env {
+            Some(env) => env
+                .iter()
+                .map(|entry| self::text(&field, entry))
+                .collect::<Result<_, _>>()?,
+            None => default(),
+        };
+        run_one((stage, index), hook, env, &text)?;
     }
     Ok(())
 }
 
-fn run_one(field: &str, hook: &Hook, state: &[u8]) -> Result<(), RuntimeError> {
+fn run_one((stage, index): (&str, usize), hook: &Hook, env: Vec<CString>, state: &[u8]) -> Result<(), RuntimeError> {
+    let field = &format!("hooks.{stage}[{index}]");
     let failed = |what: &str| {
         let text = format!("{field}: {what} {}", hook.path.display());
         move |errno| RuntimeError::system("hooks", text, errno)
@@ -64,11 +82,7 @@ fn run_one(field: &str, hook: &Hook, state: &[u8]) -> Result<(), RuntimeError> {
             [] => vec![text(field, &hook.path.to_string_lossy())?],
             args => args.iter().map(|arg| text(field, arg)).collect::<Result<_, _>>()?,
         },
-        env: hook
-            .env
-            .iter()
-            .map(|entry| text(field, entry))
-            .collect::<Result<_, _>>()?,
+        env,
         fds: vec![(stdin.as_fd(), 0), (says.as_fd(), 1), (says.as_fd(), 2)],
         directory: None,
         new_session: false,
@@ -89,16 +103,31 @@ fn run_one(field: &str, hook: &Hook, state: &[u8]) -> Result<(), RuntimeError> {
     let how = match status.and_then(|status| status.exit_status()) {
         _ if timed_out => format!("did not end within {} s", hook.timeout.unwrap_or_default()),
         Some(0) => return Ok(()),
-        Some(code) => format!("exited with code {code}"),
+        Some(code) => format!("failed with exit code {code}"),
         None => "was ended by a signal".to_owned(),
     };
-    let mut error = RuntimeError::new(
-        ErrorKind::System,
-        "hooks",
-        format!("{field}: {} {how}", hook.path.display()),
+    // COMPAT: how runc begins this error, which engines show to users.
+    let text = format!(
+        "error running {stage} hook #{index}: {stage} hook {how}: {}",
+        hook.path.display()
     );
+    let mut error = RuntimeError::new(ErrorKind::System, "hooks", text);
     error.chain.extend(said.filter(|text| !text.is_empty()));
     Err(error)
+}
+
+/// The runtime's own environment.
+///
+/// COMPAT: the specification leaves open what a hook without `env` gets; runc
+/// and crun pass theirs on, and hooks of device vendors count on a PATH.
+fn own_environment() -> Vec<CString> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let own = std::env::vars_os().filter_map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        CString::new(name.into_vec()).ok()
+    });
+    own.collect()
 }
 
 /// Reads what a hook says until it ends, and keeps the beginning; none when
@@ -187,11 +216,13 @@ pub(crate) fn run_create_container(spec: &Spec, id: &str, bundle: &Path) -> Resu
     )
 }
 
-/// startContainer: in the container, right before the program.
-pub(crate) fn run_start_container(spec: &Spec, id: &str, bundle: &Path) -> Result<(), RuntimeError> {
+/// startContainer: in the container, right before the program, whose
+/// environment it shares: the runtime's own stays outside.
+pub(crate) fn run_start_container(spec: &Spec, id: &str, bundle: &Path, env: &[CString]) -> Result<(), RuntimeError> {
     let Some(hooks) = &spec.hooks else { return Ok(()) };
     let pid = rustix::process::getpid().as_raw_nonzero().get();
-    run(
+    run_in(
+        &|| env.to_vec(),
         "startContainer",
         &hooks.start_container,
         &state(spec, id, "created", pid, bundle),

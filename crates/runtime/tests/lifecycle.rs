@@ -329,7 +329,10 @@ fn hooks_run_in_their_order_with_the_state_on_stdin() {
 
 #[test]
 fn a_hook_that_fails_or_hangs_undoes_the_container() {
-    for (script, message) in [("exit 3", "exited with code 3"), ("sleep 60", "did not end within 1 s")] {
+    for (script, message) in [
+        ("exit 3", "failed with exit code 3"),
+        ("sleep 60", "did not end within 1 s"),
+    ] {
         let mut bundle = Bundle::new("true");
         let hook =
             json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"], "timeout": 1 }]);

@@ -105,7 +105,11 @@ pub(super) fn run(mut call: Call) -> Result<i32, RuntimeError> {
     let console = record_init(&call.global, &mut making, &mut created, &options)?;
     created.start()?;
     let (id, bundle) = (making.record.id.clone(), making.record.bundle.clone());
-    crate::hooks::run_poststart(&making.spec, &id, created.pid(), &bundle)?;
+    if let Err(error) = crate::hooks::run_poststart(&making.spec, &id, created.pid(), &bundle) {
+        created.abort();
+        run_poststop(&call.global, &making);
+        return Err(error);
+    }
     let Some(watch) = watch else {
         let _ = created.leave();
         making.keep();
@@ -119,10 +123,15 @@ pub(super) fn run(mut call: Call) -> Result<i32, RuntimeError> {
         return Ok(code);
     }
     created.abort();
-    if let Err(error) = crate::hooks::run_poststop(&making.spec, &id, &bundle) {
-        log::warn(&call.global, &error.message());
-    }
+    run_poststop(&call.global, &making);
     Ok(code)
+}
+
+/// What fails then is only warned about (config.md#poststop).
+fn run_poststop(global: &Global, making: &Making) {
+    if let Err(error) = crate::hooks::run_poststop(&making.spec, &making.record.id, &making.record.bundle) {
+        log::warn(global, &error.message());
+    }
 }
 
 /// Reads the bundle and makes the state directory.

@@ -1,48 +1,65 @@
 //! `delete`.
 
+use super::global::Global;
 use super::store::{Entry, Record, Status};
-use super::{Call, argument, log, required_id, system, text};
+use super::{Call, argument, log, pattern, required_id, system, text};
 use crate::{ErrorKind, RuntimeError};
 use lexopt::Arg::{Long, Short, Value};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::time::Duration;
 
+/// Most have gone by then.
+const SOON: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
 /// How long a killed init may take to go.
 const KILL_DEADLINE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 const CGROUP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// `delete [--force] ID`.
+/// `delete [--force] [--regex] ID`.
 pub(super) fn delete(mut call: Call) -> Result<i32, RuntimeError> {
-    let (mut force, mut id) = (false, None);
+    let (mut force, mut is_pattern, mut id) = (false, false, None);
     while let Some(arg) = call.parser.next().map_err(argument)? {
         match arg {
             Long("force") | Short('f') => force = true,
+            Long("regex") | Short('r') => is_pattern = true,
             Value(value) if id.is_none() => id = Some(text(value)?),
             other => return Err(argument(other.unexpected())),
         }
     }
     let id = required_id(id)?;
-    let entry = match Entry::open(&call.global, &id) {
-        Err(error) if force && error.kind == ErrorKind::NotFound => return Ok(0),
+    if is_pattern {
+        return pattern::for_each(&call.global, &id, |id| delete_one(&call.global, id, force));
+    }
+    delete_one(&call.global, &id, force).map(|()| 0)
+}
+
+fn delete_one(global: &Global, id: &str, force: bool) -> Result<(), RuntimeError> {
+    let entry = match Entry::open(global, id) {
+        Err(error) if force && error.kind == ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
     let _lock = entry.lock()?;
     let record = match entry.load() {
         Ok(record) => record,
         // Left behind by a runtime that died while creating.
-        Err(_) if force => return entry.remove().map(|()| 0),
+        Err(_) if force => return entry.remove(),
         Err(error) => return Err(error),
     };
     let status = entry.status(&record);
-    match status {
-        Status::Stopped | Status::Creating => {}
-        // Nothing of the user's runs yet.
-        Status::Created => end_init(&record)?,
-        Status::Running | Status::Paused if force => end_init(&record)?,
-        Status::Running | Status::Paused => {
-            let text = format!("cannot delete container {id} that is not stopped: {}", status.name());
-            return Err(RuntimeError::new(ErrorKind::Conflict, "delete", text));
-        }
+    if matches!(status, Status::Running | Status::Paused) && !force {
+        let text = format!("cannot delete container {id} that is not stopped: {}", status.name());
+        return Err(RuntimeError::new(ErrorKind::Conflict, "delete", text));
+    }
+    destroy(global, &entry, &record)
+}
+
+/// Ends what runs, removes what was made, and runs the poststop hooks. The
+/// caller holds the lock.
+pub(super) fn destroy(global: &Global, entry: &Entry, record: &Record) -> Result<(), RuntimeError> {
+    if matches!(entry.status(record), Status::Created | Status::Running | Status::Paused) {
+        end_init(record)?;
     }
     if let Some(group) = record.open_cgroup()? {
         let _ = group.kill();
@@ -56,11 +73,11 @@ pub(super) fn delete(mut call: Call) -> Result<i32, RuntimeError> {
     let spec = entry.load_spec();
     entry.remove()?;
     if let Ok(spec) = spec
-        && let Err(error) = crate::hooks::run_poststop(&spec, &id, &record.bundle)
+        && let Err(error) = crate::hooks::run_poststop(&spec, &record.id, &record.bundle)
     {
-        log::warn(&call.global, &error.message());
+        log::warn(global, &error.message());
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Kills init and waits until it is gone; reaping is its parent's.
@@ -73,8 +90,19 @@ fn end_init(record: &Record) -> Result<(), RuntimeError> {
     if let Some(group) = record.open_cgroup()? {
         group.kill().map_err(|error| crate::cgroups::failed("delete", &error))?;
     }
-    let mut ready = [PollFd::new(&pidfd, PollFlags::IN)];
-    if poll(&mut ready, Some(&KILL_DEADLINE)).map_err(failed)? == 0 {
+    let is_gone = |within: Timespec| {
+        let mut ready = [PollFd::new(&pidfd, PollFlags::IN)];
+        poll(&mut ready, Some(&within)).map(|count| count > 0).map_err(failed)
+    };
+    if is_gone(SOON)? {
+        return Ok(());
+    }
+    // Somebody may have moved it to a frozen group of theirs, where on
+    // version 1 it cannot die; in ours, which is thawed, it can.
+    if let Some(group) = record.open_cgroup()? {
+        let _ = group.add(record.pid.unsigned_abs());
+    }
+    if !is_gone(KILL_DEADLINE)? {
         let text = format!("container {} did not end within 10 s of being killed", record.id);
         return Err(RuntimeError::new(ErrorKind::System, "delete", text));
     }

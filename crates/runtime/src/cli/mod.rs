@@ -18,6 +18,7 @@ mod global;
 mod kill;
 mod list;
 mod log;
+mod pattern;
 mod pause;
 mod ps;
 mod spec;

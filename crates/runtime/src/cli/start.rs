@@ -1,7 +1,7 @@
 //! `start`.
 
 use super::store::{Entry, Status};
-use super::{Call, create, system};
+use super::{Call, create, delete, log, system};
 use crate::channel::{Channel, Message};
 use crate::{ErrorKind, RuntimeError};
 use rustix::net::SocketType;
@@ -26,8 +26,10 @@ pub(super) fn start(call: Call) -> Result<i32, RuntimeError> {
     crate::create::await_execution(&channel)?;
     let spec = entry.load_spec()?;
     if let Err(error) = crate::hooks::run_poststart(&spec, &id, record.pid, &record.bundle) {
-        if let Some(pidfd) = record.open_pidfd()? {
-            let _ = wharf_sys::signal::send(pidfd, 9);
+        // runtime.md#lifecycle, since 1.3: stopped and destroyed at once. What
+        // fails on that way is less than what made us go it.
+        if let Err(further) = delete::destroy(&global, &entry, &record) {
+            log::warn(&global, &further.message());
         }
         return Err(error);
     }

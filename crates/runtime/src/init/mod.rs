@@ -23,7 +23,7 @@ use settle::ProcessPlan;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWTIME, CLONE_NEWUSER};
+use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, CLONE_NEWUSER};
 use wharf_sys::path::RootDir;
 
 /// Everything init needs, decided and opened before the clone.
@@ -105,7 +105,7 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
     let filter = settle::load_listened(&plan.process, filter, channel)?;
     tell(channel, &Message::Standing)?;
     wait_go(&plan.gate, channel)?;
-    crate::hooks::run_start_container(&plan.spec, &plan.id, &plan.bundle)?;
+    crate::hooks::run_start_container(&plan.spec, &plan.id, &plan.bundle, settled.environment())?;
     Err(settle::finish(&plan.process, settled, filter.as_deref(), lsm))
 }
 
@@ -153,6 +153,9 @@ fn enter_new_namespaces(plan: &InitPlan) -> Result<(), RuntimeError> {
     if plan.namespaces.makes(CLONE_NEWCGROUP) {
         namespace::unshare(CLONE_NEWCGROUP)
             .map_err(|errno| RuntimeError::system("namespaces", "make a cgroup namespace", errno))?;
+    }
+    if plan.namespaces.makes(CLONE_NEWNET) {
+        crate::net_devices::bring_up_loopback()?;
     }
     if plan.namespaces.makes(CLONE_NEWTIME) {
         settings::enter_time_namespace(&plan.spec.linux().time_offsets)?;

@@ -11,7 +11,7 @@ use std::ffi::CString;
 pub(crate) struct Program {
     pub(crate) path: CString,
     args: Vec<CString>,
-    env: Vec<CString>,
+    pub(crate) env: Vec<CString>,
 }
 
 /// Finds `args[0]` in the container: as a path if it holds a slash, else in

@@ -13,6 +13,7 @@ use crate::{RuntimeError, Stdio};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_sys::path::RootDir;
 use wharf_sys::pty::Pty;
@@ -53,6 +54,13 @@ impl ProcessPlan {
 #[derive(Debug)]
 pub(crate) struct Settled {
     program: Program,
+}
+
+impl Settled {
+    /// What the program will find.
+    pub(crate) fn environment(&self) -> &[CString] {
+        &self.program.env
+    }
 }
 
 /// Sends the master side to the runtime and sets the size.

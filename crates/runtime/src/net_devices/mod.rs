@@ -83,6 +83,17 @@ pub(crate) fn move_all(devices: &BTreeMap<String, NetDevice>, pid: i32) -> Resul
     Ok(())
 }
 
+/// Switches `lo` on, which a new network namespace has switched off.
+///
+/// COMPAT: every runtime does it, and programs expect 127.0.0.1 to work.
+pub(crate) fn bring_up_loopback() -> Result<(), RuntimeError> {
+    /// The first device of every network namespace.
+    const LOOPBACK: i32 = 1;
+    Socket::open()
+        .and_then(|socket| socket.set_up(LOOPBACK))
+        .map_err(|errno| RuntimeError::system("network", "switch the loopback device on", errno))
+}
+
 fn move_one(
     outside: &Socket,
     inside: &Socket,

@@ -33,6 +33,8 @@ const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 /// The kernel makes at most 32 KiB at once.
 const RECEIVE_BUFFER: usize = 64 << 10;
+/// An acknowledgement, with the request in it.
+const ONE_ANSWER: usize = 4 << 10;
 
 /// One link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +116,12 @@ impl Socket {
         request.extend(body);
         rustix::net::send(&self.0, &request, SendFlags::empty())?;
         let mut answers = Vec::new();
-        let mut buffer = vec![0u8; RECEIVE_BUFFER];
+        let size = if flags & F_DUMP == 0 {
+            ONE_ANSWER
+        } else {
+            RECEIVE_BUFFER
+        };
+        let mut buffer = vec![0u8; size];
         loop {
             let received =
                 rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, buffer.as_mut_slice(), RecvFlags::empty()))?;

@@ -108,6 +108,7 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<(), RuntimeError> {
     }
     crate::net_devices::validate(linux)?;
     crate::resctrl::validate(linux)?;
+    check_sysctls(spec, linux)?;
     for clock in linux.time_offsets.keys() {
         if clock != "monotonic" && clock != "boottime" {
             return Err(invalid("linux.timeOffsets", format!("unknown clock {clock:?}")));
@@ -119,6 +120,23 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<(), RuntimeError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Names that have a field of their own are not set twice.
+fn check_sysctls(spec: &Spec, linux: &Linux) -> Result<(), RuntimeError> {
+    for key in linux.sysctl.keys() {
+        let field = match key.replace('/', ".").as_str() {
+            // COMPAT: never by sysctl, as runc and crun have it.
+            "kernel.hostname" => "hostname",
+            "kernel.domainname" if spec.domainname.as_ref().is_some_and(|name| !name.is_empty()) => "domainname",
+            _ => continue,
+        };
+        return Err(invalid(
+            &format!("linux.sysctl[{key:?}]"),
+            format!("conflicts with the field {field}"),
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -168,6 +186,14 @@ mod tests {
         check(
             r#"{"ociVersion":"1.0.2","linux":{"rootfsPropagation":"upwards"}}"#,
             "linux.rootfsPropagation: unknown value \"upwards\"",
+        );
+        check(
+            r#"{"ociVersion":"1.0.2","linux":{"sysctl":{"kernel/hostname":"x"}}}"#,
+            "linux.sysctl[\"kernel/hostname\"]: conflicts with the field hostname",
+        );
+        check(
+            r#"{"ociVersion":"1.0.2","domainname":"d","linux":{"namespaces":[{"type":"uts"}],"sysctl":{"kernel.domainname":"x"}}}"#,
+            "linux.sysctl[\"kernel.domainname\"]: conflicts with the field domainname",
         );
     }
 

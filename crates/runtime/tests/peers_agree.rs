@@ -1,0 +1,88 @@
+//! What runc and crun both do where the specification is silent, and what
+//! their own test suites ask for. Needs root.
+
+mod bundle;
+
+use bundle::Bundle;
+use serde_json::json;
+
+#[test]
+fn the_loopback_device_of_a_new_network_namespace_is_on() {
+    let state = Bundle::new("cat /sys/class/net/lo/operstate").run().ok();
+    assert_ne!(state, "down");
+    assert_eq!(
+        Bundle::new("ping -c1 -W5 127.0.0.1 >/dev/null && echo answered")
+            .run()
+            .ok(),
+        "answered"
+    );
+}
+
+#[test]
+fn a_hook_without_an_environment_has_the_runtimes_and_the_inner_one_the_programs() {
+    let mut bundle = Bundle::new("true");
+    let seen = bundle.path().join("seen");
+    let outer = format!("echo $FROM_OUTSIDE $INSIDE >>{}", seen.display());
+    bundle.set("/process/env", json!(["PATH=/bin", "INSIDE=i"]));
+    bundle.set(
+        "/hooks",
+        json!({
+            "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", outer] }],
+            "createContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", outer], "env": [] }],
+            "startContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", "echo $FROM_OUTSIDE $INSIDE $HOME >/seen"] }],
+        }),
+    );
+    bundle.write();
+    let path = bundle.path().to_string_lossy().into_owned();
+    let status = bundle
+        .command(&["run", "--bundle", &path, &bundle.id])
+        .env("FROM_OUTSIDE", "o")
+        .status();
+    assert!(status.expect("run the runtime").success());
+    assert_eq!(std::fs::read_to_string(&seen).expect("seen outside"), "o\n\n");
+    let inside = std::fs::read_to_string(bundle.rootfs().join("seen")).expect("seen inside");
+    assert_eq!(inside, "i /root\n");
+}
+
+#[test]
+fn a_failing_poststart_hook_destroys_the_container_and_runs_poststop() {
+    let mut bundle = Bundle::new("sleep 1000");
+    let stopped = bundle.path().join("stopped");
+    bundle.set(
+        "/hooks",
+        json!({
+            "poststart": [{ "path": "/bin/true" }, { "path": "/bin/false" }],
+            "poststop": [{ "path": "/bin/touch", "args": ["touch", stopped] }],
+        }),
+    );
+    for way in [Bundle::start, Bundle::run] {
+        let outcome = way(&bundle);
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(
+            outcome.stderr.contains("error running poststart hook #1:"),
+            "{outcome:?}"
+        );
+        assert_eq!(bundle.cli(&["state", &bundle.id]).code, 1);
+        assert!(!bundle.has_cgroup());
+        std::fs::remove_file(&stopped).expect("poststop ran");
+    }
+}
+
+#[test]
+fn containers_are_killed_and_deleted_by_a_pattern_of_their_ids() {
+    let (one, mut other) = (Bundle::new("sleep 1000"), Bundle::new("sleep 1000"));
+    let state = one.path().join("state");
+    std::os::unix::fs::symlink(&state, other.path().join("state")).expect("share the state directory");
+    other.id = format!("other-{}", other.id);
+    for bundle in [&one, &other] {
+        bundle.start().ok();
+    }
+    one.cli(&["kill", "--regex", "^wrt-.*[0-9]$", "KILL"]).ok();
+    one.cli(&["delete", "--force", "--regex", "^wrt-"]).ok();
+    assert_eq!(one.cli(&["list", "-q"]).ok(), other.id);
+    one.cli(&["delete", "--force", "--regex", "."]).ok();
+    assert_eq!(one.cli(&["list", "-q"]).ok(), "");
+    assert!(!one.has_cgroup() && !other.has_cgroup());
+    let wrong = one.cli(&["delete", "--regex", "("]);
+    assert!(wrong.code == 1 && wrong.stderr.contains("--regex"), "{wrong:?}");
+}
