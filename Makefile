@@ -12,7 +12,7 @@ PREFIX       ?= /usr/local
 UNDER_TEST   := WHARF_BIN=$(abspath $(TARGET))/e2e/wharf WHARF_SHIM=$(abspath $(TARGET))/e2e/wharf-shim
 DESTDIR      ?=
 
-.PHONY: build shim build-debug demo test check fmt clippy deny lint unit e2e conformance bench install uninstall packages-demo packages-test packages-bench clean
+.PHONY: build shim build-debug demo test check fmt clippy deny lint unit e2e conformance bench install uninstall packages-demo packages-test packages-conformance packages-bench clean
 
 build: shim
 	cargo build --release --locked -p wharf-cli
@@ -63,7 +63,7 @@ e2e: packages-test build-debug
 
 # Suites that others wrote. ORACLE=DIR holds the program `oracle` with its transcripts;
 # SUITES=DIR holds built suites (see docs/conformance.md). Neither is part of this project.
-conformance: packages-test build
+conformance: packages-test packages-conformance build
 	tests/conformance/run.sh $(TARGET)/release "$(ORACLE)" "$(SUITES)"
 
 bench: packages-bench build
@@ -92,6 +92,8 @@ packages-demo:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl nftables procps
 packages-test:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq skopeo iproute2 nftables python3 python3-docker docker-cli:docker.io
+packages-conformance:
+	@packaging/apt.sh mmdebstrap
 packages-bench:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq python3 docker.io podman runc crun mmdebstrap
 

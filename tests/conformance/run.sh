@@ -17,8 +17,15 @@ if [ -x "$oracle/oracle" ]; then
 else
   echo "== Docker transcripts: not run (ORACLE=DIR names no folder with the program oracle)"
 fi
+echo "== system containers"
+here=$(cd "$(dirname "$0")" && pwd)
+if "$here/debian-root.sh" "$bin/../conformance/debian"; then
+  "$here/system-container.sh" "$bin/wharf-runtime" "$bin/../conformance/debian" || failed=1
+else
+  echo "not run: no Debian root could be made"; failed=1
+fi
 if [ -n "$suites" ]; then
-  "$(dirname "$0")/suites.sh" "$bin/wharf-runtime" "$suites" || failed=1
+  "$here/suites.sh" "$bin/wharf-runtime" "$suites" || failed=1
 else
   echo "== other suites: not run (SUITES=DIR is not given)"
 fi

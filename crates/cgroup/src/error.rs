@@ -92,6 +92,17 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
+    /// The group could not be given to a user.
+    #[error("cannot give {path} to user {uid}")]
+    Delegate {
+        /// The directory or file.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A deadline passed.
     #[error("cgroup {path} did not become {state} within {waited_ms} ms")]
     Deadline {

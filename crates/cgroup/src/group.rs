@@ -11,7 +11,7 @@ use crate::error::CgroupError;
 use crate::hierarchy::{Controller, Hierarchy, Version};
 use crate::resources::Resources;
 use crate::stats::Stats;
-use crate::{details, freeze, parse, remove, v1, v2};
+use crate::{delegate, details, freeze, parse, remove, v1, v2};
 
 /// Controllers that every v1 group takes part in: those with safe defaults, counters, or the
 /// means to stop it. The others cost a directory only where a limit asks for them.
@@ -45,6 +45,8 @@ enum Layout {
 #[derive(Debug)]
 struct Branch {
     controllers: Vec<Controller>,
+    /// Of a hierarchy without controllers: `name=NAME`, or empty for the unified one.
+    name: Option<String>,
     dir: Arc<Dir>,
 }
 
@@ -67,6 +69,7 @@ impl Cgroup {
                     }
                     branches.push(Branch {
                         controllers: mount.controllers.clone(),
+                        name: None,
                         dir: Arc::new(dir),
                     });
                 }
@@ -78,6 +81,41 @@ impl Cgroup {
             hierarchy: hierarchy.clone(),
             layout,
         })
+    }
+
+    /// On version 1 takes part in the hierarchies that only keep track of processes too
+    /// (`name=systemd` and the unified one), which a supervisor inside the group or one outside
+    /// needs; on version 2 there are none. To be called before a process is in the group.
+    ///
+    /// # Errors
+    /// [`CgroupError::Create`] with what the kernel refused.
+    pub fn join_tracking(&self) -> Result<(), CgroupError> {
+        for (_, mount) in self.hierarchy.tracking() {
+            Dir::create(mount, &self.path)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a user make groups below this one and move its processes among them: on version 2 by
+    /// ownership of the directory and the files the kernel lists for that (cgroups(7), "Delegation");
+    /// on version 1 only in the hierarchies of [`Cgroup::join_tracking`], which limit nothing.
+    ///
+    /// # Errors
+    /// [`CgroupError::Delegate`].
+    pub fn delegate(&self, uid: u32) -> Result<(), CgroupError> {
+        match &self.layout {
+            Layout::V2(dir) => delegate::delegate_v2(dir, uid),
+            Layout::V1(_) => {
+                for branch in self.lazy() {
+                    match branch.name.as_deref() {
+                        None => {}
+                        Some("") => delegate::delegate_v2(&branch.dir, uid)?,
+                        Some(_) => delegate::delegate_v1(&branch.dir, uid)?,
+                    }
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Opens a group made earlier; on version 1 controllers without its directory are skipped.
@@ -138,6 +176,7 @@ impl Cgroup {
                     let controllers = mount.controllers.clone();
                     branches.extend(dir.map(|dir| Branch {
                         controllers,
+                        name: None,
                         dir: Arc::new(dir),
                     }));
                 }
@@ -172,10 +211,10 @@ impl Cgroup {
             Layout::V1(branches) => {
                 let each = |branch: &Branch| {
                     let path = branch.dir.path().to_path_buf();
-                    branch
-                        .controllers
-                        .iter()
-                        .map(move |c| (c.name().to_owned(), path.clone()))
+                    let controllers = branch.controllers.iter().map(|c| c.name().to_owned());
+                    controllers
+                        .chain(branch.name.clone())
+                        .map(|name| (name, path.clone()))
                         .collect::<Vec<_>>()
                 };
                 branches
@@ -183,6 +222,20 @@ impl Cgroup {
                     .flat_map(each)
                     .chain(self.lazy().into_iter().flat_map(|b| each(&b)))
                     .collect()
+            }
+        }
+    }
+
+    /// On version 1 the files through which a process of one thread moves itself in by writing `0`,
+    /// one per hierarchy; none on version 2, where it is born in the group.
+    ///
+    /// ORDER: `tasks` spares the kernel a lock over all forks, which `cgroup.procs` takes (10 ms).
+    pub fn entry_files(&self) -> Vec<PathBuf> {
+        match &self.layout {
+            Layout::V2(_) => Vec::new(),
+            Layout::V1(branches) => {
+                let file = |branch: &Branch| branch.dir.path().join(branch.entry_file());
+                branches.iter().map(file).chain(self.lazy().iter().map(file)).collect()
             }
         }
     }
@@ -280,7 +333,7 @@ impl Cgroup {
                 branches
                     .iter()
                     .chain(&lazy)
-                    .try_for_each(|branch| branch.dir.write("tasks", "0"))
+                    .try_for_each(|branch| branch.dir.write(branch.entry_file(), "0"))
             }
         }
     }
@@ -559,23 +612,41 @@ impl Cgroup {
         Ok(Arc::new(dir))
     }
 
-    /// The directories of controllers that are not eager, as far as they exist (v1).
+    /// The directories of controllers that are not eager and those that only keep track, as far
+    /// as they exist (v1).
     fn lazy(&self) -> Vec<Branch> {
         let below = self.path.trim_start_matches('/');
+        let open = |mount: &Path| Dir::open(mount.join(below)).ok().flatten().map(Arc::new);
         let mounts = self
             .hierarchy
             .mounts()
             .iter()
             .filter(|mount| !is_eager(&mount.controllers));
-        mounts
-            .filter_map(|mount| {
-                let dir = Dir::open(mount.path.join(below)).ok().flatten()?;
-                Some(Branch {
-                    controllers: mount.controllers.clone(),
-                    dir: Arc::new(dir),
-                })
+        let limiting = mounts.filter_map(|mount| {
+            Some(Branch {
+                controllers: mount.controllers.clone(),
+                name: None,
+                dir: open(&mount.path)?,
             })
-            .collect()
+        });
+        let tracking = self.hierarchy.tracking().into_iter().filter_map(|(name, mount)| {
+            Some(Branch {
+                controllers: Vec::new(),
+                name: Some(name),
+                dir: open(mount)?,
+            })
+        });
+        limiting.chain(tracking).collect()
+    }
+}
+
+impl Branch {
+    /// The file through which a process of one thread moves itself in.
+    fn entry_file(&self) -> &'static str {
+        match &self.name {
+            Some(name) if name.is_empty() => "cgroup.procs",
+            _ => "tasks",
+        }
     }
 }
 

@@ -94,6 +94,8 @@ pub struct Hierarchy {
     mounts: Vec<Mount>,
     /// v2: the one mount (on hybrid hosts it exists beside `mounts` and is not used for limits).
     unified: Option<PathBuf>,
+    /// v1: hierarchies without controllers, by name (`systemd`).
+    named: Vec<(String, PathBuf)>,
 }
 
 /// One mounted v1 hierarchy.
@@ -123,6 +125,7 @@ impl Hierarchy {
             version: Version::V2,
             mounts: Vec::new(),
             unified: Some(root.into()),
+            named: Vec::new(),
         }
     }
 
@@ -136,6 +139,7 @@ impl Hierarchy {
             version: Version::V1,
             mounts,
             unified: None,
+            named: Vec::new(),
         }
     }
 
@@ -189,6 +193,20 @@ impl Hierarchy {
         &self.mounts
     }
 
+    /// v1: the hierarchies that only keep track of processes, as a service supervisor needs them:
+    /// those with a name (`name=systemd`) and the unified one (the empty text), with their mounts.
+    pub(crate) fn tracking(&self) -> Vec<(String, &Path)> {
+        if self.version == Version::V2 {
+            return Vec::new();
+        }
+        let named = self
+            .named
+            .iter()
+            .map(|(name, path)| (format!("name={name}"), path.as_path()));
+        let unified = self.unified.iter().map(|path| (String::new(), path.as_path()));
+        named.chain(unified).collect()
+    }
+
     fn v2_has(&self, controller: Controller) -> bool {
         let name = match controller {
             Controller::Blkio => "io",
@@ -205,6 +223,7 @@ impl Hierarchy {
     fn parse_mountinfo(table: &str) -> Option<Self> {
         let mut mounts: Vec<Mount> = Vec::new();
         let mut unified = None;
+        let mut named: Vec<(String, PathBuf)> = Vec::new();
         for line in table.lines() {
             let Some((path, fstype, options)) = split_mount(line) else {
                 continue;
@@ -214,7 +233,11 @@ impl Hierarchy {
                 "cgroup" => {
                     let controllers = controllers_of(options);
                     let known = |mount: &Mount| mount.controllers.iter().any(|each| controllers.contains(each));
-                    if !controllers.is_empty() && !mounts.iter().any(known) {
+                    if let Some(name) = name_of(options).filter(|_| controllers.is_empty()) {
+                        if !named.iter().any(|(known, _)| known == name) {
+                            named.push((name.to_owned(), path));
+                        }
+                    } else if !controllers.is_empty() && !mounts.iter().any(known) {
                         mounts.push(Mount { path, controllers });
                     }
                 }
@@ -226,11 +249,13 @@ impl Hierarchy {
                 version: Version::V1,
                 mounts,
                 unified,
+                named,
             }),
             (true, Some(_)) => Some(Self {
                 version: Version::V2,
                 mounts,
                 unified,
+                named: Vec::new(),
             }),
             (true, None) => None,
         }
@@ -265,6 +290,11 @@ fn unescape_octal(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The name of a hierarchy without controllers.
+fn name_of(options: &str) -> Option<&str> {
+    options.split(',').find_map(|option| option.strip_prefix("name="))
 }
 
 fn controllers_of(options: &str) -> Vec<Controller> {
@@ -303,6 +333,13 @@ mod tests {
         assert_eq!(found.mount_of(Controller::Pids), None);
         assert_eq!(found.unified(), Some(Path::new("/sys/fs/cgroup/unified")));
         assert_eq!(found.mounts().len(), 2);
+        assert_eq!(
+            found.tracking(),
+            [
+                ("name=systemd".to_owned(), Path::new("/sys/fs/cgroup/systemd")),
+                (String::new(), Path::new("/sys/fs/cgroup/unified")),
+            ]
+        );
     }
 
     #[test]

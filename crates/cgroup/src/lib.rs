@@ -15,6 +15,7 @@
 //!
 //! Parsers are pure functions over file texts and tested over recorded trees.
 
+mod delegate;
 mod details;
 mod devices;
 mod dir;

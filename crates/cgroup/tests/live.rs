@@ -324,3 +324,31 @@ fn the_group_of_a_process_is_found() {
     go(&mut child);
     child.wait().expect("ended");
 }
+
+#[test]
+fn tracking_is_joined_and_left_with_the_group() {
+    let hierarchy = host();
+    if hierarchy.version() == Version::V2 {
+        eprintln!("not run: version 2 has one hierarchy only");
+        return;
+    }
+    let sandbox = Sandbox::new(hierarchy, "tracking");
+    let group = sandbox.group();
+    let plain = group.entry_files().len();
+    group.join_tracking().expect("joined");
+    let files = group.entry_files();
+    assert!(files.len() > plain, "{files:?}");
+    assert!(files.iter().all(|file| file.exists()), "{files:?}");
+    let mut child = shell("cat /proc/self/cgroup");
+    group.add(child.id()).expect("added");
+    go(&mut child);
+    let output = child.wait_with_output().expect("output");
+    let path = format!("{}/one", sandbox.path);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.lines().any(|line| line.ends_with(&format!("name=systemd:{path}"))),
+        "{text}"
+    );
+    group.delete(Duration::from_secs(5)).expect("removed");
+    assert!(!files.iter().any(|file| file.exists()), "{files:?}");
+}

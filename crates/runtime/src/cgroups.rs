@@ -5,6 +5,7 @@ use crate::spec::{self, Spec};
 use crate::{Cgroup, ErrorKind, RuntimeError};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 use wharf_cgroup as cgroup;
 
@@ -78,24 +79,15 @@ impl Drop for CgroupGuard {
     }
 }
 
-/// The files through which a process of one thread moves itself into the
-/// group; none on version 2, where it is born in it.
-///
-/// ORDER: writing `0` to `tasks` spares the kernel a lock over all forks,
-/// which moving another process through `cgroup.procs` takes (10 ms here).
+/// The files through which init moves itself into the group; none on
+/// version 2, where it is born in it.
 pub(crate) fn open_entries(group: Option<&Cgroup>) -> Result<Vec<OwnedFd>, RuntimeError> {
-    let Some(group) = group.filter(|group| group.version() == cgroup::Version::V1) else {
-        return Ok(Vec::new());
-    };
-    let mut paths: Vec<_> = group.directories().into_values().collect();
-    paths.sort_unstable();
-    paths.dedup();
     let open = |path: std::path::PathBuf| {
-        let path = path.join("tasks");
         rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| RuntimeError::system("cgroup", format!("open {}", path.display()), errno))
     };
-    paths.into_iter().map(open).collect()
+    let files = group.map(Cgroup::entry_files).unwrap_or_default();
+    files.into_iter().map(open).collect()
 }
 
 /// Moves the calling process, which must have one thread, into the group.
@@ -122,9 +114,69 @@ pub(crate) fn create_group(spec: &Spec) -> Result<CgroupGuard, RuntimeError> {
     let path = format!("/{}", path.trim_start_matches('/'));
     let guard = CgroupGuard(Some(Cgroup::create(&hierarchy, &path).map_err(failed)?));
     if let Some(group) = guard.group() {
+        if needs_tracking(spec) {
+            group.join_tracking().map_err(failed)?;
+        }
         group.apply(&limits).map_err(failed)?;
+        delegate(group, spec)?;
     }
     Ok(guard)
+}
+
+/// Gives the group to the container's user if it can see no other
+/// (config-linux.md#cgroup-ownership).
+fn delegate(group: &Cgroup, spec: &Spec) -> Result<(), RuntimeError> {
+    let linux = spec.linux();
+    let is_new = |namespace: &spec::Namespace| {
+        namespace.kind == spec::NamespaceKind::Cgroup
+            && namespace.path.as_ref().is_none_or(|path| path.as_os_str().is_empty())
+    };
+    if !linux.namespaces.iter().any(is_new) || !is_cgroup_mount_writable(spec) {
+        return Ok(());
+    }
+    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    let uid = if linux.uid_mappings.is_empty() {
+        Some(uid)
+    } else {
+        host_id(&linux.uid_mappings, uid)
+    };
+    let own = rustix::process::geteuid().as_raw();
+    match uid {
+        // Not mapped: the process will say so.
+        None => Ok(()),
+        Some(uid) if uid == own => Ok(()),
+        // An unprivileged caller cannot give anything away.
+        Some(_) if own != 0 => Ok(()),
+        Some(uid) => group.delegate(uid).map_err(|error| failed("cgroup", &error)),
+    }
+}
+
+/// The host's id of an id in the container.
+fn host_id(map: &[spec::IdMapping], id: u32) -> Option<u32> {
+    map.iter()
+        .find(|entry| id >= entry.container_id && id - entry.container_id < entry.size)
+        .and_then(|entry| entry.host_id.checked_add(id - entry.container_id))
+}
+
+/// Whether the container needs a place in the hierarchies of version 1 that
+/// only keep track of processes: for a systemd inside, which may write to its
+/// cgroups, or against the one outside, which would end the container with
+/// the service that made it.
+fn needs_tracking(spec: &Spec) -> bool {
+    is_cgroup_mount_writable(spec) || Path::new("/run/systemd/system").exists()
+}
+
+/// Whether the container has a cgroup mount that is not read-only.
+pub(crate) fn is_cgroup_mount_writable(spec: &Spec) -> bool {
+    let is_cgroup = |mount: &&spec::Mount| matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"));
+    let last = spec.mounts.iter().rfind(is_cgroup);
+    last.is_some_and(|mount| {
+        let word = mount
+            .options
+            .iter()
+            .rfind(|word| matches!(word.as_str(), "ro" | "rro" | "rw"));
+        word.is_none_or(|word| word == "rw")
+    })
 }
 
 /// Limits of the specification as the cgroup crate takes them, with the

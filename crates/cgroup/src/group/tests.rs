@@ -439,3 +439,19 @@ fn rdma_and_huge_page_limits_land_in_their_files() {
     let written = files.map(|file| content(root.path(), &format!("n/a/{file}")));
     assert_eq!(written, ["mlx5_1 hca_handle=3 hca_object=10000", "4194304", "4194304"]);
 }
+
+#[test]
+fn a_delegated_group_has_the_files_of_the_kernels_list_and_no_limit_files_of_the_user() {
+    use std::os::unix::fs::MetadataExt as _;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: giving files away needs root");
+        return;
+    }
+    let root = tempfile::tempdir().expect("a directory");
+    let group = v2_group(root.path());
+    group.delegate(54_321).expect("delegated");
+    let owner = |name: &str| std::fs::metadata(root.path().join(name)).expect("a file").uid();
+    assert_eq!(owner("n/a"), 54_321);
+    assert_eq!(owner("n/a/cgroup.procs"), 54_321);
+    assert_eq!((owner("n/a/memory.max"), owner("n/a/cpu.max"), owner("n")), (0, 0, 0));
+}
