@@ -96,7 +96,7 @@ pub fn generate(record: &ContainerRecord, facts: &HostFacts) -> Result<Spec> {
         hostname: private_uts(record).then(|| record.config.hostname.clone()),
         domainname: (private_uts(record) && !record.config.domainname.is_empty())
             .then(|| record.config.domainname.clone()),
-        mounts: mounts::plan_mounts(record, facts)?,
+        mounts: mounts::plan_mounts(record, facts, &security)?,
         hooks: None,
         annotations: record.host.annotations.clone().unwrap_or_default(),
         linux: Some(Linux {

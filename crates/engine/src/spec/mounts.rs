@@ -4,16 +4,20 @@ use std::path::Path;
 
 use wharf_runtime::spec::Mount;
 
-use super::{DEFAULT_SHM_BYTES, HostFacts, INIT_PATH};
+use super::{DEFAULT_SHM_BYTES, HostFacts, INIT_PATH, SecurityOptions};
 use crate::error::Result;
 use crate::model::mounts::ReadOnlyReach;
 use crate::model::{ContainerRecord, IpcMode, MountKind, MountPoint, NetworkMode, PidMode};
 
 /// All mounts: the kernel's file systems, generated files, then the user's, parents first.
-pub(super) fn plan_mounts(record: &ContainerRecord, facts: &HostFacts) -> Result<Vec<Mount>> {
+pub(super) fn plan_mounts(
+    record: &ContainerRecord,
+    facts: &HostFacts,
+    security: &SecurityOptions,
+) -> Result<Vec<Mount>> {
     let mut table: BTreeMap<String, Mount> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
-    let all = kernel_mounts(record, facts)
+    let all = kernel_mounts(record, facts, security)
         .into_iter()
         .chain(generated_files(record, facts))
         .chain(init_mount(record, facts))
@@ -57,8 +61,10 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
     }
 }
 
-fn kernel_mounts(record: &ContainerRecord, facts: &HostFacts) -> Vec<Mount> {
-    let access = if record.host.privileged { "rw" } else { "ro" };
+fn kernel_mounts(record: &ContainerRecord, facts: &HostFacts, security: &SecurityOptions) -> Vec<Mount> {
+    let word = |writable| if writable { "rw" } else { "ro" };
+    let access = word(record.host.privileged);
+    let cgroup_access = word(security.writable_cgroups.unwrap_or(record.host.privileged));
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount(
@@ -78,7 +84,7 @@ fn kernel_mounts(record: &ContainerRecord, facts: &HostFacts) -> Vec<Mount> {
             "/sys/fs/cgroup",
             "cgroup",
             "cgroup",
-            &[access, "nosuid", "noexec", "nodev"],
+            &[cgroup_access, "nosuid", "noexec", "nodev"],
         ),
     ];
     let host_pid = PidMode::parse(&record.host.pid_mode) == Ok(PidMode::Host);

@@ -36,6 +36,8 @@ pub struct SecurityOptions {
     pub apparmor: Option<String>,
     /// No masked and no read-only paths.
     pub unconfined_paths: bool,
+    /// Whether the container may write to its cgroups; as it is privileged if absent.
+    pub writable_cgroups: Option<bool>,
     /// SELinux label options, as given.
     pub labels: Vec<String>,
 }
@@ -82,10 +84,11 @@ impl SecurityOptions {
             }
             ("label", label) => self.labels.push(label.to_owned()),
             ("systempaths", "unconfined") => self.unconfined_paths = true,
-            ("writable-cgroups", "false") => {}
+            ("writable-cgroups", "true") => self.writable_cgroups = Some(true),
+            ("writable-cgroups", "false") => self.writable_cgroups = Some(false),
             _ => {
                 return Err(Error::invalid(format!("invalid --security-opt 2: {text:?}"))
-                    .with_hint("known are no-new-privileges, seccomp=, apparmor=, label=, systempaths=unconfined"));
+                    .with_hint("known are no-new-privileges, seccomp=, apparmor=, label=, systempaths=unconfined, writable-cgroups="));
             }
         }
         Ok(())

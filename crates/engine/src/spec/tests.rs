@@ -127,6 +127,25 @@ fn a_privileged_container_is_not_confined() {
 }
 
 #[test]
+fn cgroups_are_writable_to_the_privileged_and_those_who_ask() {
+    let check = |privileged: bool, option: Option<&str>, expected: &str| {
+        let mut record = record();
+        record.host.privileged = privileged;
+        record.host.security_opt = option.map(|option| vec![option.to_owned()]);
+        let spec = generate(&record, &facts()).expect("generates");
+        let mount = spec
+            .mounts
+            .iter()
+            .find(|m| m.destination == Path::new("/sys/fs/cgroup"));
+        assert_eq!(mount.expect("a mount").options[0], expected, "{privileged} {option:?}");
+    };
+    check(false, None, "ro");
+    check(true, None, "rw");
+    check(false, Some("writable-cgroups=true"), "rw");
+    check(true, Some("writable-cgroups=false"), "ro");
+}
+
+#[test]
 fn joined_and_host_namespaces_are_not_made() {
     let mut record = record();
     record.host.network_mode = "host".into();
