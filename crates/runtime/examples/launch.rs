@@ -99,6 +99,7 @@ fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
                     stdio: Stdio::Inherit,
                     privileged: launch.privileged,
                     preserve_fds: 0,
+                    sub_cgroups: Vec::new(),
                 },
             )?;
             wait(process.pidfd.as_fd())?

@@ -2,6 +2,7 @@
 
 use crate::cgroups::{CgroupGuard, create_group, open_entries};
 use crate::channel::{self, Channel, Message, unexpected};
+use crate::init::identity::Groups;
 use crate::init::{self, InitPlan, cgroup_tree, rootfs, settle};
 use crate::listener::Listened;
 use crate::plan::id_maps::complete_id_maps;
@@ -80,6 +81,7 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
     trace::point("create");
     validate::validate(&request.spec)?;
     let seccomp = request.spec.linux().seccomp.clone();
+    seccomp::check_names(&request.spec)?;
     let is_open = matches!(request.gate, Gate::Open);
     let mut plan = plan_init(request)?;
     trace::point("plan");
@@ -149,6 +151,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         group_add: request.group_add,
         stdio: request.stdio,
         preserve_fds: request.preserve_fds,
+        groups: Groups::of(&spec.annotations),
         linux: spec.linux(),
         seccomp: spec.linux().seccomp.as_ref(),
     })?;

@@ -3,10 +3,11 @@
 //! The child is born in the container's pid namespace and cgroup, enters the
 //! other namespaces through init's pidfd, and then goes the same way as init.
 
-use crate::cgroups::open_entries;
 use crate::channel::{self, Channel, Message, unexpected};
+use crate::init::identity::Groups;
 use crate::init::settle::{self, ProcessPlan, ProcessRequest};
 use crate::init::{devices, settings};
+use crate::join::{Join, Moment, open_join};
 use crate::listener::Listened;
 use crate::plan::namespaces::flag;
 use crate::spec::{Capabilities, NamespaceKind, Spec};
@@ -16,7 +17,6 @@ use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions, waitid};
 use rustix::thread::CpuSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use wharf_cgroup::Cgroup;
 use wharf_sys::clone::{Child, CloneOptions, clone3};
 use wharf_sys::namespace::{self, CLONE_NEWPID, CLONE_NEWUSER};
 use wharf_sys::path::RootDir;
@@ -60,6 +60,7 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
         group_add: request.group_add,
         stdio: request.stdio,
         preserve_fds: request.preserve_fds,
+        groups: Groups::Own,
         linux,
         seccomp: filter,
     })?;
@@ -67,16 +68,24 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
         .namespaces
         .iter()
         .fold(0, |flags, wanted| flags | flag(wanted.kind));
+    // ORDER: the CPUs before joining are set outside of the group.
+    let affinity = process.process.exec_cpu_affinity.as_ref();
+    let moment = match affinity.and_then(|affinity| affinity.initial.as_deref()) {
+        None | Some("") => Moment::Birth,
+        Some(_) => Moment::Later,
+    };
+    let mut join = open_join(target.cgroup, &request.sub_cgroups, moment)?;
     let mut plan = ExecPlan {
         target: target.pidfd,
         target_pid: target.pid,
         namespaces: all & !CLONE_NEWPID,
-        cgroup_entries: open_entries(target.cgroup)?,
+        cgroup_entries: std::mem::take(&mut join.entries),
         process,
     };
     let mut warnings = std::mem::take(&mut plan.process.warnings);
     let (ours, theirs) = channel::pair()?;
-    let child = clone_into(target, all & CLONE_NEWPID != 0, || run(plan, theirs))?;
+    let own_pids = (all & CLONE_NEWPID != 0).then_some(target.pidfd);
+    let child = clone_into(own_pids, &join, || run(plan, theirs))?;
     let pid = child.pid.as_raw_nonzero().get();
     let classed = match target.resctrl.map_or(Ok(()), |class| class.add(pid)) {
         // Nothing held it up: it may have ended already.
@@ -140,17 +149,22 @@ fn complete_rights(request: &mut ExecRequest, spec: &Spec) {
 }
 
 /// Clones a child into the pid namespace and, on version 2, the cgroup.
-fn clone_into(target: &ExecTarget<'_>, own_pids: bool, child: impl FnOnce() -> i32) -> Result<Child, RuntimeError> {
+fn clone_into(
+    own_pids: Option<BorrowedFd<'_>>,
+    join: &Join<'_>,
+    child: impl FnOnce() -> i32,
+) -> Result<Child, RuntimeError> {
     let failed = |what: &'static str| move |errno| RuntimeError::system("exec", what, errno);
     let own = match own_pids {
-        true => {
+        Some(target) => {
             let own = namespace::open(Path::new("/proc/self/ns/pid")).map_err(failed("open the pid namespace"))?;
-            namespace::enter(target.pidfd, CLONE_NEWPID).map_err(|errno| not_running(errno, "pid"))?;
+            namespace::enter(target, CLONE_NEWPID).map_err(|errno| not_running(errno, "pid"))?;
             Some(own)
         }
-        false => None,
+        None => None,
     };
-    let cgroup = target.cgroup.and_then(Cgroup::open_dir);
+    let is_inside = own.is_some();
+    let cgroup = join.birthplace();
     let cloned = clone3(
         CloneOptions {
             flags: 0,
@@ -164,7 +178,7 @@ fn clone_into(target: &ExecTarget<'_>, own_pids: bool, child: impl FnOnce() -> i
     }
     // KERNEL(5.3): a pid namespace whose init is gone takes no more processes.
     cloned.map_err(|errno| match errno {
-        Errno::NOMEM | Errno::INVAL if own_pids => not_running(errno, "pid"),
+        Errno::NOMEM | Errno::INVAL if is_inside => not_running(errno, "pid"),
         errno => failed("clone")(errno),
     })
 }
@@ -257,7 +271,7 @@ fn enter_and_execute(plan: &ExecPlan<'_>, channel: &Channel) -> Result<std::conv
     settings::join_keyring(&format!("_ses.{}.{}", plan.target_pid, rustix::process::getpid()))?;
     namespace::enter(plan.target, plan.namespaces).map_err(|errno| not_running(errno, "mount and other"))?;
     if plan.namespaces & flag(NamespaceKind::User) == CLONE_NEWUSER {
-        settings::become_root_of_user_namespace()?;
+        settings::become_root_of_user_namespace(Groups::Own)?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("become undumpable"))?;
     }
     let console = open_console(plan, channel)?;

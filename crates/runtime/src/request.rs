@@ -1,7 +1,7 @@
 //! What callers ask for.
 
-use crate::ResctrlGroup;
 use crate::spec::{Process, Spec};
+use crate::{ResctrlGroup, SubCgroup};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use wharf_cgroup::Cgroup;
@@ -148,4 +148,6 @@ pub struct ExecRequest {
     pub privileged: bool,
     /// How many descriptors from 3 on the program inherits.
     pub preserve_fds: u32,
+    /// Groups below the container's own that it goes into.
+    pub sub_cgroups: Vec<SubCgroup>,
 }

@@ -191,3 +191,88 @@ fn host_and_domain_names_and_the_umask_are_set() {
     let script = "hostname; cat /proc/sys/kernel/domainname; umask";
     assert_eq!(run(script, &settings).ok(), "inner\nexample.test\n0027");
 }
+
+#[test]
+fn supplementary_groups_of_the_caller_are_kept_when_asked() {
+    let mut bundle = Bundle::new("id -G");
+    bundle.set("/process/user", json!({ "uid": 0, "gid": 0, "additionalGids": [44] }));
+    bundle.write();
+    let script = format!(
+        "exec {} --root {} run --bundle {} {}",
+        bundle::program("wharf-runtime").display(),
+        bundle.path().join("state").display(),
+        bundle.path().display(),
+        bundle.id
+    );
+    let run = || {
+        let output = std::process::Command::new("setpriv")
+            .args(["--groups", "4321", "/bin/sh", "-c", &script])
+            .output();
+        bundle::Outcome::from(output.expect("setpriv of util-linux")).ok()
+    };
+    assert_eq!(run(), "0 44");
+    bundle.set("/annotations", json!({ "run.oci.keep_original_groups": "1" }));
+    bundle.write();
+    assert_eq!(run(), "0 4321");
+}
+
+#[test]
+fn hooks_write_to_the_files_that_annotations_name() {
+    let mut bundle = Bundle::new("true");
+    let (out, err) = (bundle.path().join("out"), bundle.path().join("err"));
+    std::fs::write(&out, "before\n").expect("a file");
+    bundle.set(
+        "/annotations",
+        json!({ "run.oci.hooks.stdout": out, "run.oci.hooks.stderr": err }),
+    );
+    let hook = |name: &str| {
+        let script = format!("echo {name}; echo {name} >&2");
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"] }])
+    };
+    let stages = [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ];
+    let hooks: serde_json::Map<_, _> = stages.iter().map(|name| ((*name).to_owned(), hook(name))).collect();
+    bundle.set("/hooks", Value::Object(hooks));
+    bundle.run().ok();
+    let sorted = |path: &std::path::Path| {
+        let text = std::fs::read_to_string(path).expect("output");
+        // startContainer and poststart run at the same time.
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let mut expected: Vec<_> = stages.iter().map(|name| (*name).to_owned()).collect();
+    expected.sort();
+    assert_eq!(sorted(&err), expected);
+    expected.insert(0, "before".to_owned());
+    assert_eq!(sorted(&out), expected);
+    let inside = bundle.rootfs().join(bundle.path().strip_prefix("/").expect("absolute"));
+    assert!(!inside.exists(), "nothing is made inside");
+    bundle.set("/annotations", json!({ "run.oci.hooks.stdout": "/does/not/exist" }));
+    let outcome = bundle.run();
+    assert!(
+        outcome
+            .stderr
+            .contains("annotations.run.oci.hooks.stdout: open /does/not/exist")
+    );
+}
+
+#[test]
+fn unknown_system_calls_are_skipped_unless_an_annotation_asks() {
+    let rule = json!([{ "names": ["nosuchcall", "mkdir"], "action": "SCMP_ACT_ERRNO" }]);
+    let seccomp = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rule });
+    run("true", &[("/linux/seccomp", seccomp.clone())]).ok();
+    refuse(
+        &[
+            ("/linux/seccomp", seccomp),
+            ("/annotations", json!({ "run.oci.seccomp_fail_unknown_syscall": "1" })),
+        ],
+        "linux.seccomp.syscalls[0].names: unknown syscall \"nosuchcall\"",
+    );
+}

@@ -4,7 +4,7 @@ use super::global::Global;
 use super::store::{Entry, Record, Status};
 use super::{Call, argument, create, failed, foreground, log, required_id, text, usage};
 use crate::spec::{Process, Spec, User, validate};
-use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, Stdio};
+use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, Stdio, SubCgroup};
 use lexopt::Arg::{Long, Short, Value};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -29,6 +29,7 @@ struct Options {
     detach: bool,
     preserve_fds: u32,
     ignore_paused: bool,
+    cgroups: Vec<String>,
 }
 
 fn parse(parser: &mut lexopt::Parser) -> Result<Options, RuntimeError> {
@@ -79,6 +80,7 @@ fn set(options: &mut Options, name: &str, value: String) -> Result<(), RuntimeEr
         "user" | "u" => options.user = Some(value),
         "additional-gids" | "g" => options.groups.push(number(&value)?),
         "cap" | "c" => options.capabilities.push(value),
+        "cgroup" => options.cgroups.push(value),
         "apparmor" => options.apparmor = Some(value),
         "process-label" => options.label = Some(value),
         "preserve-fds" => options.preserve_fds = number(&value)?,
@@ -158,6 +160,7 @@ fn run(
             stdio: Stdio::Inherit,
             privileged: false,
             preserve_fds: options.preserve_fds,
+            sub_cgroups: SubCgroup::parse_all(&options.cgroups)?,
         },
     )?;
     for warning in &started.warnings {

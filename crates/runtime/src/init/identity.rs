@@ -6,8 +6,31 @@ use crate::init::user::{Accounts, Identity};
 use crate::plan::rights::CapabilityBits;
 use rustix::io::Errno;
 use rustix::thread::{Gid, Uid};
+use std::collections::BTreeMap;
 use wharf_sys::caps;
 use wharf_sys::path::RootDir;
+
+/// Which supplementary groups the process has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// Those of its configuration.
+    #[default]
+    Own,
+    /// Those of the runtime's caller. COMPAT: crun's annotation
+    /// `run.oci.keep_original_groups`, with which a rootless container can
+    /// reach files that a group of the user may read.
+    Kept,
+}
+
+impl Groups {
+    /// What the annotations ask for.
+    pub(crate) fn of(annotations: &BTreeMap<String, String>) -> Self {
+        match annotations.get("run.oci.keep_original_groups").map(String::as_str) {
+            Some("1") => Self::Kept,
+            _ => Self::Own,
+        }
+    }
+}
 
 /// Who the process is to be, by its plan and the container's own files.
 pub(crate) fn resolve(plan: &ProcessPlan, root: &RootDir) -> Result<Identity, RuntimeError> {
@@ -45,11 +68,13 @@ pub(crate) fn resolve(plan: &ProcessPlan, root: &RootDir) -> Result<Identity, Ru
 
 /// Drops to the identity. The permitted capabilities stay until
 /// [`limit_capabilities`], so that a filter can still be loaded.
-pub(crate) fn adopt(identity: &Identity, capabilities: CapabilityBits) -> Result<(), RuntimeError> {
+pub(crate) fn adopt(identity: &Identity, plan: &ProcessPlan) -> Result<(), RuntimeError> {
     let failed = |what: &'static str| move |errno| RuntimeError::system("process.user", what, errno);
-    caps::limit_bounding(capabilities.bounding).map_err(failed("drop capabilities from the bounding set"))?;
+    caps::limit_bounding(plan.capabilities.bounding).map_err(failed("drop capabilities from the bounding set"))?;
     rustix::thread::set_keep_capabilities(true).map_err(failed("keep capabilities"))?;
-    set_groups(&identity.groups)?;
+    if plan.groups == Groups::Own {
+        set_groups(&identity.groups)?;
+    }
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|errno| unmapped("gid", identity.gid, errno))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|errno| unmapped("uid", identity.uid, errno))?;

@@ -14,6 +14,7 @@ pub(crate) mod settle;
 pub(crate) mod user;
 
 use crate::channel::{Channel, Message, unexpected};
+use crate::hooks::HookOutput;
 use crate::plan::mounts::{Kind, MountPlan};
 use crate::plan::namespaces::NamespacePlan;
 use crate::spec::Spec;
@@ -85,6 +86,7 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
     settings::set_host_names(plan)?;
     let lsm = settings::open_lsm(&plan.process.process)?;
     settings::set_oom_score(&plan.process.process, channel)?;
+    let hook_output = open_hook_output(&plan.spec)?;
     let root = build_root(plan, channel)?;
     let console = open_console(plan, &root, channel)?;
     finish_root(plan, &root)?;
@@ -99,14 +101,24 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
         .map(AsFd::as_fd)
         .chain([channel.as_fd()])
         .chain(gate_fd(&plan.gate))
+        .chain(hook_output.fds())
         .collect();
     let settled = settle::settle(&plan.process, console, &keep, channel)?;
     let filter = receive_filter(&plan.process, channel)?;
     let filter = settle::load_listened(&plan.process, filter, channel)?;
     tell(channel, &Message::Standing)?;
     wait_go(&plan.gate, channel)?;
-    crate::hooks::run_start_container(&plan.spec, &plan.id, &plan.bundle, settled.environment())?;
+    let surroundings = (settled.environment(), &hook_output);
+    crate::hooks::run_start_container(&plan.spec, &plan.id, &plan.bundle, surroundings)?;
     Err(settle::finish(&plan.process, settled, filter.as_deref(), lsm))
+}
+
+/// For the hooks that run when the host's files are out of sight.
+fn open_hook_output(spec: &Spec) -> Result<HookOutput, RuntimeError> {
+    match &spec.hooks {
+        Some(hooks) if !hooks.start_container.is_empty() => HookOutput::open(&spec.annotations),
+        _ => Ok(HookOutput::default()),
+    }
 }
 
 fn gate_fd(gate: &Gate) -> Option<std::os::fd::BorrowedFd<'_>> {
@@ -148,7 +160,7 @@ fn wait_prepared(channel: &Channel) -> Result<(), RuntimeError> {
 /// the cgroup namespace; after the id maps were written.
 fn enter_new_namespaces(plan: &InitPlan) -> Result<(), RuntimeError> {
     if plan.namespaces.makes(CLONE_NEWUSER) {
-        settings::become_root_of_user_namespace()?;
+        settings::become_root_of_user_namespace(plan.process.groups)?;
     }
     if plan.namespaces.makes(CLONE_NEWCGROUP) {
         namespace::unshare(CLONE_NEWCGROUP)

@@ -2,6 +2,7 @@
 
 use crate::channel::{Channel, Message};
 use crate::init::InitPlan;
+use crate::init::identity::Groups;
 use crate::plan::namespaces::NamespacePlan;
 use crate::plan::rights::{sysctl_namespace, sysctl_path};
 use crate::spec::{Process, TimeOffset};
@@ -38,13 +39,15 @@ pub(crate) fn open_umask() {
 }
 
 /// Becomes id 0 of the new user namespace, whose maps are written.
-pub(crate) fn become_root_of_user_namespace() -> Result<(), RuntimeError> {
+pub(crate) fn become_root_of_user_namespace(groups: Groups) -> Result<(), RuntimeError> {
     let failed = || failed("user namespace", "become its root");
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     // Where setgroups is denied there is nothing to drop.
-    match rustix::thread::set_thread_groups(&[]) {
-        Ok(()) | Err(Errno::PERM) => {}
-        Err(errno) => return Err(failed()(errno)),
+    if groups == Groups::Own {
+        match rustix::thread::set_thread_groups(&[]) {
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(errno) => return Err(failed()(errno)),
+        }
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed())?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed())?;

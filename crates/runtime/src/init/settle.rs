@@ -3,9 +3,10 @@
 //! init and exec.
 
 use crate::channel::{Channel, Message};
+use crate::init::identity::{self, Groups};
 use crate::init::program::{self, Program};
 use crate::init::settings::LsmLabel;
-use crate::init::{identity, user::Identity};
+use crate::init::user::Identity;
 use crate::plan::rights::{CapabilityBits, RlimitPlan, plan_capabilities, plan_rlimits, rlimit_name};
 use crate::plan::scheduling::{SchedulingPlan, plan_scheduling};
 use crate::spec::{Linux, Process, Seccomp};
@@ -27,6 +28,7 @@ pub(crate) struct ProcessPlan {
     pub(crate) group_add: Vec<String>,
     pub(crate) stdio: Stdio,
     pub(crate) preserve_fds: u32,
+    pub(crate) groups: Groups,
     pub(crate) capabilities: CapabilityBits,
     pub(crate) rlimits: Vec<RlimitPlan>,
     pub(crate) scheduling: SchedulingPlan,
@@ -97,7 +99,7 @@ pub(crate) fn settle(
     enter_directory(plan, &root)?;
     drop(root);
     close_others(plan, keep)?;
-    identity::adopt(&identity, plan.capabilities)?;
+    identity::adopt(&identity, plan)?;
     check_directory(plan)?;
     rustix::process::umask(Mode::from_raw_mode(plan.process.user.umask.unwrap_or(0o022)));
     let program = program::find(&plan.process.args, &environment(plan, &identity))?;
@@ -330,6 +332,7 @@ pub(crate) struct ProcessRequest<'a> {
     pub(crate) group_add: Vec<String>,
     pub(crate) stdio: Stdio,
     pub(crate) preserve_fds: u32,
+    pub(crate) groups: Groups,
     pub(crate) linux: &'a Linux,
     /// The filter, unless the process goes without.
     pub(crate) seccomp: Option<&'a Seccomp>,
@@ -343,6 +346,7 @@ pub(crate) fn plan_process(request: ProcessRequest<'_>) -> Result<ProcessPlan, R
         group_add,
         stdio,
         preserve_fds,
+        groups,
         linux,
         seccomp,
     } = request;
@@ -361,6 +365,7 @@ pub(crate) fn plan_process(request: ProcessRequest<'_>) -> Result<ProcessPlan, R
         group_add,
         stdio,
         preserve_fds,
+        groups,
         capabilities,
         warnings,
     })

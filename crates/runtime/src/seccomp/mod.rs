@@ -18,7 +18,7 @@ mod program;
 mod tests;
 
 use crate::RuntimeError;
-use crate::spec::Seccomp;
+use crate::spec::{Seccomp, Spec};
 use wharf_sys::seccomp as kernel;
 use wharf_sys::seccomp::Instruction;
 
@@ -85,6 +85,26 @@ impl Filter {
 pub fn compile(seccomp: &Seccomp) -> Result<Filter, RuntimeError> {
     let policies = policy::plan_policies(seccomp, Arch::NATIVE)?;
     program::assemble(&policies).map(Filter)
+}
+
+/// Refuses names of calls that no architecture knows, where that is asked for.
+///
+/// COMPAT: crun's annotation `run.oci.seccomp_fail_unknown_syscall`.
+pub(crate) fn check_names(spec: &Spec) -> Result<(), RuntimeError> {
+    let asked = spec.annotations.get("run.oci.seccomp_fail_unknown_syscall");
+    let (Some(seccomp), Some(_)) = (&spec.linux().seccomp, asked.filter(|value| *value != "0")) else {
+        return Ok(());
+    };
+    const ALL: [Arch; 5] = [Arch::X86_64, Arch::I386, Arch::X32, Arch::Aarch64, Arch::Arm];
+    let is_known = |name: &String| ALL.iter().any(|arch| numbers::number_of(*arch, name).is_some());
+    for (index, rule) in seccomp.syscalls.iter().enumerate() {
+        if let Some(name) = rule.names.iter().find(|name| !is_known(name)) {
+            let field = format!("linux.seccomp.syscalls[{index}].names");
+            let text = format!("{field}: unknown syscall {name:?}");
+            return Err(RuntimeError::invalid(field, text));
+        }
+    }
+    Ok(())
 }
 
 /// The flags of seccomp(2) that the configuration asks for.

@@ -168,12 +168,24 @@ impl Bundle {
         panic!("{} never came", file.display());
     }
 
-    /// Whether a cgroup of this container is left anywhere.
-    pub fn has_cgroup(&self) -> bool {
+    /// Init, as the host sees it.
+    pub fn pid(&self) -> i64 {
+        let state: Value = serde_json::from_str(&self.cli(&["state", &self.id]).ok()).expect("JSON");
+        state["pid"].as_i64().expect("a pid")
+    }
+
+    /// The directories of this container's cgroup.
+    pub fn cgroup_directories(&self) -> Vec<PathBuf> {
         let find = Command::new("find")
             .args(["/sys/fs/cgroup", "-maxdepth", "3", "-name", &self.id])
             .output();
-        !find.expect("find").stdout.is_empty()
+        let found = find.expect("find").stdout;
+        String::from_utf8_lossy(&found).lines().map(PathBuf::from).collect()
+    }
+
+    /// Whether a cgroup of this container is left anywhere.
+    pub fn has_cgroup(&self) -> bool {
+        !self.cgroup_directories().is_empty()
     }
 }
 

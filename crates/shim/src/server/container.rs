@@ -163,6 +163,7 @@ impl Container {
             stdio,
             privileged: plan.privileged,
             preserve_fds: 0,
+            sub_cgroups: Vec::new(),
         };
         let made = wharf_runtime::exec(&target, request).map_err(|error| fault_of(&error))?;
         if let Some(master) = made.console {

@@ -1,6 +1,8 @@
 //! Hooks: programs of the configuration, run at points of the lifecycle with
 //! the container's state on stdin (config.md#posix-platform-hooks).
 
+mod output;
+
 use crate::spec::{Hook, Spec};
 use crate::{ErrorKind, RuntimeError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,6 +16,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use wharf_sys::spawn::{Program, Spawn};
+
+pub(crate) use output::HookOutput;
 
 /// What `state` prints and hooks read (runtime.md#state).
 #[derive(Debug, Clone, Serialize)]
@@ -39,43 +43,51 @@ pub struct HookState<'a> {
 /// # Errors
 /// When one cannot be run, fails, or exceeds its timeout.
 pub fn run(stage: &str, hooks: &[Hook], state: &HookState<'_>) -> Result<(), RuntimeError> {
-    run_in(&own_environment, stage, hooks, state)
-}
-
-/// Runs hooks; those without an environment get that of `default`.
-fn run_in(
-    default: &dyn Fn() -> Vec<CString>,
-    stage: &str,
-    hooks: &[Hook],
-    state: &HookState<'_>,
-) -> Result<(), RuntimeError> {
     if hooks.is_empty() {
         return Ok(());
     }
+    let around = Surroundings {
+        environment: &own_environment,
+        output: &HookOutput::open(state.annotations)?,
+    };
+    run_in(&around, stage, hooks, state)
+}
+
+/// What a hook finds besides its own words.
+struct Surroundings<'a> {
+    /// For those without an environment of their own.
+    environment: &'a dyn Fn() -> Vec<CString>,
+    output: &'a HookOutput,
+}
+
+fn run_in(around: &Surroundings<'_>, stage: &str, hooks: &[Hook], state: &HookState<'_>) -> Result<(), RuntimeError> {
     let text = serde_json::to_vec(state)
         .map_err(|error| RuntimeError::new(ErrorKind::System, "hooks", format!("write the state: {error}")))?;
     for (index, hook) in hooks.iter().enumerate() {
-        let field = format!("hooks.{stage}[{index}]");
-        let env = match &hook.env {
-            Some(env) => env
-                .iter()
-                .map(|entry| self::text(&field, entry))
-                .collect::<Result<_, _>>()?,
-            None => default(),
-        };
-        run_one((stage, index), hook, env, &text)?;
+        run_one((stage, index), hook, around, &text)?;
     }
     Ok(())
 }
 
-fn run_one((stage, index): (&str, usize), hook: &Hook, env: Vec<CString>, state: &[u8]) -> Result<(), RuntimeError> {
+fn run_one(
+    (stage, index): (&str, usize),
+    hook: &Hook,
+    around: &Surroundings<'_>,
+    state: &[u8],
+) -> Result<(), RuntimeError> {
     let field = &format!("hooks.{stage}[{index}]");
+    let env = match &hook.env {
+        Some(env) => env.iter().map(|entry| text(field, entry)).collect::<Result<_, _>>()?,
+        None => (around.environment)(),
+    };
     let failed = |what: &str| {
         let text = format!("{field}: {what} {}", hook.path.display());
         move |errno| RuntimeError::system("hooks", text, errno)
     };
     let stdin = state_file(state).map_err(failed("give the state to"))?;
     let (said, says) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed("make a pipe for"))?;
+    let stdout = around.output.stdout.as_ref().unwrap_or(&says);
+    let stderr = around.output.stderr.as_ref().unwrap_or(&says);
     let spawn = Spawn {
         program: Program::Path(text(field, &hook.path.to_string_lossy())?),
         args: match hook.args.as_slice() {
@@ -83,7 +95,7 @@ fn run_one((stage, index): (&str, usize), hook: &Hook, env: Vec<CString>, state:
             args => args.iter().map(|arg| text(field, arg)).collect::<Result<_, _>>()?,
         },
         env,
-        fds: vec![(stdin.as_fd(), 0), (says.as_fd(), 1), (says.as_fd(), 2)],
+        fds: vec![(stdin.as_fd(), 0), (stdout.as_fd(), 1), (stderr.as_fd(), 2)],
         directory: None,
         new_session: false,
         cgroup: None,
@@ -217,14 +229,27 @@ pub(crate) fn run_create_container(spec: &Spec, id: &str, bundle: &Path) -> Resu
 }
 
 /// startContainer: in the container, right before the program, whose
-/// environment it shares: the runtime's own stays outside.
-pub(crate) fn run_start_container(spec: &Spec, id: &str, bundle: &Path, env: &[CString]) -> Result<(), RuntimeError> {
-    let Some(hooks) = &spec.hooks else { return Ok(()) };
+/// environment it shares: the runtime's own stays outside. What it writes to
+/// was opened when the host's files could be seen.
+pub(crate) fn run_start_container(
+    spec: &Spec,
+    id: &str,
+    bundle: &Path,
+    (env, output): (&[CString], &HookOutput),
+) -> Result<(), RuntimeError> {
+    let hooks = spec.hooks.as_ref().map(|hooks| hooks.start_container.as_slice());
+    let Some(hooks) = hooks.filter(|hooks| !hooks.is_empty()) else {
+        return Ok(());
+    };
     let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let around = Surroundings {
+        environment: &|| env.to_vec(),
+        output,
+    };
     run_in(
-        &|| env.to_vec(),
+        &around,
         "startContainer",
-        &hooks.start_container,
+        hooks,
         &state(spec, id, "created", pid, bundle),
     )
 }

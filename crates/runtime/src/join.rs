@@ -1,0 +1,205 @@
+//! How a further process gets into the container's cgroup, or into groups
+//! below it.
+
+use crate::cgroups::open_entries;
+use crate::{Cgroup, ErrorKind, RuntimeError};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use wharf_cgroup::Version;
+
+/// A group below the container's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubCgroup {
+    /// Controllers it is for (version 1); empty for all.
+    pub controllers: Vec<String>,
+    /// Path below the container's group; a leading slash means nothing.
+    pub path: PathBuf,
+}
+
+impl SubCgroup {
+    /// Reads the values of `exec --cgroup`: `PATH`, or `CONTROLLER[,...]:PATH`.
+    ///
+    /// # Errors
+    /// Paths that climb, empty and doubled controllers, and several paths without.
+    pub fn parse_all(values: &[String]) -> Result<Vec<Self>, RuntimeError> {
+        let mut all: Vec<Self> = Vec::new();
+        for value in values {
+            let invalid = |why: &str| RuntimeError::invalid("--cgroup", format!("--cgroup {value:?}: {why}"));
+            let (controllers, path) = value.split_once(':').unwrap_or(("", value));
+            // SECURITY: the group must stay below the container's own.
+            if Path::new(path).components().any(|part| part == Component::ParentDir) {
+                return Err(invalid(&format!("`..` components are not allowed in {path}")));
+            }
+            let controllers: Vec<String> = match value.contains(':') {
+                true => controllers.split(',').map(str::to_owned).collect(),
+                false => Vec::new(),
+            };
+            if controllers.iter().any(String::is_empty) {
+                return Err(invalid("a controller is empty"));
+            }
+            if controllers.is_empty() && values.len() > 1 {
+                return Err(invalid("one of several needs controllers in front"));
+            }
+            let is_doubled = |name: &String| all.iter().any(|sub| sub.controllers.contains(name));
+            if controllers.iter().any(is_doubled) {
+                return Err(invalid("a controller is given twice"));
+            }
+            all.push(Self {
+                controllers,
+                path: path.trim_start_matches('/').into(),
+            });
+        }
+        Ok(all)
+    }
+}
+
+/// The opened way in.
+#[derive(Debug, Default)]
+pub(crate) struct Join<'a> {
+    /// Files through which the process moves itself.
+    pub(crate) entries: Vec<OwnedFd>,
+    group: Option<&'a Cgroup>,
+    below: Option<OwnedFd>,
+}
+
+impl Join<'_> {
+    /// The directory that the process is born in (version 2).
+    pub(crate) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        match &self.below {
+            Some(below) => Some(below.as_fd()),
+            None => self.group.and_then(Cgroup::open_dir),
+        }
+    }
+}
+
+/// When the process gets into the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// As early as the kernel can: at its birth on version 2.
+    Birth,
+    /// When it asks to.
+    Later,
+}
+
+/// Opens the group, or those below it.
+pub(crate) fn open_join<'a>(
+    group: Option<&'a Cgroup>,
+    below: &[SubCgroup],
+    moment: Moment,
+) -> Result<Join<'a>, RuntimeError> {
+    let Some(group) = group else {
+        return match below.first() {
+            None => Ok(Join::default()),
+            Some(_) => Err(RuntimeError::new(
+                ErrorKind::Conflict,
+                "--cgroup",
+                "--cgroup: the container has no cgroup",
+            )),
+        };
+    };
+    match group.version() {
+        Version::V1 if below.is_empty() => Ok(Join {
+            entries: open_entries(Some(group))?,
+            ..Join::default()
+        }),
+        Version::V1 => Ok(Join {
+            entries: open_v1(group, below)?,
+            ..Join::default()
+        }),
+        Version::V2 => open_v2(group, below, moment),
+    }
+}
+
+fn open(path: PathBuf, flags: OFlags) -> Result<OwnedFd, RuntimeError> {
+    rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| RuntimeError::system("cgroup", format!("open {}", path.display()), errno))
+}
+
+/// Controllers that no group below is named for keep the container's own.
+fn open_v1(group: &Cgroup, below: &[SubCgroup]) -> Result<Vec<OwnedFd>, RuntimeError> {
+    let mut directories: BTreeMap<String, PathBuf> = group.directories();
+    for sub in below {
+        for controller in &sub.controllers {
+            let directory = directories.get_mut(controller).ok_or_else(|| {
+                let text = format!("--cgroup: the container has no cgroup of the controller {controller}");
+                RuntimeError::invalid("--cgroup", text)
+            })?;
+            directory.push(&sub.path);
+        }
+        if sub.controllers.is_empty() {
+            directories.values_mut().for_each(|directory| directory.push(&sub.path));
+        }
+    }
+    let mut paths: Vec<_> = directories.into_values().collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+        .into_iter()
+        .map(|path| open(path.join("tasks"), OFlags::WRONLY))
+        .collect()
+}
+
+fn open_v2<'a>(group: &'a Cgroup, below: &[SubCgroup], moment: Moment) -> Result<Join<'a>, RuntimeError> {
+    if below.iter().any(|sub| !sub.controllers.is_empty()) {
+        return Err(RuntimeError::invalid(
+            "--cgroup",
+            "--cgroup: version 2 has no groups of single controllers",
+        ));
+    }
+    let own = group.directories().into_values().next();
+    let own = own.ok_or_else(|| RuntimeError::system("cgroup", "find the cgroup", Errno::NOENT))?;
+    let path = match below.first() {
+        Some(sub) => own.join(&sub.path),
+        None if moment == Moment::Birth => {
+            return Ok(Join {
+                group: Some(group),
+                ..Join::default()
+            });
+        }
+        None => own,
+    };
+    if moment == Moment::Later {
+        return Ok(Join {
+            entries: vec![open(path.join("cgroup.procs"), OFlags::WRONLY)?],
+            ..Join::default()
+        });
+    }
+    Ok(Join {
+        below: Some(open(path, OFlags::RDONLY | OFlags::DIRECTORY)?),
+        ..Join::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_have_controllers_or_stand_alone() {
+        let parse = |values: &[&str]| {
+            let values: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
+            SubCgroup::parse_all(&values).map_err(|error| error.message())
+        };
+        let sub = |controllers: &[&str], path: &str| SubCgroup {
+            controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+            path: path.into(),
+        };
+        assert_eq!(parse(&[]), Ok(vec![]));
+        assert_eq!(parse(&["/a/b"]), Ok(vec![sub(&[], "a/b")]));
+        let two = Ok(vec![sub(&["cpu", "memory"], "x"), sub(&["pids"], "y")]);
+        assert_eq!(parse(&["cpu,memory:x", "pids:/y"]), two);
+        let check = |values: &[&str], expected: &str| {
+            assert_eq!(parse(values), Err(expected.to_owned()));
+        };
+        check(&["../x"], "--cgroup \"../x\": `..` components are not allowed in ../x");
+        check(&["cpu,:x"], "--cgroup \"cpu,:x\": a controller is empty");
+        check(&["cpu:x", "cpu:y"], "--cgroup \"cpu:y\": a controller is given twice");
+        check(
+            &["cpu:x", "y"],
+            "--cgroup \"y\": one of several needs controllers in front",
+        );
+    }
+}
