@@ -83,6 +83,18 @@ impl Cgroup {
         })
     }
 
+    /// Takes over a group that a supervisor made: on version 2 as it is, on version 1 with what it
+    /// lacks of the controllers that every group of ours takes part in.
+    ///
+    /// # Errors
+    /// As [`Cgroup::open`] and [`Cgroup::create`].
+    pub fn adopt(hierarchy: &Hierarchy, path: &str) -> Result<Self, CgroupError> {
+        match hierarchy.version() {
+            Version::V2 => Self::open(hierarchy, path),
+            Version::V1 => Self::create(hierarchy, path),
+        }
+    }
+
     /// On version 1 takes part in the hierarchies that only keep track of processes too
     /// (`name=systemd` and the unified one), which a supervisor inside the group or one outside
     /// needs; on version 2 there are none. To be called before a process is in the group.

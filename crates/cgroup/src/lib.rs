@@ -27,6 +27,7 @@ mod parse;
 mod remove;
 mod resources;
 mod stats;
+pub mod systemd;
 mod v1;
 mod v2;
 

@@ -130,7 +130,7 @@ fn bandwidth_text(present: Option<(Option<u64>, u64)>, quota: Option<i64>, perio
 
 /// Maps shares to a weight so that the two ends and the default (1024 to 100) meet: the curve that
 /// runtimes agreed on in 2025, a parabola in logarithms.
-fn weight_of_shares(shares: u64) -> u64 {
+pub(crate) fn weight_of_shares(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,
@@ -179,7 +179,7 @@ fn apply_memory(dir: &Dir, memory: Memory) -> Result<(), CgroupError> {
 }
 
 /// v2 limits swap by itself; what is asked for is memory plus swap.
-fn swap_only(limit: u64, memory: Memory) -> Result<Option<u64>, CgroupError> {
+pub(crate) fn swap_only(limit: u64, memory: Memory) -> Result<Option<u64>, CgroupError> {
     let swap = match memory.swap.filter(|swap| *swap != 0) {
         None if memory.limit == Some(-1) => return Ok(Some(u64::MAX)),
         None => return Ok(None),
@@ -244,7 +244,7 @@ fn apply_io(dir: &Dir, io: &BlockIo) -> Result<(), CgroupError> {
 }
 
 /// Maps 10..=1000 to 1..=10000.
-fn io_weight(weight: u16) -> u64 {
+pub(crate) fn io_weight(weight: u16) -> u64 {
     1 + u64::from(weight.clamp(10, 1000) - 10) * 9999 / 990
 }
 
