@@ -5,6 +5,7 @@ pub(crate) mod commit;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
+mod ending;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod inspect;

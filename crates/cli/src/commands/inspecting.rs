@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use wharf_api::client::RequestBuilder;
 
 use crate::error::{CliError, Failures, Outcome};
 use crate::flags::Flag;
@@ -10,6 +11,19 @@ use crate::format::template::{self, KeyOrder};
 
 /// The flag of every inspect.
 pub(crate) const FORMAT: Flag = Flag::string("format", "How to print: json, or a Go template").short('f');
+
+/// Fetches and prints the document of each name, `request` making its call.
+pub(crate) async fn each(names: &[String], format: &str, request: impl Fn(&str) -> RequestBuilder) -> Outcome {
+    let mut found = Vec::new();
+    let mut failures = Failures::default();
+    for name in names {
+        match request(name).fetch().await {
+            Ok(document) => found.push(document),
+            Err(error) => failures.add(&CliError::from(error)),
+        }
+    }
+    print(found, failures, format)
+}
 
 /// Prints the documents found; the errors of those not found come at the end.
 pub(crate) fn print(found: Vec<Value>, failures: Failures, format: &str) -> Outcome {

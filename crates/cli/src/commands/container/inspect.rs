@@ -2,7 +2,7 @@
 
 use super::path;
 use crate::commands::inspecting;
-use crate::error::{CliError, Failures, Outcome};
+use crate::error::Outcome;
 use crate::flags::{Flag, Parsed};
 use crate::session::Session;
 use crate::verb::{Args, Verb};
@@ -25,14 +25,8 @@ pub(crate) const VERB: Verb = Verb {
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let client = session.client().await?;
-    let mut found = Vec::new();
-    let mut failures = Failures::default();
-    for id in &parsed.args {
-        let request = client.get(path(id, "/json")).query_flag("size", parsed.is_on("size"));
-        match request.fetch().await {
-            Ok(document) => found.push(document),
-            Err(error) => failures.add(&CliError::from(error)),
-        }
-    }
-    inspecting::print(found, failures, parsed.text("format"))
+    inspecting::each(&parsed.args, parsed.text("format"), |id| {
+        client.get(path(id, "/json")).query_flag("size", parsed.is_on("size"))
+    })
+    .await
 }

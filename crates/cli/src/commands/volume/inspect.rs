@@ -2,7 +2,7 @@
 
 use super::path;
 use crate::commands::inspecting;
-use crate::error::{CliError, Failures, Outcome};
+use crate::error::Outcome;
 use crate::flags::{Flag, Parsed};
 use crate::session::Session;
 use crate::verb::{Args, Verb};
@@ -22,13 +22,5 @@ pub(crate) const VERB: Verb = Verb {
 
 async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let client = session.client().await?;
-    let mut found = Vec::new();
-    let mut failures = Failures::default();
-    for name in &parsed.args {
-        match client.get(path(name)).fetch().await {
-            Ok(document) => found.push(document),
-            Err(error) => failures.add(&CliError::from(error)),
-        }
-    }
-    inspecting::print(found, failures, parsed.text("format"))
+    inspecting::each(&parsed.args, parsed.text("format"), |name| client.get(path(name))).await
 }
