@@ -59,6 +59,7 @@ fn docker_run_refuses_with_docker_s_words_and_codes() {
             "unknown capability",
         ),
         (&["exec", "nothing", "true"], 1, "No such container: nothing"),
+        (&["unpause", "taken"], 1, "is not paused"),
         (&["network", "create", "bridge"], 1, "predefined"),
         (&["volume", "inspect", "nothing"], 1, "no such volume"),
     ];

@@ -93,14 +93,24 @@ fn exit_codes_are_docker_s() {
         (&["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137),
         (&["/no/such/file"], 127),
         (&["no-such-command"], 127),
+        (&[""], 127),
         (&["/etc/passwd"], 126),
         (&["/etc"], 126),
     ];
     for (command, code) in table {
         let out = s.docker(&[&["run", "--rm", "busybox"], *command].concat());
         assert_eq!(out.code, *code, "{out}");
+        assert!(!out.stderr.contains("waiting for container"), "{out}");
     }
     assert_eq!(s.docker(&["ps", "-aq"]).ok(), "", "failed runs with --rm leave nothing");
+}
+
+#[test]
+fn an_apparmor_profile_is_no_obstacle_where_there_is_no_apparmor() {
+    let s = Sandbox::with_busybox();
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.starts_with('Y'));
+    let run = s.docker(&["run", "--rm", "--security-opt", "apparmor=no-such", "busybox", "true"]);
+    assert_eq!(run.code == 0, !enabled, "{run}");
 }
 
 #[test]

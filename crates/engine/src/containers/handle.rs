@@ -111,7 +111,12 @@ impl Handle {
             let mut published = lock(&self.published);
             let mut waiters = std::mem::take(&mut published.removed);
             waiters.append(&mut published.next_exit);
-            (waiters, result_of(&published.record))
+            // COMPAT: the error of a failed start is the answer of `start`, not of the removal after it.
+            let result = WaitResult {
+                error: None,
+                ..result_of(&published.record)
+            };
+            (waiters, result)
         };
         self.changed.send_modify(|n| *n += 1);
         for waiter in waiters {

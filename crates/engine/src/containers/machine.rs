@@ -417,8 +417,7 @@ impl Machine {
     fn unpause(self) -> Step {
         match self.phase {
             Phase::Paused => Ok((self, vec![Effect::Thaw])),
-            Phase::Running => Err(Refusal::NotPaused),
-            _ => Err(Refusal::NotRunning),
+            _ => Err(Refusal::NotPaused),
         }
     }
 

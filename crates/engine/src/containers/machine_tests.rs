@@ -52,6 +52,7 @@ fn refusals_leave_a_reason() {
     check(Phase::Created, Input::Pause, Refusal::NotRunning);
     check(Phase::Paused, Input::Pause, Refusal::AlreadyPaused);
     check(Phase::Running, Input::Unpause, Refusal::NotPaused);
+    check(Phase::Exited, Input::Unpause, Refusal::NotPaused);
     check(Phase::Running, Input::Remove { force: false }, Refusal::Running);
     check(Phase::Paused, Input::Remove { force: false }, Refusal::Paused);
     check(

@@ -505,7 +505,12 @@ impl Task {
         };
         self.record.state.status = status;
         self.commit().await;
-        self.handle.publish_exit(&self.record);
+        // COMPAT: a first start that fails is no end of a run; nobody who waits for one is woken.
+        if self.machine.ran {
+            self.handle.publish_exit(&self.record);
+        } else {
+            self.handle.publish(&self.record);
+        }
         let kind = failure.error.kind();
         let message = failure.error.message().to_owned();
         for reply in self.askers.start.drain(..).chain(self.askers.restart.drain(..)) {
@@ -782,7 +787,7 @@ impl Task {
                 "cannot remove container \"{name}\": container is paused and must be unpaused first"
             )),
             (Refusal::AlreadyPaused, _) => Error::conflict(format!("container {id} is already paused")),
-            (Refusal::NotPaused, _) => Error::conflict(format!("container {id} is not paused")),
+            (Refusal::NotPaused, _) => Error::conflict(format!("Container {id} is not paused")),
             (Refusal::Running, _) => Error::conflict(format!(
                 "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
             )),

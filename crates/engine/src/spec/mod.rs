@@ -57,6 +57,8 @@ pub struct HostFacts {
     pub init_binary: PathBuf,
     /// Capabilities the kernel knows and the engine has.
     pub known_capabilities: Vec<String>,
+    /// The host enforces AppArmor profiles.
+    pub apparmor: bool,
     /// Process limit of containers that ask for none; -1 is unlimited.
     pub default_pids_limit: i64,
 }
@@ -138,7 +140,8 @@ fn process_of(
         capabilities: Some(capabilities::sets_of(capabilities)),
         rlimits: rlimits(record),
         no_new_privileges: security.no_new_privileges,
-        apparmor_profile: security.apparmor.clone(),
+        // COMPAT: a profile is not looked at where the kernel has no AppArmor.
+        apparmor_profile: security.apparmor.clone().filter(|_| facts.apparmor),
         oom_score_adj: (record.host.oom_score_adj != 0).then(|| i32::try_from(record.host.oom_score_adj).unwrap_or(0)),
         ..Process::default()
     }

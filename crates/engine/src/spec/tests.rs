@@ -57,6 +57,21 @@ fn snapshot(record: &ContainerRecord, facts: &HostFacts) -> String {
 }
 
 #[test]
+fn an_apparmor_profile_is_set_only_where_there_is_apparmor() {
+    let mut record = record();
+    record.host.security_opt = Some(vec!["apparmor=mine".into()]);
+    let profile_on = |apparmor| {
+        let facts = HostFacts { apparmor, ..facts() };
+        generate(&record, &facts)
+            .expect("generates")
+            .process
+            .and_then(|p| p.apparmor_profile)
+    };
+    assert_eq!(profile_on(true).as_deref(), Some("mine"));
+    assert_eq!(profile_on(false), None);
+}
+
+#[test]
 fn a_plain_container_gets_dockers_defaults() {
     insta::assert_snapshot!(snapshot(&record(), &facts()));
 }

@@ -121,9 +121,14 @@ fn proxy(name: &str) -> String {
         .unwrap_or_default()
 }
 
+/// Whether the kernel enforces AppArmor profiles.
+pub(crate) fn has_apparmor() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
+}
+
 fn security_options() -> Vec<String> {
     let mut options = Vec::new();
-    if Path::new("/sys/kernel/security/apparmor").exists() {
+    if has_apparmor() {
         options.push("name=apparmor".to_owned());
     }
     options.push("name=seccomp,profile=builtin".to_owned());

@@ -18,6 +18,7 @@ use crate::model::{EventKind, Status, Timestamp, ids::random_hex_id};
 use crate::volumes::{VolumeService, VolumeUsage};
 
 pub use host::HostFacts;
+pub(crate) use host::has_apparmor;
 
 /// The built-in OCI runtime, as it is called in `info` and `--runtime`.
 pub const BUILTIN_RUNTIME: &str = "wharf-runtime";

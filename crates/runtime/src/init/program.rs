@@ -17,8 +17,9 @@ pub(crate) struct Program {
 /// Finds `args[0]` in the container: as a path if it holds a slash, else in
 /// the directories of PATH.
 pub(crate) fn find(args: &[String], env: &[String]) -> Result<Program, RuntimeError> {
-    let name = args.first().filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| RuntimeError::invalid("process.args", "process.args: is empty"))?;
+    let name = args
+        .first()
+        .ok_or_else(|| RuntimeError::invalid("process.args", "process.args: is empty"))?;
     let path = if name.contains('/') {
         explicit(name)?
     } else {

@@ -32,7 +32,7 @@ pub fn validate(spec: &Spec) -> Result<(), RuntimeError> {
 /// The first wrong field, by name.
 pub fn validate_process(field: &str, process: &Process) -> Result<(), RuntimeError> {
     let at = |part: &str| format!("{field}.{part}");
-    if process.args.first().is_none_or(String::is_empty) {
+    if process.args.is_empty() {
         return Err(invalid(&at("args"), "is empty"));
     }
     if !process.cwd.is_absolute() {

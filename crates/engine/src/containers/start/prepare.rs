@@ -129,6 +129,7 @@ fn prepare_blocking(
         block_devices: host_facts::block_devices(&record.host.resources),
         init_binary: shared.config.shim_binary.clone(),
         known_capabilities: shared.capabilities.clone(),
+        apparmor: crate::system::has_apparmor(),
         default_pids_limit: shared.config.default_pids_limit,
     };
     let spec = spec::generate(&record, &facts)?;
