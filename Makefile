@@ -12,7 +12,7 @@ PREFIX       ?= /usr/local
 UNDER_TEST   := WHARF_BIN=$(abspath $(TARGET))/e2e/wharf WHARF_SHIM=$(abspath $(TARGET))/e2e/wharf-shim
 DESTDIR      ?=
 
-.PHONY: build shim build-debug demo test check fmt clippy deny lint unit e2e conformance bench install uninstall packages-demo packages-test packages-conformance packages-bench clean
+.PHONY: build shim build-debug demo test check fmt clippy deny lint unit e2e conformance bench bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench clean
 
 build: shim
 	cargo build --release --locked -p wharf-cli
@@ -68,6 +68,13 @@ conformance: packages-test packages-conformance build
 
 bench: packages-bench build
 	python3 bench/bench.py --bin $(TARGET)/release $(BENCH)
+
+# The runtime alone: steps of a start, memory, and the ratios to crun, runc and a floor in C.
+bench-runtime: packages-bench shim
+	install -d $(TARGET)/bench
+	ln -sfn ../$(SHIM_TRIPLE)/tiny/wharf-shim $(TARGET)/bench/wharf-runtime
+	cargo run --locked -q -p wharf-runtime --example default_profile > $(TARGET)/bench/seccomp.json
+	python3 bench/runtime.py --bin $(TARGET)/bench --profile $(TARGET)/bench/seccomp.json $(BENCH)
 
 install: build
 	install -Dm755 $(TARGET)/release/wharf $(DESTDIR)$(PREFIX)/bin/wharf

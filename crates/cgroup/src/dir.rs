@@ -92,6 +92,15 @@ impl Dir {
             .map_err(|errno| self.write_error(name, value, errno))
     }
 
+    /// Opens one of the files for several writes.
+    pub(crate) fn open_writable(&self, name: &str) -> Result<OwnedFd, CgroupError> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| CgroupError::Open {
+            path: self.path.join(name),
+            source: errno.into(),
+        })
+    }
+
     /// Writes a value and leaves the judgement of the failure to the caller.
     pub(crate) fn try_write(&self, name: &str, value: &str) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;

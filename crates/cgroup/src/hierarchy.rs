@@ -112,11 +112,11 @@ impl Hierarchy {
     /// [`CgroupError::Probe`] if the table cannot be read, [`CgroupError::NoHierarchy`] if there is none.
     pub fn probe() -> Result<Self, CgroupError> {
         let path = Path::new("/proc/self/mountinfo");
-        let table = std::fs::read_to_string(path).map_err(|source| CgroupError::Probe {
+        let table = wharf_sys::path::read_proc(path).map_err(|errno| CgroupError::Probe {
             path: path.to_path_buf(),
-            source,
+            source: errno.into(),
         })?;
-        Self::parse_mountinfo(&table).ok_or(CgroupError::NoHierarchy)
+        Self::parse_mountinfo(&String::from_utf8_lossy(&table)).ok_or(CgroupError::NoHierarchy)
     }
 
     /// A version 2 hierarchy rooted at a directory; also how tests build a fake one.

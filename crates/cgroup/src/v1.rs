@@ -1,6 +1,7 @@
 //! Limits and measurements of version 1: one directory per mounted controller.
 
 use rustix::io::Errno;
+use std::os::fd::OwnedFd;
 
 use crate::devices;
 use crate::dir::Dir;
@@ -41,9 +42,17 @@ pub(crate) fn apply_devices(branches: &Branches<'_>, resources: &Resources) -> R
         return Ok(());
     }
     let dir = branches(Controller::Devices, "device rules")?;
+    // Each rule is a write of its own, but neighbours go to the same file.
+    let mut open: Option<(&str, OwnedFd)> = None;
     for rule in &resources.devices {
-        let (file, line) = devices::v1_line(rule);
-        dir.write(file, &line)?;
+        let (name, line) = devices::v1_line(rule);
+        let file = match open.take().filter(|(known, _)| *known == name) {
+            Some((_, file)) => file,
+            None => dir.open_writable(name)?,
+        };
+        rustix::io::retry_on_intr(|| rustix::io::write(&file, line.as_bytes()))
+            .map_err(|errno| dir.write_error(name, &line, errno))?;
+        open = Some((name, file));
     }
     Ok(())
 }

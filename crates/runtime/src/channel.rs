@@ -16,7 +16,7 @@
 
 use crate::{ErrorKind, RuntimeError};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_sys::fdpass;
 
@@ -85,21 +85,30 @@ impl Channel {
         rustix::io::write(&self.0, &encode(message)?).map(drop)
     }
 
+    /// Waits for a message and takes it, in a buffer of its size: most are a byte long, and memory that was
+    /// written to is what a process of this kind costs.
+    fn receive_bytes(&self) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
+        let peek = RecvFlags::PEEK | RecvFlags::TRUNC;
+        let (_, length) = rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, &mut [0u8; 0][..], peek))?;
+        let mut bytes = vec![0u8; length.min(MAX_MESSAGE)];
+        let (length, fds) = fdpass::receive(&self.0, &mut bytes)?;
+        bytes.truncate(length);
+        Ok((bytes, fds))
+    }
+
     /// Receives one message; none when the other end is closed.
     pub(crate) fn receive(&self) -> Result<Option<Message>, RuntimeError> {
-        let mut bytes = vec![0u8; MAX_MESSAGE];
-        let mut received = fdpass::receive(&self.0, &mut bytes);
         // The other end closed without having read all that was sent to it. The kernel tells that once, and before
         // what is still queued from there: its last words come after.
+        let mut received = self.receive_bytes();
         if matches!(received, Err(Errno::CONNRESET)) {
-            received = fdpass::receive(&self.0, &mut bytes);
+            received = self.receive_bytes();
         }
-        let (length, mut fds) = match received {
+        let (bytes, mut fds) = match received {
             Ok(received) => received,
             Err(Errno::CONNRESET) => return Ok(None),
             Err(errno) => return Err(RuntimeError::system("channel", "receive a message", errno)),
         };
-        bytes.truncate(length);
         let Some((tag, body)) = bytes.split_first() else {
             return Ok(None);
         };

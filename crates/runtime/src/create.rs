@@ -78,7 +78,19 @@ impl Drop for InitGuard {
 /// # Errors
 /// [`RuntimeError`] with the failed step.
 pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
-    trace::point("create");
+    create_while(request, |_| Ok(()))
+}
+
+/// [`create`], with something to do while init, whose process id it is told,
+/// sets itself up.
+///
+/// # Errors
+/// As [`create`]; those of `meanwhile`, with nothing left either.
+pub fn create_while(
+    request: CreateRequest,
+    meanwhile: impl FnOnce(i32) -> Result<(), RuntimeError>,
+) -> Result<Created, RuntimeError> {
+    trace::point("configuration read");
     validate::validate(&request.spec)?;
     let seccomp = request.spec.linux().seccomp.clone();
     seccomp::check_names(&request.spec)?;
@@ -90,7 +102,7 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
     open_cgroup_tree(&mut plan, cgroup.group())?;
     plan.cgroup_entries = open_entries(cgroup.group())?;
     let resctrl = resctrl::create_group(plan.spec.linux(), &plan.id)?;
-    trace::point("cgroup");
+    trace::point("cgroups");
     let warnings = std::mem::take(&mut plan.process.warnings);
     let hooks = HookContext {
         spec: plan.spec.clone(),
@@ -100,7 +112,6 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
     let (ours, theirs) = channel::pair()?;
     let places = (cgroup.group(), resctrl.group());
     let init = clone_init(plan, theirs, &ours, places, &hooks.spec)?;
-    trace::point("clone");
     // ORDER: compiled while init mounts; sent after the hooks, for whose end
     // init waits first.
     let filter = seccomp
@@ -108,7 +119,7 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
         .map(seccomp::compile)
         .transpose()?
         .map(|filter| Message::Filter(filter.bytes()));
-    trace::point("filter");
+    trace::point("seccomp compiled");
     let mut created = Created {
         init: Some(init),
         channel: ours,
@@ -118,7 +129,10 @@ pub fn create(request: CreateRequest) -> Result<Created, RuntimeError> {
         warnings,
         is_open,
     };
+    // An init that has failed meanwhile says so below, which is the better error.
+    let done = meanwhile(created.pid());
     created.await_standing(&hooks, filter)?;
+    done?;
     trace::point("standing");
     Ok(created)
 }
@@ -173,6 +187,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         cgroup_tree: cgroup_tree::CgroupTree::default(),
         cgroup_entries: Vec::new(),
         joined: 0,
+        awaits_runtime: false,
         namespaces,
         process,
         gate: request.gate,
@@ -290,6 +305,8 @@ fn clone_init(
         cgroup: into,
         classic,
     };
+    plan.awaits_runtime = (classic && group.is_some()) || !spec.linux().uid_mappings.is_empty();
+    let awaits_runtime = plan.awaits_runtime;
     let own = namespaces_to_restore(&mut plan)?;
     let cloned = clone3(options, || init::run(plan, theirs));
     restore_namespaces(&own)?;
@@ -312,7 +329,9 @@ fn clone_init(
     if !linux.uid_mappings.is_empty() {
         user_namespace::write_maps(guard.pid, &linux.uid_mappings, &linux.gid_mappings)?;
     }
-    let _ = ours.send(&Message::Prepared);
+    if awaits_runtime {
+        let _ = ours.send(&Message::Prepared);
+    }
     Ok(guard)
 }
 

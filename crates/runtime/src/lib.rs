@@ -34,7 +34,7 @@ mod resctrl;
 mod trace;
 mod user_namespace;
 
-pub use create::{Created, create};
+pub use create::{Created, create, create_while};
 pub use error::{ErrorKind, RuntimeError};
 pub use exec::{ExecProcess, exec};
 pub use join::SubCgroup;

@@ -1,5 +1,7 @@
 //! Trace points: with `WHARF_TRACE=1` in the environment each step prints
-//! one line to stderr, with the time since the first one.
+//! one line to stderr, with the time since the first one. `WHARF_TRACE=@N`
+//! counts from N microseconds of the monotonic clock instead, so that a caller
+//! sees what went by before the program's first line.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::OnceLock;
@@ -9,15 +11,38 @@ fn now_us() -> i64 {
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
 }
 
-/// The time of the first trace point, if tracing is on.
+/// The time that all points are relative to; none when tracing is off.
+fn parse_origin(setting: Option<&str>, now: i64) -> Option<i64> {
+    match setting? {
+        "1" => Some(now),
+        text => text.strip_prefix('@')?.parse().ok(),
+    }
+}
+
 fn origin() -> Option<i64> {
     static ORIGIN: OnceLock<Option<i64>> = OnceLock::new();
-    *ORIGIN.get_or_init(|| std::env::var_os("WHARF_TRACE").is_some_and(|v| v == "1").then(now_us))
+    *ORIGIN.get_or_init(|| parse_origin(std::env::var("WHARF_TRACE").ok().as_deref(), now_us()))
 }
 
 /// Marks that `step` has just been completed.
 pub(crate) fn point(step: &str) {
     if let Some(origin) = origin() {
-        eprintln!("trace {:>7} us  {step}", now_us() - origin);
+        let line = format!("trace {:>7} us  {step}\n", now_us() - origin);
+        // A time line that nobody reads is no failure of the container.
+        let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_origin;
+
+    #[test]
+    fn times_count_from_the_first_point_or_from_the_caller_s() {
+        assert_eq!(parse_origin(None, 7), None);
+        assert_eq!(parse_origin(Some("0"), 7), None);
+        assert_eq!(parse_origin(Some("1"), 7), Some(7));
+        assert_eq!(parse_origin(Some("@5"), 7), Some(5));
+        assert_eq!(parse_origin(Some("@x"), 7), None);
     }
 }

@@ -355,6 +355,27 @@ pub fn is_procfs(fd: impl AsFd) -> bool {
     rustix::fs::fstatfs(fd).is_ok_and(|stat| i128::from(stat.f_type) == PROC_SUPER_MAGIC)
 }
 
+/// Reads a file of /proc, whose length nobody knows before: in large pieces,
+/// as the kernel makes up the text anew for each.
+///
+/// # Errors
+/// As open(2) and read(2).
+pub fn read_proc(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+    const PIECE: usize = 4096;
+    let file = openat(CWD, path.as_ref(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = Vec::with_capacity(PIECE);
+    loop {
+        if text.capacity() - text.len() < PIECE / 2 {
+            text.reserve(text.capacity().max(PIECE));
+        }
+        match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)) {
+            Ok(0) => return Ok(text),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 /// Writes to a file of the calling process under /proc, such as `attr/exec`,
 /// after checking that it is one.
 ///

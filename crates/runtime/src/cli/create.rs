@@ -66,6 +66,14 @@ impl Making {
     fn keep(mut self) -> Option<Entry> {
         self.entry.take()
     }
+
+    /// Writes down what is known of the container as soon as its init exists. Its record follows when everything
+    /// stands: until then the container is being created.
+    fn describe_init(&mut self, pid: i32) -> Result<(), RuntimeError> {
+        self.record.pid = pid;
+        self.record.start_time = process_facts(pid).map_or(0, |(_, start)| start);
+        self.entry.as_ref().map_or(Ok(()), |entry| entry.save_spec(&self.spec))
+    }
 }
 
 impl Drop for Making {
@@ -82,7 +90,8 @@ pub(super) fn create(mut call: Call) -> Result<i32, RuntimeError> {
     let (mut making, request) = prepare(&call.global, &options)?;
     let entry = making.entry.as_ref().ok_or_else(|| usage("no state directory"))?;
     let gate = Gate::Socket(listen(&entry.start_socket())?);
-    let mut created = crate::create(CreateRequest { gate, ..request })?;
+    let request = CreateRequest { gate, ..request };
+    let mut created = crate::create_while(request, |pid| making.describe_init(pid))?;
     record_init(&call.global, &mut making, &mut created, &options)?;
     let _ = created.leave();
     making.keep();
@@ -101,10 +110,14 @@ pub(super) fn run(mut call: Call) -> Result<i32, RuntimeError> {
     } else {
         Some(foreground::Watch::start()?)
     };
-    let mut created = crate::create(request)?;
+    let mut created = crate::create_while(request, |pid| making.describe_init(pid))?;
     let console = record_init(&call.global, &mut making, &mut created, &options)?;
-    created.start()?;
     let (id, bundle) = (making.record.id.clone(), making.record.bundle.clone());
+    // What nobody needs to know before the end is asked for at the end, and the program not waited for twice.
+    let is_awaited = watch.is_none() || making.spec.has_poststart_hooks();
+    if is_awaited {
+        created.start()?;
+    }
     if let Err(error) = crate::hooks::run_poststart(&making.spec, &id, created.pid(), &bundle) {
         created.abort();
         run_poststop(&call.global, &making);
@@ -116,6 +129,10 @@ pub(super) fn run(mut call: Call) -> Result<i32, RuntimeError> {
         return Ok(0);
     };
     let code = watch.wait(created.pidfd(), console)?;
+    crate::trace::point("ended");
+    if !is_awaited {
+        created.start()?;
+    }
     // Dropping `created` removes the cgroup with what is left in it.
     if options.keep {
         let _ = created.leave();
@@ -123,6 +140,7 @@ pub(super) fn run(mut call: Call) -> Result<i32, RuntimeError> {
         return Ok(code);
     }
     created.abort();
+    crate::trace::point("removed");
     run_poststop(&call.global, &making);
     Ok(code)
 }
@@ -240,11 +258,8 @@ fn record_init(
     for warning in created.warnings() {
         log::warn(global, warning);
     }
-    making.record.pid = created.pid();
     making.record.resctrl = created.resctrl().cloned();
-    making.record.start_time = process_facts(created.pid()).map_or(0, |(_, start)| start);
     if let Some(entry) = &making.entry {
-        entry.save_spec(&making.spec)?;
         entry.save(&making.record)?;
     }
     let mut console = created.take_console();

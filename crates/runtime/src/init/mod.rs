@@ -48,6 +48,8 @@ pub(crate) struct InitPlan {
     pub(crate) namespaces: NamespacePlan,
     /// Kinds already joined around the clone.
     pub(crate) joined: u32,
+    /// The runtime moves init into its cgroup or writes its id maps.
+    pub(crate) awaits_runtime: bool,
     pub(crate) process: ProcessPlan,
     pub(crate) gate: Gate,
     pub(crate) fallbacks: Fallbacks,
@@ -78,8 +80,10 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
     crate::cgroups::enter(&plan.cgroup_entries)?;
     join_namespaces(plan)?;
     trace::point("init: cloned");
-    wait_prepared(channel)?;
-    trace::point("init: prepared");
+    if plan.awaits_runtime {
+        wait_prepared(channel)?;
+        trace::point("init: prepared");
+    }
     enter_new_namespaces(plan)?;
     request_devices(plan, channel)?;
     settings::new_session(plan)?;
@@ -104,6 +108,7 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
         .chain(hook_output.fds())
         .collect();
     let settled = settle::settle(&plan.process, console, &keep, channel)?;
+    trace::point("init: settled");
     let filter = receive_filter(&plan.process, channel)?;
     let filter = settle::load_listened(&plan.process, filter, channel)?;
     tell(channel, &Message::Standing)?;

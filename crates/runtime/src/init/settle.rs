@@ -10,7 +10,7 @@ use crate::init::user::Identity;
 use crate::plan::rights::{CapabilityBits, RlimitPlan, plan_capabilities, plan_rlimits, rlimit_name};
 use crate::plan::scheduling::{SchedulingPlan, plan_scheduling};
 use crate::spec::{Linux, Process, Seccomp};
-use crate::{RuntimeError, Stdio};
+use crate::{RuntimeError, Stdio, trace};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
@@ -114,7 +114,10 @@ pub(crate) fn finish(
     lsm: Option<LsmLabel>,
 ) -> RuntimeError {
     match last_steps(plan, filter, lsm) {
-        Ok(()) => settled.program.execute(),
+        Ok(()) => {
+            trace::point("init: rights and filter");
+            settled.program.execute()
+        }
         Err(error) => error,
     }
 }

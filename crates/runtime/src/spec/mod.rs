@@ -64,6 +64,11 @@ impl Spec {
             .is_some_and(|hooks| !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty())
     }
 
+    /// Whether hooks run in the runtime when the program has been started.
+    pub(crate) fn has_poststart_hooks(&self) -> bool {
+        self.hooks.as_ref().is_some_and(|hooks| !hooks.poststart.is_empty())
+    }
+
     /// The Linux section, or an empty one.
     #[must_use]
     pub fn linux(&self) -> &Linux {
