@@ -24,6 +24,7 @@ pub mod spec;
 
 mod channel;
 mod create;
+mod criu;
 mod exec;
 mod init;
 mod join;

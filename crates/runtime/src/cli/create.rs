@@ -13,18 +13,18 @@ use std::path::{Path, PathBuf};
 
 /// Options of `create` and `run`.
 #[derive(Debug, Default)]
-struct Options {
-    id: Option<String>,
-    bundle: Option<PathBuf>,
+pub(super) struct Options {
+    pub(super) id: Option<String>,
+    pub(super) bundle: Option<PathBuf>,
     /// Name of the configuration, within the bundle.
     config: Option<PathBuf>,
-    console_socket: Option<PathBuf>,
+    pub(super) console_socket: Option<PathBuf>,
     pidfd_socket: Option<PathBuf>,
-    pid_file: Option<PathBuf>,
+    pub(super) pid_file: Option<PathBuf>,
     no_pivot: bool,
     no_new_keyring: bool,
     preserve_fds: u32,
-    detach: bool,
+    pub(super) detach: bool,
     keep: bool,
 }
 
@@ -56,14 +56,23 @@ fn parse_number(value: &str) -> Result<u32, RuntimeError> {
 }
 
 /// A container in the making; its directory goes away with a failure.
-struct Making {
+pub(super) struct Making {
     entry: Option<Entry>,
-    record: Record,
-    spec: Spec,
+    pub(super) record: Record,
+    pub(super) spec: Spec,
 }
 
 impl Making {
-    fn keep(mut self) -> Option<Entry> {
+    /// Writes down what is known.
+    pub(super) fn save(&self) -> Result<(), RuntimeError> {
+        if let Some(entry) = &self.entry {
+            entry.save_spec(&self.spec)?;
+            entry.save(&self.record)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn keep(mut self) -> Option<Entry> {
         self.entry.take()
     }
 
@@ -146,14 +155,14 @@ pub(super) fn run(mut call: Call) -> Result<i32, RuntimeError> {
 }
 
 /// What fails then is only warned about (config.md#poststop).
-fn run_poststop(global: &Global, making: &Making) {
+pub(super) fn run_poststop(global: &Global, making: &Making) {
     if let Err(error) = crate::hooks::run_poststop(&making.spec, &making.record.id, &making.record.bundle) {
         log::warn(global, &error.message());
     }
 }
 
 /// Reads the bundle and makes the state directory.
-fn prepare(global: &Global, options: &Options) -> Result<(Making, CreateRequest), RuntimeError> {
+pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, CreateRequest), RuntimeError> {
     let id = required_id(options.id.clone())?;
     let bundle = options.bundle.clone().unwrap_or_else(|| PathBuf::from("."));
     let bundle =

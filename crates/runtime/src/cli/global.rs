@@ -18,6 +18,8 @@ pub(super) struct Global {
     pub(super) systemd_cgroup: bool,
     /// No cgroup is made.
     pub(super) no_cgroup: bool,
+    /// The program CRIU; searched for by its name if not given.
+    pub(super) criu: Option<PathBuf>,
 }
 
 impl Default for Global {
@@ -36,6 +38,7 @@ impl Default for Global {
             json_log: false,
             systemd_cgroup: false,
             no_cgroup: false,
+            criu: None,
         }
     }
 }
@@ -59,6 +62,8 @@ Commands:
   resume    thaw a container
   update    change the limits of a container
   events    print measurements and out-of-memory notices
+  checkpoint  save a container's processes with CRIU
+  restore   bring back a saved container
   spec      write a default config.json
   features  print what this runtime can do
 
@@ -70,6 +75,7 @@ Options:
   --systemd-cgroup           not supported; an error when a cgroup is made
   --cgroup-manager NAME      cgroupfs or disabled
   --rootless auto|true|false accepted for compatibility
+  --criu PATH                the program that checkpoint and restore use
   --version, --help
 ";
 
@@ -84,7 +90,8 @@ impl Global {
                 Long("systemd-cgroup") => self.systemd_cgroup = true,
                 Long("cgroup-manager") => self.parse_manager(parser)?,
                 Long("debug") => {}
-                Long("rootless" | "criu" | "config") => drop(parser.value().map_err(argument)?),
+                Long("criu") => self.criu = Some(parser.value().map_err(argument)?.into()),
+                Long("rootless" | "config") => drop(parser.value().map_err(argument)?),
                 Long("version") | Short('v') => {
                     print_version();
                     return Ok(None);

@@ -8,7 +8,9 @@
 //! <root>/<id>/lock          held by a command that changes the container
 //! ```
 
+mod checkpoint;
 mod create;
+mod criu_flags;
 mod delete;
 mod events;
 mod exec;
@@ -21,6 +23,7 @@ mod log;
 mod pattern;
 mod pause;
 mod ps;
+mod restore;
 mod spec;
 mod start;
 mod state;
@@ -80,6 +83,8 @@ fn dispatch(command: &str, call: Call) -> Result<i32, RuntimeError> {
         "kill" => kill::kill(call),
         "delete" => delete::delete(call),
         "exec" => exec::exec(call),
+        "checkpoint" => checkpoint::checkpoint(call),
+        "restore" => restore::restore(call),
         "events" => events::events(call),
         "list" => list::list(call),
         "ps" => ps::ps(call),
