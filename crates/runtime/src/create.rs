@@ -1,7 +1,9 @@
 //! Creating and starting a container: the runtime's side.
 
+use crate::birth;
 use crate::cgroups::{CgroupGuard, create_group, open_entries};
 use crate::channel::{self, Channel, Message, unexpected};
+use crate::host_root::{HostRoot, HostRootGuard};
 use crate::init::identity::Groups;
 use crate::init::{self, InitPlan, cgroup_tree, rootfs, settle};
 use crate::listener::Listened;
@@ -17,9 +19,9 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use wharf_cgroup::Cgroup;
-use wharf_sys::clone::{Child, CloneOptions, clone3};
+use wharf_sys::clone::{Child, CloneOptions};
 use wharf_sys::mount::{AttrChange, Depth, clone_tree, set_attr};
-use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER};
+use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUSER};
 
 /// A container whose init has set everything up and waits for [`Created::start`].
 ///
@@ -30,6 +32,8 @@ pub struct Created {
     init: Option<InitGuard>,
     channel: Channel,
     cgroup: Option<CgroupGuard>,
+    /// Taken away after init and the cgroup.
+    host_root: HostRootGuard,
     resctrl: ResctrlGuard,
     console: Option<OwnedFd>,
     warnings: Vec<String>,
@@ -99,6 +103,12 @@ pub fn create_while(
     trace::point("plan");
     // ORDER: limits stand before the first process is in the group.
     let cgroup = create_group(&plan.spec)?;
+    let host_root = match plan.namespaces.has(CLONE_NEWNS) {
+        true => None,
+        false => Some(HostRoot::note(&plan.place)?),
+    };
+    // ORDER: before the clone, whose guard ends init first.
+    let host_root = HostRootGuard::new(host_root);
     open_cgroup_tree(&mut plan, cgroup.group())?;
     plan.cgroup_entries = open_entries(cgroup.group())?;
     let resctrl = resctrl::create_group(plan.spec.linux(), &plan.id)?;
@@ -124,6 +134,7 @@ pub fn create_while(
         init: Some(init),
         channel: ours,
         cgroup: Some(cgroup),
+        host_root,
         resctrl,
         console: None,
         warnings,
@@ -182,6 +193,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         rootfs,
         rootfs_mount,
         place,
+        place_dir: None,
         mounts,
         sources,
         cgroup_tree: cgroup_tree::CgroupTree::default(),
@@ -305,13 +317,17 @@ fn clone_init(
         cgroup: into,
         classic,
     };
-    plan.awaits_runtime = (classic && group.is_some()) || !spec.linux().uid_mappings.is_empty();
+    let writes_maps = plan.namespaces.makes(CLONE_NEWUSER);
+    plan.awaits_runtime = (classic && group.is_some()) || writes_maps;
     let awaits_runtime = plan.awaits_runtime;
-    let own = namespaces_to_restore(&mut plan)?;
-    let cloned = clone3(options, || init::run(plan, theirs));
-    restore_namespaces(&own)?;
+    plan.joined = birth::entered_before(&plan.namespaces);
+    let joined = plan.joined;
+    // Init takes the plan along, and the descriptors with it.
+    let opened = plan.namespaces.open_again()?;
+    let join: Vec<_> = opened.iter().map(|(kind, fd)| (*kind, fd.as_fd())).collect();
+    let cloned = birth::clone_init(&join, joined, options, || init::run(plan, theirs));
     trace::point("cloned");
-    let Child { pid, pidfd } = cloned.map_err(|errno| RuntimeError::system("clone", "make the namespaces", errno))?;
+    let Child { pid, pidfd } = cloned?;
     let guard = InitGuard {
         pid: pid.as_raw_nonzero().get(),
         pidfd: Some(pidfd),
@@ -326,46 +342,13 @@ fn clone_init(
         class.add(guard.pid)?;
     }
     let linux = spec.linux();
-    if !linux.uid_mappings.is_empty() {
+    if writes_maps {
         user_namespace::write_maps(guard.pid, &linux.uid_mappings, &linux.gid_mappings)?;
     }
     if awaits_runtime {
         let _ = ours.send(&Message::Prepared);
     }
     Ok(guard)
-}
-
-/// Joins those namespaces that init must be born in: a pid namespace, and
-/// with a new user namespace all others, which init could no longer join.
-fn namespaces_to_restore(plan: &mut InitPlan) -> Result<Vec<(u32, OwnedFd)>, RuntimeError> {
-    let all = plan.namespaces.makes(CLONE_NEWUSER);
-    let mut own = Vec::new();
-    for (kind, fd) in &plan.namespaces.join {
-        if !all && *kind != CLONE_NEWPID {
-            continue;
-        }
-        let name = crate::plan::namespaces::file_name(*kind);
-        let failed = |errno| RuntimeError::system("join namespaces", format!("join the {name} namespace"), errno);
-        own.push((
-            *kind,
-            namespace::open(Path::new(&format!("/proc/self/ns/{name}"))).map_err(failed)?,
-        ));
-        if let Err(errno) = namespace::enter(fd, *kind) {
-            own.pop();
-            restore_namespaces(&own)?;
-            return Err(failed(errno));
-        }
-        plan.joined |= kind;
-    }
-    Ok(own)
-}
-
-fn restore_namespaces(own: &[(u32, OwnedFd)]) -> Result<(), RuntimeError> {
-    for (kind, fd) in own {
-        namespace::enter(fd, *kind)
-            .map_err(|errno| RuntimeError::system("join namespaces", "go back to the runtime's own", errno))?;
-    }
-    Ok(())
 }
 
 impl Created {
@@ -467,6 +450,12 @@ impl Created {
         self.resctrl.group()
     }
 
+    /// Where the root is attached on the host; none with a mount namespace.
+    #[must_use]
+    pub fn host_root(&self) -> Option<&HostRoot> {
+        self.host_root.root()
+    }
+
     /// The master side of the terminal, once.
     pub fn take_console(&mut self) -> Option<OwnedFd> {
         self.console.take()
@@ -509,6 +498,7 @@ impl Created {
             .expect("invariant: init is taken only when self is consumed");
         self.resctrl.keep();
         let (pid, pidfd) = init.keep();
+        self.host_root.keep();
         (pid, pidfd, self.cgroup.take().and_then(CgroupGuard::keep))
     }
 }

@@ -18,7 +18,7 @@ use rustix::thread::CpuSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use wharf_sys::clone::{Child, CloneOptions, clone3};
-use wharf_sys::namespace::{self, CLONE_NEWPID, CLONE_NEWUSER};
+use wharf_sys::namespace::{self, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER};
 use wharf_sys::path::RootDir;
 
 /// A running exec, child of the caller (which reaps it).
@@ -269,7 +269,13 @@ fn enter_and_execute(plan: &ExecPlan<'_>, channel: &Channel) -> Result<std::conv
     settings::set_oom_score(process, channel)?;
     rustix::process::setsid().map_err(failed("make a session"))?;
     settings::join_keyring(&format!("_ses.{}.{}", plan.target_pid, rustix::process::getpid()))?;
-    namespace::enter(plan.target, plan.namespaces).map_err(|errno| not_running(errno, "mount and other"))?;
+    let root = open_root(plan)?;
+    if plan.namespaces != 0 {
+        namespace::enter(plan.target, plan.namespaces).map_err(|errno| not_running(errno, "mount and other"))?;
+    }
+    if let Some(root) = root {
+        crate::init::rootfs::change_root(&root)?;
+    }
     if plan.namespaces & flag(NamespaceKind::User) == CLONE_NEWUSER {
         settings::become_root_of_user_namespace(Groups::Own)?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("become undumpable"))?;
@@ -280,6 +286,17 @@ fn enter_and_execute(plan: &ExecPlan<'_>, channel: &Channel) -> Result<std::conv
     let filter = crate::init::receive_filter(&plan.process, channel)?;
     let filter = settle::load_listened(&plan.process, filter, channel)?;
     Err(settle::finish(&plan.process, settled, filter.as_deref(), lsm))
+}
+
+/// SECURITY: a container without a mount namespace is held by its root
+/// alone, which entering the other namespaces does not bring along.
+fn open_root(plan: &ExecPlan<'_>) -> Result<Option<RootDir>, RuntimeError> {
+    if plan.namespaces & CLONE_NEWNS != 0 {
+        return Ok(None);
+    }
+    RootDir::open(Path::new(&format!("/proc/{}/root", plan.target_pid)))
+        .map(Some)
+        .map_err(|errno| not_running(errno, "root of"))
 }
 
 fn open_console(plan: &ExecPlan<'_>, channel: &Channel) -> Result<Option<wharf_sys::pty::Pty>, RuntimeError> {

@@ -186,6 +186,7 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
             .map(|path| format!("/{}", path.trim_start_matches('/'))),
         created: log::rfc3339(clock_gettime(ClockId::Realtime).tv_sec),
         annotations: spec.annotations.clone(),
+        host_root: None,
         resctrl: None,
     };
     let making = Making {
@@ -267,6 +268,7 @@ fn record_init(
     for warning in created.warnings() {
         log::warn(global, warning);
     }
+    making.record.host_root = created.host_root().cloned();
     making.record.resctrl = created.resctrl().cloned();
     if let Some(entry) = &making.entry {
         entry.save(&making.record)?;

@@ -70,6 +70,9 @@ pub(super) fn destroy(global: &Global, entry: &Entry, record: &Record) -> Result
     if let Some(class) = &record.resctrl {
         class.remove()?;
     }
+    if let Some(root) = &record.host_root {
+        root.detach()?;
+    }
     let spec = entry.load_spec();
     entry.remove()?;
     if let Ok(spec) = spec

@@ -3,7 +3,7 @@
 use super::global::Global;
 use super::{failed, system, usage};
 use crate::spec::Spec;
-use crate::{Cgroup, ErrorKind, ResctrlGroup, RuntimeError};
+use crate::{Cgroup, ErrorKind, HostRoot, ResctrlGroup, RuntimeError};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -33,6 +33,9 @@ pub(super) struct Record {
     pub(super) cgroup: Option<String>,
     pub(super) created: String,
     pub(super) annotations: BTreeMap<String, String>,
+    /// Where its root is attached on the host, if it has no mount namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) host_root: Option<HostRoot>,
     /// Where it is in resctrl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) resctrl: Option<ResctrlGroup>,

@@ -24,7 +24,7 @@ use settle::ProcessPlan;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, CLONE_NEWUSER};
+use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUSER};
 use wharf_sys::path::RootDir;
 
 /// Everything init needs, decided and opened before the clone.
@@ -38,6 +38,8 @@ pub(crate) struct InitPlan {
     pub(crate) rootfs_mount: Option<OwnedFd>,
     /// A directory that the root is attached to before it is pivoted to.
     pub(crate) place: PathBuf,
+    /// That directory, opened by init with the rights of the host.
+    pub(crate) place_dir: Option<OwnedFd>,
     pub(crate) mounts: Vec<MountPlan>,
     /// The opened trees of binds, by index of the mount.
     pub(crate) sources: Vec<Option<OwnedFd>>,
@@ -94,7 +96,11 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
     let root = build_root(plan, channel)?;
     let console = open_console(plan, &root, channel)?;
     finish_root(plan, &root)?;
-    rootfs::pivot(&root, plan.no_pivot)?;
+    if plan.namespaces.has(CLONE_NEWNS) {
+        rootfs::pivot(&root, plan.no_pivot)?;
+    } else {
+        rootfs::change_root(&root)?;
+    }
     drop(root);
     if let Some(word) = &plan.spec.linux().rootfs_propagation {
         rootfs::propagate_root(word)?;
@@ -163,8 +169,10 @@ fn wait_prepared(channel: &Channel) -> Result<(), RuntimeError> {
 
 /// ORDER: after the cgroup was joined, so that its directory is the root of
 /// the cgroup namespace; after the id maps were written.
-fn enter_new_namespaces(plan: &InitPlan) -> Result<(), RuntimeError> {
-    if plan.namespaces.makes(CLONE_NEWUSER) {
+fn enter_new_namespaces(plan: &mut InitPlan) -> Result<(), RuntimeError> {
+    if plan.namespaces.has(CLONE_NEWUSER) {
+        // The root of the user namespace may not be let through to it.
+        plan.place_dir = Some(rootfs::open_place(&plan.place)?);
         settings::become_root_of_user_namespace(plan.process.groups)?;
     }
     if plan.namespaces.makes(CLONE_NEWCGROUP) {
@@ -194,8 +202,23 @@ fn request_devices(plan: &InitPlan, channel: &Channel) -> Result<(), RuntimeErro
 
 /// Attaches the root and everything planned below it.
 fn build_root(plan: &mut InitPlan, channel: &Channel) -> Result<RootDir, RuntimeError> {
-    rootfs::isolate_mounts()?;
-    let root = rootfs::attach_rootfs(plan.rootfs_mount.take(), &plan.rootfs, &plan.place, plan.fallbacks)?;
+    let own_mounts = plan.namespaces.has(CLONE_NEWNS);
+    if own_mounts {
+        rootfs::isolate_mounts()?;
+    }
+    let place = match plan.place_dir.take() {
+        Some(opened) => opened,
+        None => rootfs::open_place(&plan.place)?,
+    };
+    let root = rootfs::attach_rootfs(
+        plan.rootfs_mount.take(),
+        &plan.rootfs,
+        (&plan.place, place),
+        plan.fallbacks,
+    )?;
+    if !own_mounts {
+        rootfs::isolate_root(&root)?;
+    }
     trace::point("init: root attached");
     for (mount, source) in plan.mounts.iter().zip(&plan.sources) {
         if mount.kind == Kind::Cgroup {

@@ -84,11 +84,32 @@ pub(crate) fn isolate_mounts() -> Result<(), RuntimeError> {
         .map_err(|errno| RuntimeError::system("mounts", "make the mounts of the host slaves", errno))
 }
 
+/// The same for a root that the host sees too: what is mounted below it
+/// must not travel to the peers of the mount it lies on.
+pub(crate) fn isolate_root(root: &RootDir) -> Result<(), RuntimeError> {
+    let change = AttrChange {
+        propagation: u64::from(crate::plan::mounts::MS_PRIVATE),
+        ..AttrChange::default()
+    };
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    match mounts::set_attr(root.as_fd(), Depth::Recursive, change) {
+        Err(Errno::NOSYS) => mount_change(wharf_sys::fd::proc_path(root.as_fd()), private),
+        other => other,
+    }
+    .map_err(|errno| RuntimeError::system("mounts", "make the root private", errno))
+}
+
+/// Opens the directory that the root is attached to.
+pub(crate) fn open_place(place: &Path) -> Result<OwnedFd, RuntimeError> {
+    rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| RuntimeError::system("rootfs", format!("open {}", place.display()), errno))
+}
+
 /// Puts the root file system on `place` and returns it as a root.
 pub(crate) fn attach_rootfs(
     opened: Option<OwnedFd>,
     rootfs: &Rootfs,
-    place: &Path,
+    (place, directory): (&Path, OwnedFd),
     fallbacks: Fallbacks,
 ) -> Result<RootDir, RuntimeError> {
     let failed = |errno| RuntimeError::system("rootfs", format!("attach it at {}", place.display()), errno);
@@ -99,15 +120,12 @@ pub(crate) fn attach_rootfs(
     };
     let fd = match opened {
         Some(fd) => {
-            let target = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(failed)?;
-            mounts::attach(&fd, &target).map_err(failed)?;
+            mounts::attach(&fd, &directory).map_err(failed)?;
             fd
         }
         None => {
             mount_classic(rootfs, place)?;
-            rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(failed)?
+            open_place(place)?
         }
     };
     Ok(RootDir::from_fd(fd).with_resolver(resolver))
@@ -159,6 +177,14 @@ pub(crate) fn pivot(root: &RootDir, no_pivot: bool) -> Result<(), RuntimeError> 
     rustix::process::pivot_root(c".", c".").map_err(failed("exchange the roots"))?;
     // The old root now lies over the new one, at the current directory.
     unmount(c".", UnmountFlags::DETACH).map_err(failed("let go of the old root"))?;
+    rustix::process::chdir(c"/").map_err(failed("enter the new root"))
+}
+
+/// Makes `root` the root of the process alone, whose mounts are the host's.
+pub(crate) fn change_root(root: &RootDir) -> Result<(), RuntimeError> {
+    let failed = |what: &'static str| move |errno| RuntimeError::system("chroot", what, errno);
+    rustix::process::fchdir(root.as_fd()).map_err(failed("enter the root"))?;
+    rustix::process::chroot(c".").map_err(failed("change the root"))?;
     rustix::process::chdir(c"/").map_err(failed("enter the new root"))
 }
 

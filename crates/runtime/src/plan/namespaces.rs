@@ -56,6 +56,17 @@ impl NamespacePlan {
         self.join.iter().any(|(joined, _)| *joined == flag)
     }
 
+    /// The namespaces to join, opened once more.
+    pub(crate) fn open_again(&self) -> Result<Vec<(u32, OwnedFd)>, RuntimeError> {
+        let again = |(kind, fd): &(u32, OwnedFd)| {
+            let copied = rustix::io::fcntl_dupfd_cloexec(fd, 0);
+            copied
+                .map(|fd| (*kind, fd))
+                .map_err(|errno| RuntimeError::system("join namespaces", "copy a descriptor", errno))
+        };
+        self.join.iter().map(again).collect()
+    }
+
     /// Whether init does not stay in the caller's namespace of this kind.
     pub(crate) fn has(&self, flag: u32) -> bool {
         self.makes(flag) || self.joins(flag)
@@ -104,18 +115,10 @@ pub(crate) fn plan_namespaces(linux: &Linux) -> Result<NamespacePlan, RuntimeErr
 
 fn check_combinations(linux: &Linux, plan: &NamespacePlan) -> Result<(), RuntimeError> {
     let invalid = |field: &str, why: &str| Err(RuntimeError::invalid(field, format!("{field}: {why}")));
-    if plan.joins(CLONE_NEWUSER) {
-        return invalid("linux.namespaces", "joining a user namespace by path is not supported");
-    }
-    if !plan.has(CLONE_NEWNS) {
-        return invalid("linux.namespaces", "a container needs a mount namespace of its own");
-    }
-    if plan.joins(CLONE_NEWNS) {
-        return invalid("linux.namespaces", "joining a mount namespace by path is not supported");
-    }
     let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-    if mapped && !plan.makes(CLONE_NEWUSER) {
-        return invalid("linux.uidMappings", "needs a new user namespace");
+    // Beside a user namespace to join they only say what it maps.
+    if mapped && !plan.has(CLONE_NEWUSER) {
+        return invalid("linux.uidMappings", "needs a user namespace");
     }
     if plan.makes(CLONE_NEWUSER) && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
         return invalid(
@@ -176,6 +179,5 @@ mod tests {
             &[mount, (NamespaceKind::Pid, Some("/dev/null"))],
             "linux.namespaces[1].path: /dev/null is not a namespace",
         );
-        check(&[], "linux.namespaces: a container needs a mount namespace of its own");
     }
 }
