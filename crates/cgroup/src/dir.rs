@@ -19,6 +19,17 @@ pub(crate) struct Dir {
     path: PathBuf,
 }
 
+/// What making a directory took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It was there.
+    Nothing,
+    /// The directory itself.
+    Leaf,
+    /// The directory and at least one above it.
+    Parents,
+}
+
 impl Dir {
     /// Opens a directory; `None` if it does not exist.
     pub(crate) fn open(path: PathBuf) -> Result<Option<Self>, CgroupError> {
@@ -33,12 +44,12 @@ impl Dir {
         }
     }
 
-    /// Makes a directory with its parents, and opens it. Tells whether a parent had to be made.
-    pub(crate) fn create(mount: &Path, below: &str) -> Result<(Self, bool), CgroupError> {
+    /// Makes a directory with its parents, and opens it. Tells what had to be made.
+    pub(crate) fn create(mount: &Path, below: &str) -> Result<(Self, Made), CgroupError> {
         let path = mount.join(below.trim_start_matches('/'));
-        let new_parent = make_with_parents(&path, mount)?;
+        let made = make_with_parents(&path, mount)?;
         match Self::open(path.clone())? {
-            Some(dir) => Ok((dir, new_parent)),
+            Some(dir) => Ok((dir, made)),
             None => Err(CgroupError::Open {
                 path,
                 source: Errno::NOENT.into(),
@@ -161,21 +172,22 @@ pub(crate) fn child_names(path: &Path) -> Result<Vec<std::ffi::OsString>, Cgroup
     Ok(names)
 }
 
-/// Makes `path`, and its parents below `stop` if need be; tells whether a parent was missing.
-fn make_with_parents(path: &Path, stop: &Path) -> Result<bool, CgroupError> {
+/// Makes `path`, and its parents below `stop` if need be; tells what was missing.
+fn make_with_parents(path: &Path, stop: &Path) -> Result<Made, CgroupError> {
     let failed = |errno: Errno| CgroupError::Create {
         path: path.to_path_buf(),
         source: errno.into(),
     };
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(false),
+        Ok(()) => Ok(Made::Leaf),
+        Err(Errno::EXIST) => Ok(Made::Nothing),
         Err(Errno::NOENT) => {
             let parent = path
                 .parent()
                 .filter(|parent| parent.starts_with(stop) && *parent != path);
             make_with_parents(parent.ok_or_else(|| failed(Errno::NOENT))?, stop)?;
             match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => Ok(true),
+                Ok(()) | Err(Errno::EXIST) => Ok(Made::Parents),
                 Err(errno) => Err(failed(errno)),
             }
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dir::Dir;
+use crate::dir::{Dir, Made};
 use crate::error::CgroupError;
 use crate::hierarchy::{Controller, Hierarchy, Version};
 use crate::resources::Resources;
@@ -33,6 +33,7 @@ pub struct Cgroup {
     path: String,
     hierarchy: Hierarchy,
     layout: Layout,
+    is_new: bool,
 }
 
 #[derive(Debug)]
@@ -58,12 +59,18 @@ impl Cgroup {
     /// [`CgroupError::Create`] with what the kernel refused. Directories made so far stay.
     pub fn create(hierarchy: &Hierarchy, path: &str) -> Result<Self, CgroupError> {
         check_path(path)?;
+        let mut is_new = true;
         let layout = match hierarchy.version() {
-            Version::V2 => Layout::V2(create_v2(unified_root(hierarchy)?, path)?),
+            Version::V2 => {
+                let (dir, made) = create_v2(unified_root(hierarchy)?, path)?;
+                is_new = made != Made::Nothing;
+                Layout::V2(dir)
+            }
             Version::V1 => {
                 let mut branches = Vec::new();
                 for mount in hierarchy.mounts().iter().filter(|mount| is_eager(&mount.controllers)) {
-                    let (dir, _) = Dir::create(&mount.path, path)?;
+                    let (dir, made) = Dir::create(&mount.path, path)?;
+                    is_new &= made != Made::Nothing;
                     if mount.controllers.contains(&Controller::Cpuset) {
                         fill_cpuset(&mount.path, path)?;
                     }
@@ -80,6 +87,7 @@ impl Cgroup {
             path: path.to_owned(),
             hierarchy: hierarchy.clone(),
             layout,
+            is_new,
         })
     }
 
@@ -93,6 +101,11 @@ impl Cgroup {
             Version::V2 => Self::open(hierarchy, path),
             Version::V1 => Self::create(hierarchy, path),
         }
+    }
+
+    /// Whether [`Cgroup::create`] made every directory of it, so that nobody can be in it.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// On version 1 takes part in the hierarchies that only keep track of processes too
@@ -202,6 +215,7 @@ impl Cgroup {
             path: path.to_owned(),
             hierarchy: hierarchy.clone(),
             layout,
+            is_new: false,
         })
     }
 
@@ -713,8 +727,8 @@ fn fill_cpuset(mount: &Path, path: &str) -> Result<(), CgroupError> {
 }
 
 /// Makes a v2 group and sees to it that its parents hand down every controller of the root.
-fn create_v2(root: &Path, path: &str) -> Result<Dir, CgroupError> {
-    let (dir, has_new_parent) = Dir::create(root, path)?;
+fn create_v2(root: &Path, path: &str) -> Result<(Dir, Made), CgroupError> {
+    let (dir, made) = Dir::create(root, path)?;
     let listed = |dir: &Dir| -> Result<Vec<String>, CgroupError> {
         let text = dir.read("cgroup.controllers")?.unwrap_or_default();
         Ok(text.split_whitespace().map(str::to_owned).collect())
@@ -726,8 +740,8 @@ fn create_v2(root: &Path, path: &str) -> Result<Dir, CgroupError> {
     let mut parent = Dir::open(root.to_path_buf())?.ok_or_else(missing)?;
     let wanted = listed(&parent)?;
     let present = listed(&dir)?;
-    if !has_new_parent && wanted.iter().all(|name| present.contains(name)) {
-        return Ok(dir);
+    if made != Made::Parents && wanted.iter().all(|name| present.contains(name)) {
+        return Ok((dir, made));
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     for part in &parts {
@@ -740,7 +754,7 @@ fn create_v2(root: &Path, path: &str) -> Result<Dir, CgroupError> {
             None => break,
         };
     }
-    Ok(dir)
+    Ok((dir, made))
 }
 
 fn collect_pids(dir: &Dir, found: &mut BTreeSet<u32>) -> Result<(), CgroupError> {

@@ -62,7 +62,7 @@ fn refuse_unified(resources: &Resources) -> Result<(), CgroupError> {
         None => Ok(()),
         Some(name) => Err(CgroupError::InvalidValue {
             setting: format!("unified {name}"),
-            reason: "this host uses cgroup version 1".to_owned(),
+            reason: "invalid configuration, as this host uses cgroup version 1".to_owned(),
         }),
     }
 }

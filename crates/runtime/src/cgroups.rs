@@ -112,7 +112,12 @@ pub(crate) fn create_group(spec: &Spec) -> Result<CgroupGuard, RuntimeError> {
     let failed = |error: cgroup::CgroupError| failed("cgroup", &error);
     let hierarchy = cgroup::Hierarchy::probe().map_err(failed)?;
     let path = format!("/{}", path.trim_start_matches('/'));
-    let guard = CgroupGuard(Some(Cgroup::create(&hierarchy, &path).map_err(failed)?));
+    let group = Cgroup::create(&hierarchy, &path).map_err(failed)?;
+    if !group.is_new() {
+        // ORDER: before anything would remove it after a failure.
+        refuse_used(&group)?;
+    }
+    let guard = CgroupGuard(Some(group));
     if let Some(group) = guard.group() {
         if needs_tracking(spec) {
             group.join_tracking().map_err(failed)?;
@@ -177,6 +182,23 @@ pub(crate) fn is_cgroup_mount_writable(spec: &Spec) -> bool {
             .rfind(|word| matches!(word.as_str(), "ro" | "rro" | "rw"));
         word.is_none_or(|word| word == "rw")
     })
+}
+
+/// A group that was there before must be of no use to anybody: init would
+/// stand still in a frozen one, and would share the limits of another
+/// container and die with it.
+fn refuse_used(group: &Cgroup) -> Result<(), RuntimeError> {
+    let refuse = |why: &str| {
+        let text = format!("linux.cgroupsPath: container's cgroup {why}: {}", group.path());
+        Err(RuntimeError::new(ErrorKind::Conflict, "cgroup", text))
+    };
+    if group.is_frozen().map_err(|error| failed("cgroup", &error))? {
+        return refuse("unexpectedly frozen");
+    }
+    if !group.pids().map_err(|error| failed("cgroup", &error))?.is_empty() {
+        return refuse("is not empty");
+    }
+    Ok(())
 }
 
 /// Limits of the specification as the cgroup crate takes them, with the
@@ -247,7 +269,11 @@ pub fn convert(from: &spec::Resources) -> Result<cgroup::Resources, RuntimeError
             mems: non_empty(cpu.mems),
         },
         memory: from.memory.as_ref().map(convert_memory).unwrap_or_default(),
-        pids_limit: from.pids.and_then(|pids| pids.limit),
+        // COMPAT: none but init itself, as runc has it: of 0 systemd knows nothing.
+        pids_limit: from
+            .pids
+            .and_then(|pids| pids.limit)
+            .map(|limit| if limit == 0 { 1 } else { limit }),
         io: from.block_io.as_ref().map(convert_io).transpose()?.unwrap_or_default(),
         devices: convert_devices(&from.devices)?,
         hugetlb: from

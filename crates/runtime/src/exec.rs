@@ -194,11 +194,16 @@ fn not_running(errno: Errno, name: &str) -> RuntimeError {
     }
 }
 
-/// Joins the cgroup (version 1) with the CPUs set before and after.
+/// Joins the cgroup (version 1) with the CPUs set before and after. Without
+/// any set, the CPUs that the caller is bound to are not passed on.
 fn join_cgroup(plan: &ExecPlan<'_>) -> Result<(), RuntimeError> {
     let affinity = plan.process.process.exec_cpu_affinity.clone().unwrap_or_default();
+    let is_set = |list: &Option<String>| list.as_ref().is_some_and(|list| !list.is_empty());
     pin("initial", affinity.initial.as_deref())?;
     crate::cgroups::enter(&plan.cgroup_entries)?;
+    if !is_set(&affinity.initial) && !is_set(&affinity.last) {
+        settings::unbind_from_cpus();
+    }
     pin("final", affinity.last.as_deref())
 }
 

@@ -27,6 +27,9 @@ pub enum Rootfs {
 pub enum Stdio {
     /// The caller's own.
     Inherit,
+    /// The same; a pseudo terminal, if there is one, is copied to the caller's
+    /// own terminal, which is what makes its line ends.
+    Foreground,
     /// A pseudo terminal of the container; its master side comes back with
     /// the created process. Implied by `process.terminal`.
     Terminal,

@@ -257,7 +257,7 @@ fn a_paused_container_takes_no_exec_and_goes_on_after_resume() {
         bundle
             .cli(&["exec", &bundle.id, "true"])
             .stderr
-            .contains("in the paused state")
+            .contains("in a paused container")
     );
     bundle.cli(&["resume", &bundle.id]).ok();
     bundle.cli(&["exec", &bundle.id, "true"]).ok();

@@ -86,3 +86,83 @@ fn containers_are_killed_and_deleted_by_a_pattern_of_their_ids() {
     let wrong = one.cli(&["delete", "--regex", "("]);
     assert!(wrong.code == 1 && wrong.stderr.contains("--regex"), "{wrong:?}");
 }
+
+#[test]
+fn a_cgroup_that_is_frozen_or_in_use_takes_no_container() {
+    let group = format!("/wrt-used-{}", std::process::id());
+    let (mut first, mut second) = (Bundle::new("sleep 1000"), Bundle::new("true"));
+    for bundle in [&mut first, &mut second] {
+        bundle.set("/linux/cgroupsPath", json!(group));
+    }
+    first.start().ok();
+    let refused = |why: &str| {
+        let outcome = second.run();
+        assert_eq!(outcome.code, 1);
+        assert!(outcome.stderr.contains(why), "{outcome:?}");
+    };
+    refused("container's cgroup is not empty");
+    first.cli(&["pause", &first.id]).ok();
+    refused("container's cgroup unexpectedly frozen");
+    first.cli(&["resume", &first.id]).ok();
+    assert!(
+        first.cli(&["state", &first.id]).ok().contains("running"),
+        "the refused ones did no harm"
+    );
+    first.cli(&["delete", "--force", &first.id]).ok();
+    second.run().ok();
+}
+
+#[test]
+fn of_a_variable_given_twice_the_last_counts_and_an_empty_home_is_none() {
+    let mut bundle = Bundle::new("env | grep -v SHLVL | sort");
+    bundle.set(
+        "/process/env",
+        json!(["PATH=/bin", "ONE=1", "HOME=/x", "ONE=2", "HOME="]),
+    );
+    assert_eq!(bundle.run().ok(), "HOME=/root\nONE=2\nPATH=/bin\nPWD=/");
+}
+
+#[test]
+fn cpus_that_the_caller_is_bound_to_do_not_bind_the_container() {
+    let wanted = Bundle::new("grep Cpus_allowed: /proc/self/status").run().ok();
+    let bundle = Bundle::new("grep Cpus_allowed: /proc/self/status");
+    bundle.write();
+    let path = bundle.path().to_string_lossy().into_owned();
+    let inner = bundle.command(&["run", "--bundle", &path, &bundle.id]);
+    let output = std::process::Command::new("taskset")
+        .args(["-c", "0"])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .output()
+        .expect("run taskset");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), wanted);
+}
+
+#[test]
+fn the_command_line_says_what_it_takes_and_what_it_does_not() {
+    let bundle = Bundle::new("true");
+    for command in ["create", "delete", "exec", "kill", "run", "state", "update"] {
+        for flag in ["-h", "--help"] {
+            let help = bundle.cli(&[command, flag]).ok();
+            assert!(
+                help.starts_with(&format!("NAME:\n   wharf-runtime {command} - ")),
+                "{help}"
+            );
+        }
+    }
+    let check = |arguments: &[&str], code: i32, expected: &str| {
+        let outcome = bundle.cli(arguments);
+        assert_eq!(outcome.code, code, "{outcome:?}");
+        assert!(outcome.stderr.contains(expected), "{outcome:?}");
+    };
+    check(&["nonsense", "-h"], 1, "No help topic for 'nonsense'");
+    check(&["exec"], 255, "id is missing");
+    check(&["exec", "nobody", "true"], 255, "does not exist");
+    check(&["--log", "/nowhere/x", "list"], 1, "open /nowhere/x: no such file");
+    bundle.start().ok();
+    check(
+        &["exec", "--cap", "CAP_NONSENSE", &bundle.id, "true"],
+        255,
+        "unknown capability",
+    );
+}

@@ -3,7 +3,7 @@
 use crate::Result;
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::Winsize;
+use rustix::termios::{OptionalActions, OutputModes, Winsize};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Both sides of a pseudo terminal.
@@ -52,6 +52,16 @@ pub fn resize(terminal: impl AsFd, rows: u16, columns: u16) -> Result<()> {
         ws_ypixel: 0,
     };
     rustix::termios::tcsetwinsize(terminal, size)
+}
+
+/// Passes line ends on as they are written, instead of with a return added.
+///
+/// # Errors
+/// ENOTTY when it is none.
+pub fn keep_line_ends(terminal: impl AsFd) -> Result<()> {
+    let mut settings = rustix::termios::tcgetattr(&terminal)?;
+    settings.output_modes -= OutputModes::ONLCR;
+    rustix::termios::tcsetattr(&terminal, OptionalActions::Now, &settings)
 }
 
 /// Makes `terminal` the controlling terminal of the calling session leader.

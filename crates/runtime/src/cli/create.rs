@@ -195,7 +195,10 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
         spec: spec.clone(),
     };
     let mut request = CreateRequest::new(id, bundle, spec, Rootfs::Directory(rootfs));
-    request.stdio = Stdio::Inherit;
+    request.stdio = match (options.detach, &options.console_socket) {
+        (false, None) => Stdio::Foreground,
+        _ => Stdio::Inherit,
+    };
     request.preserve_fds = options.preserve_fds + listen_fds();
     request.no_pivot = options.no_pivot;
     request.no_new_keyring = options.no_new_keyring;

@@ -79,7 +79,7 @@ fn set(options: &mut Options, name: &str, value: String) -> Result<(), RuntimeEr
         "env" | "e" => options.env.push(value),
         "user" | "u" => options.user = Some(value),
         "additional-gids" | "g" => options.groups.push(number(&value)?),
-        "cap" | "c" => options.capabilities.push(value),
+        "cap" | "c" => options.capabilities.push(capability(value)?),
         "cgroup" => options.cgroups.push(value),
         "apparmor" => options.apparmor = Some(value),
         "process-label" => options.label = Some(value),
@@ -87,6 +87,15 @@ fn set(options: &mut Options, name: &str, value: String) -> Result<(), RuntimeEr
         other => return Err(usage(format!("unknown option --{other}"))),
     }
     Ok(())
+}
+
+/// What is typed here and unknown is a mistake; in a configuration it may be
+/// of a newer kernel.
+fn capability(name: String) -> Result<String, RuntimeError> {
+    match wharf_sys::caps::parse_capability(&name) {
+        Some(_) => Ok(name),
+        None => Err(usage(format!("--cap: unknown capability {name:?}"))),
+    }
 }
 
 /// `exec [OPTIONS] ID COMMAND...`, or with `--process FILE`.
@@ -118,6 +127,12 @@ fn check_status(entry: &Entry, record: &Record, ignore_paused: bool) -> Result<(
     match status {
         Status::Running | Status::Created => Ok(()),
         Status::Paused if ignore_paused => Ok(()),
+        // COMPAT: the words of runc.
+        Status::Paused => Err(RuntimeError::new(
+            ErrorKind::Conflict,
+            "exec",
+            format!("cannot exec in a paused container: {}", record.id),
+        )),
         _ => {
             let text = format!("cannot exec in container {} in the {} state", record.id, status.name());
             Err(RuntimeError::new(ErrorKind::Conflict, "exec", text))
@@ -157,7 +172,10 @@ fn run(
             process,
             user: None,
             group_add: Vec::new(),
-            stdio: Stdio::Inherit,
+            stdio: match options.console_socket {
+                None => Stdio::Foreground,
+                Some(_) => Stdio::Inherit,
+            },
             privileged: false,
             preserve_fds: options.preserve_fds,
             sub_cgroups: SubCgroup::parse_all(&options.cgroups)?,
@@ -217,6 +235,12 @@ fn plan_process(options: &Options, spec: &Spec) -> Result<Process, RuntimeError>
     {
         for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.extend(options.capabilities.iter().cloned());
+        }
+        // COMPAT: as runc: ambient too, where the container inherits it.
+        for name in &options.capabilities {
+            if sets.inheritable.contains(name) {
+                sets.ambient.push(name.clone());
+            }
         }
     }
     Ok(process)

@@ -6,7 +6,7 @@ use crate::RuntimeError;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_sys::signal::{self, SignalSet};
 
@@ -102,6 +102,9 @@ impl Terminal {
         if let Some(saved) = &saved {
             let mut raw = saved.clone();
             raw.make_raw();
+            // COMPAT: as runc, line ends are made here and not in the
+            // container's terminal, so that a pipe gets bare ones.
+            raw.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
             tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)
                 .map_err(|errno| system("put the terminal into raw mode", errno))?;
         }

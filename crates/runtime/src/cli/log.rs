@@ -4,6 +4,22 @@ use super::global::Global;
 use crate::RuntimeError;
 use rustix::time::{ClockId, clock_gettime};
 use std::io::Write as _;
+use std::path::Path;
+
+/// A log that cannot be written is said at once, not when it is needed.
+pub(super) fn check(global: &Global) -> Result<(), RuntimeError> {
+    match global.log.as_deref().map(open) {
+        Some(Err(error)) => {
+            let path = global.log.as_deref().unwrap_or(Path::new("")).display().to_string();
+            Err(super::failed(format!("--log: open {path}"), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::OpenOptions::new().create(true).append(true).open(path)
+}
 
 /// Writes the error to stderr and to the log, one line each.
 pub(super) fn report(global: &Global, error: &RuntimeError) {
@@ -30,8 +46,7 @@ fn append(global: &Global, level: &str, message: &str) {
     };
     // A log that cannot be written has no better place to say so than stderr,
     // where the error already is.
-    let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    if let Ok(mut file) = opened {
+    if let Ok(mut file) = open(path) {
         let _ = file.write_all(format!("{line}\n").as_bytes());
     }
 }

@@ -17,6 +17,7 @@ mod exec;
 mod features;
 mod foreground;
 mod global;
+mod help;
 mod kill;
 mod list;
 mod log;
@@ -47,8 +48,13 @@ struct Call {
 pub fn main_cli(args: Vec<OsString>) -> i32 {
     let mut parser = lexopt::Parser::from_iter(args);
     let mut global = Global::default();
+    let mut failure_code = 1;
     let outcome = global.parse(&mut parser).and_then(|command| match command {
         Some(command) => {
+            if command == "exec" {
+                // COMPAT: as runc, lest it look like the program's own.
+                failure_code = 255;
+            }
             let call = Call {
                 global: global.clone(),
                 parser,
@@ -63,13 +69,18 @@ pub fn main_cli(args: Vec<OsString>) -> i32 {
             log::report(&global, &error);
             match error.kind {
                 ErrorKind::CommandNotFound | ErrorKind::CommandNotExecutable => error.exit_code(),
-                _ => 1,
+                _ => failure_code,
             }
         }
     }
 }
 
-fn dispatch(command: &str, call: Call) -> Result<i32, RuntimeError> {
+fn dispatch(command: &str, mut call: Call) -> Result<i32, RuntimeError> {
+    if let (true, Some(text)) = (help::is_wanted(&mut call.parser), help::text(command)) {
+        print!("{text}");
+        return Ok(0);
+    }
+    log::check(&call.global)?;
     if matches!(command, "create" | "run" | "exec") {
         // SECURITY: a copy of this process is inside the container before it
         // executes the program, and again if that is /proc/self/exe.
@@ -93,7 +104,10 @@ fn dispatch(command: &str, call: Call) -> Result<i32, RuntimeError> {
         "update" => update::update(call),
         "spec" => spec::spec(call),
         "features" => features::features(call),
-        other => Err(usage(format!("unknown command {other:?}, see --help"))),
+        // COMPAT: runc's words.
+        other => Err(usage(format!(
+            "No help topic for '{other}': it is no command, see --help"
+        ))),
     }
 }
 

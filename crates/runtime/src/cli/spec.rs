@@ -3,7 +3,8 @@
 use super::{Call, argument, failed, usage};
 use crate::RuntimeError;
 use crate::spec::{
-    Capabilities, IdMapping, Linux, Mount, Namespace, NamespaceKind, Process, Rlimit, Root, Spec, VERSION,
+    Capabilities, DeviceRule, IdMapping, Linux, Mount, Namespace, NamespaceKind, Process, Resources, Rlimit, Root,
+    Spec, VERSION,
 };
 use lexopt::Arg::{Long, Short};
 use std::path::PathBuf;
@@ -134,6 +135,14 @@ fn default_linux(rootless: bool) -> Linux {
             "/proc/scsi",
         ]),
         readonly_paths: strings(&["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]),
+        // What every container gets anyway; here it is a place to add limits.
+        resources: (!rootless).then(|| Resources {
+            devices: vec![DeviceRule {
+                access: Some("rwm".to_owned()),
+                ..DeviceRule::default()
+            }],
+            ..Resources::default()
+        }),
         ..Linux::default()
     };
     if rootless {
@@ -147,6 +156,11 @@ fn default_linux(rootless: bool) -> Linux {
         };
         linux.uid_mappings = own(rustix::process::geteuid().as_raw());
         linux.gid_mappings = own(rustix::process::getegid().as_raw());
+    }
+    // COMPAT: as runc, which gives the hierarchies of version 1 to nobody.
+    let is_unified = wharf_cgroup::Hierarchy::probe().is_ok_and(|found| found.version() == wharf_cgroup::Version::V2);
+    if !is_unified {
+        kinds.retain(|kind| *kind != Cgroup);
     }
     linux.namespaces = kinds.into_iter().map(|kind| Namespace { kind, path: None }).collect();
     linux

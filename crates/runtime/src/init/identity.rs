@@ -35,7 +35,14 @@ impl Groups {
 /// Who the process is to be, by its plan and the container's own files.
 pub(crate) fn resolve(plan: &ProcessPlan, root: &RootDir) -> Result<Identity, RuntimeError> {
     let user = &plan.process.user;
-    let needs_home = !plan.process.env.iter().any(|entry| entry.starts_with("HOME="));
+    // Of several the last counts, and an empty one is none.
+    let home = plan
+        .process
+        .env
+        .iter()
+        .rev()
+        .find_map(|entry| entry.strip_prefix("HOME="));
+    let needs_home = home.is_none_or(str::is_empty);
     let needs_names = plan.user.is_some() || plan.group_add.iter().any(|group| group.parse::<u32>().is_err());
     let accounts = if needs_home || needs_names {
         Accounts::read(root)?

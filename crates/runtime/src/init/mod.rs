@@ -80,6 +80,7 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
     settings::open_umask();
     // ORDER: before anything that the limits are about.
     crate::cgroups::enter(&plan.cgroup_entries)?;
+    settings::unbind_from_cpus();
     join_namespaces(plan)?;
     trace::point("init: cloned");
     if plan.awaits_runtime {

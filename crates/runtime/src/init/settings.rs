@@ -10,7 +10,7 @@ use crate::{ErrorKind, RuntimeError};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
-use rustix::thread::{Gid, Uid};
+use rustix::thread::{CpuSet, Gid, Uid};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
@@ -31,6 +31,17 @@ pub(crate) fn reset_signals() -> Result<(), RuntimeError> {
     signal::set_mask(SignalSet::empty())
         .map(drop)
         .map_err(failed("signals", "reset the signal mask"))
+}
+
+/// Lets the process run on every CPU of its cgroup, whatever the one who
+/// started the runtime is bound to.
+///
+/// The kernel cuts the mask down to what `cpuset` allows. What cannot be set
+/// stays.
+pub(crate) fn unbind_from_cpus() {
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    let _ = rustix::thread::sched_setaffinity(None, &all);
 }
 
 /// Modes given to nodes and directories are meant as they are.

@@ -71,6 +71,9 @@ pub(crate) fn hand_over_console(plan: &ProcessPlan, pty: &Pty, channel: &Channel
     if let Some(size) = plan.process.console_size {
         wharf_sys::pty::resize(&pty.master, size.height, size.width).map_err(failed)?;
     }
+    if matches!(plan.stdio, Stdio::Foreground) {
+        wharf_sys::pty::keep_line_ends(&pty.slave).map_err(failed)?;
+    }
     let master = rustix::io::fcntl_dupfd_cloexec(&pty.master, 3).map_err(failed)?;
     channel.send(&Message::Console(master)).map_err(failed)
 }
@@ -265,7 +268,7 @@ fn place_streams(plan: &ProcessPlan, console: Option<Pty>) -> Result<bool, Runti
             place([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]).map_err(failed)?;
             Ok(false)
         }
-        (Stdio::Inherit | Stdio::Terminal, None) => Ok(false),
+        (Stdio::Inherit | Stdio::Foreground | Stdio::Terminal, None) => Ok(false),
     }
 }
 
@@ -319,10 +322,22 @@ fn close_others(plan: &ProcessPlan, keep: &[BorrowedFd<'_>]) -> Result<(), Runti
         .map_err(|errno| RuntimeError::system("descriptors", "close those of the host", errno))
 }
 
-/// The environment, with HOME if it was left out.
+/// The environment: of a name given more than once the last value, and HOME
+/// if it was left out or empty.
 fn environment(plan: &ProcessPlan, identity: &Identity) -> Vec<String> {
-    let mut env = plan.process.env.clone();
-    if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+    fn name(entry: &str) -> &str {
+        entry.split_once('=').map_or(entry, |(name, _)| name)
+    }
+    let given = &plan.process.env;
+    let mut seen = std::collections::BTreeSet::new();
+    let mut env: Vec<String> = Vec::with_capacity(given.len() + 1);
+    for entry in given.iter().rev() {
+        if seen.insert(name(entry)) && entry != "HOME=" {
+            env.push(entry.clone());
+        }
+    }
+    env.reverse();
+    if !env.iter().any(|entry| name(entry) == "HOME") {
         env.push(format!("HOME={}", identity.home));
     }
     env
@@ -357,6 +372,12 @@ pub(crate) fn plan_process(request: ProcessRequest<'_>) -> Result<ProcessPlan, R
     let mut warnings = Vec::new();
     for name in unknown {
         warnings.push(format!("process.capabilities: unknown capability {name:?} is ignored"));
+    }
+    for name in capabilities.lost_ambient() {
+        // COMPAT: the words of runc.
+        warnings.push(format!(
+            "process.capabilities.ambient: can't raise ambient capability CAP_{name}: it is not permitted and inheritable"
+        ));
     }
     Ok(ProcessPlan {
         rlimits: plan_rlimits(&process.rlimits)?,

@@ -15,6 +15,17 @@ pub(crate) struct CapabilityBits {
     pub(crate) ambient: u64,
 }
 
+impl CapabilityBits {
+    /// Names of those that cannot be ambient, as they are not in both other
+    /// sets (capabilities(7)).
+    pub(crate) fn lost_ambient(&self) -> impl Iterator<Item = &'static str> {
+        let lost = self.ambient & !(self.permitted & self.inheritable);
+        (0u32..)
+            .zip(caps::NAMES)
+            .filter_map(move |(number, name)| (lost & caps::bit(number) != 0).then_some(name))
+    }
+}
+
 /// Sets as bits; names that are unknown come back, to be warned about.
 pub(crate) fn plan_capabilities(sets: &Capabilities) -> (CapabilityBits, Vec<String>) {
     let mut unknown = Vec::new();

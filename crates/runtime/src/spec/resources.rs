@@ -189,6 +189,9 @@ pub struct ThrottleDevice {
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
     /// `2MB`, `1GB`.
+    ///
+    /// COMPAT: Go reads names in any case, and this spelling is around.
+    #[serde(alias = "pagesize")]
     pub page_size: String,
     /// Bytes.
     pub limit: u64,
