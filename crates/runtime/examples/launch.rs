@@ -82,6 +82,7 @@ fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
                 resctrl: created.resctrl(),
                 cgroup: created.cgroup(),
                 spec: &spec,
+                filter_cache: None,
             };
             let process = spec::Process {
                 args: command.clone(),

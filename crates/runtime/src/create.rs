@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use wharf_cgroup::Cgroup;
 use wharf_sys::clone::{Child, CloneOptions};
 use wharf_sys::mount::{AttrChange, Depth, clone_tree, set_attr};
@@ -96,7 +97,7 @@ pub fn create_while(
 ) -> Result<Created, RuntimeError> {
     trace::point("configuration read");
     validate::validate(&request.spec)?;
-    let seccomp = request.spec.linux().seccomp.clone();
+    let filter_cache = request.filter_cache.clone();
     seccomp::check_names(&request.spec)?;
     let is_open = matches!(request.gate, Gate::Open);
     let mut plan = plan_init(request)?;
@@ -115,7 +116,7 @@ pub fn create_while(
     trace::point("cgroups");
     let warnings = std::mem::take(&mut plan.process.warnings);
     let hooks = HookContext {
-        spec: plan.spec.clone(),
+        spec: Arc::clone(&plan.spec),
         id: plan.id.clone(),
         bundle: plan.bundle.clone(),
     };
@@ -124,9 +125,9 @@ pub fn create_while(
     let init = clone_init(plan, theirs, &ours, places, &hooks.spec)?;
     // ORDER: compiled while init mounts; sent after the hooks, for whose end
     // init waits first.
+    let seccomp = hooks.spec.linux().seccomp.as_ref();
     let filter = seccomp
-        .as_ref()
-        .map(seccomp::compile)
+        .map(|seccomp| seccomp::compile_cached(seccomp, filter_cache.as_deref()))
         .transpose()?
         .map(|filter| Message::Filter(filter.bytes()));
     trace::point("seccomp compiled");
@@ -149,7 +150,7 @@ pub fn create_while(
 }
 
 struct HookContext {
-    spec: Spec,
+    spec: Arc<Spec>,
     id: String,
     bundle: PathBuf,
 }

@@ -92,15 +92,17 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
         Err(error) if error.errno == Some(Errno::SRCH.raw_os_error()) => Ok(()),
         other => other,
     };
-    let outcome = classed.and_then(|()| send_filter(&ours, filter)).and_then(|()| {
-        let listened = filter.map(|seccomp| Listened {
-            seccomp,
-            pid,
-            pidfd: child.pidfd.as_fd(),
-            state: hooks::state(target.spec, target.id, "running", target.pid, target.bundle),
+    let outcome = classed
+        .and_then(|()| send_filter(&ours, filter, target.filter_cache))
+        .and_then(|()| {
+            let listened = filter.map(|seccomp| Listened {
+                seccomp,
+                pid,
+                pidfd: child.pidfd.as_fd(),
+                state: hooks::state(target.spec, target.id, "running", target.pid, target.bundle),
+            });
+            await_running(&ours, listened.as_ref(), &mut warnings)
         });
-        await_running(&ours, listened.as_ref(), &mut warnings)
-    });
     trace::point("exec started");
     match outcome {
         Ok(console) => Ok(ExecProcess {
@@ -222,9 +224,13 @@ fn pin(which: &str, list: Option<&str>) -> Result<(), RuntimeError> {
         .map_err(|errno| RuntimeError::system(&field, format!("{field}: set {list}"), errno))
 }
 
-fn send_filter(channel: &Channel, filter: Option<&crate::spec::Seccomp>) -> Result<(), RuntimeError> {
+fn send_filter(
+    channel: &Channel,
+    filter: Option<&crate::spec::Seccomp>,
+    cache: Option<&Path>,
+) -> Result<(), RuntimeError> {
     if let Some(filter) = filter {
-        let _ = channel.send(&Message::Filter(seccomp::compile(filter)?.bytes()));
+        let _ = channel.send(&Message::Filter(seccomp::compile_cached(filter, cache)?.bytes()));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::spec::{Process, Spec};
 use crate::{ResctrlGroup, SubCgroup};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use wharf_cgroup::Cgroup;
 
 /// Where the root file system comes from.
@@ -74,7 +75,7 @@ pub struct CreateRequest {
     /// Directory of the bundle; relative paths of the spec start there.
     pub bundle: PathBuf,
     /// The configuration.
-    pub spec: Spec,
+    pub spec: Arc<Spec>,
     /// The root file system; overrides `root.path`.
     pub rootfs: Rootfs,
     /// Docker's `-u` syntax (`name|uid[:group|gid]`), looked up in the
@@ -86,6 +87,8 @@ pub struct CreateRequest {
     pub stdio: Stdio,
     /// How many descriptors from 3 on the program inherits.
     pub preserve_fds: u32,
+    /// Where compiled system call filters are kept (see [`crate::seccomp::compile_cached`]).
+    pub filter_cache: Option<PathBuf>,
     /// How init is released.
     pub gate: Gate,
     /// Do not join a new session keyring.
@@ -99,16 +102,17 @@ pub struct CreateRequest {
 impl CreateRequest {
     /// A request with defaults for everything optional.
     #[must_use]
-    pub fn new(id: impl Into<String>, bundle: impl Into<PathBuf>, spec: Spec, rootfs: Rootfs) -> Self {
+    pub fn new(id: impl Into<String>, bundle: impl Into<PathBuf>, spec: impl Into<Arc<Spec>>, rootfs: Rootfs) -> Self {
         Self {
             id: id.into(),
             bundle: bundle.into(),
-            spec,
+            spec: spec.into(),
             rootfs,
             user: None,
             group_add: Vec::new(),
             stdio: Stdio::Inherit,
             preserve_fds: 0,
+            filter_cache: None,
             gate: Gate::Channel,
             no_new_keyring: false,
             no_pivot: false,
@@ -134,6 +138,8 @@ pub struct ExecTarget<'a> {
     pub resctrl: Option<&'a ResctrlGroup>,
     /// The configuration it was created with.
     pub spec: &'a Spec,
+    /// As in [`CreateRequest::filter_cache`].
+    pub filter_cache: Option<&'a Path>,
 }
 
 /// A process to start in a running container.

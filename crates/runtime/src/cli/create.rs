@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Options of `create` and `run`.
 #[derive(Debug, Default)]
@@ -59,7 +60,7 @@ fn parse_number(value: &str) -> Result<u32, RuntimeError> {
 pub(super) struct Making {
     entry: Option<Entry>,
     pub(super) record: Record,
-    pub(super) spec: Spec,
+    pub(super) spec: Arc<Spec>,
 }
 
 impl Making {
@@ -189,16 +190,18 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
         host_root: None,
         resctrl: None,
     };
+    let spec = Arc::new(spec);
     let making = Making {
         entry: Some(entry),
         record,
-        spec: spec.clone(),
+        spec: Arc::clone(&spec),
     };
     let mut request = CreateRequest::new(id, bundle, spec, Rootfs::Directory(rootfs));
     request.stdio = match (options.detach, &options.console_socket) {
         (false, None) => Stdio::Foreground,
         _ => Stdio::Inherit,
     };
+    request.filter_cache = Some(global.filter_cache());
     request.preserve_fds = options.preserve_fds + listen_fds();
     request.no_pivot = options.no_pivot;
     request.no_new_keyring = options.no_new_keyring;

@@ -157,7 +157,9 @@ fn run(
     };
     let pidfd = record.open_pidfd()?.ok_or_else(gone)?;
     let cgroup = record.open_cgroup()?;
+    let filter_cache = global.filter_cache();
     let target = ExecTarget {
+        filter_cache: Some(&filter_cache),
         id: &record.id,
         bundle: &record.bundle,
         pid: record.pid,

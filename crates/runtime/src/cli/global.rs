@@ -80,6 +80,11 @@ Options:
 ";
 
 impl Global {
+    /// Where compiled system call filters are kept: below the root, under a name that no container can have.
+    pub(super) fn filter_cache(&self) -> PathBuf {
+        self.root.join("@seccomp")
+    }
+
     /// Reads up to the command; none when help or version was asked for.
     pub(super) fn parse(&mut self, parser: &mut lexopt::Parser) -> Result<Option<String>, RuntimeError> {
         while let Some(arg) = parser.next().map_err(argument)? {

@@ -24,6 +24,7 @@ use settle::ProcessPlan;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUSER};
 use wharf_sys::path::RootDir;
 
@@ -31,7 +32,7 @@ use wharf_sys::path::RootDir;
 #[derive(Debug)]
 pub(crate) struct InitPlan {
     pub(crate) id: String,
-    pub(crate) spec: Spec,
+    pub(crate) spec: Arc<Spec>,
     pub(crate) bundle: PathBuf,
     pub(crate) rootfs: Rootfs,
     /// The root as a detached mount; none with the classic interface.

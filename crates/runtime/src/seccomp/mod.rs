@@ -8,6 +8,7 @@
 //!                  at its leaves                           (program)
 //! ```
 
+mod cache;
 mod docker;
 mod numbers;
 mod policy;
@@ -22,6 +23,7 @@ use crate::spec::{Seccomp, Spec};
 use wharf_sys::seccomp as kernel;
 use wharf_sys::seccomp::Instruction;
 
+pub use cache::compile_cached;
 pub use docker::resolve_profile;
 pub use profile::default_profile;
 

@@ -85,7 +85,7 @@ pub(super) fn plan_policies(seccomp: &Seccomp, native: Arch) -> Result<Vec<Polic
 
 /// Notified calls need someone who answers, and those that the hand-over of
 /// the listener itself is made of cannot be notified.
-fn check_notify(seccomp: &Seccomp) -> Result<(), RuntimeError> {
+pub(super) fn check_notify(seccomp: &Seccomp) -> Result<(), RuntimeError> {
     const NOTIFY: &str = "SCMP_ACT_NOTIFY";
     if seccomp.default_action == NOTIFY {
         let why = format!("{NOTIFY} cannot be used as default action");

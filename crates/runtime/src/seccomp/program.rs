@@ -10,7 +10,7 @@ use crate::RuntimeError;
 use wharf_sys::seccomp::Instruction;
 
 /// The kernel's limit (BPF_MAXINSNS).
-const MAX_INSTRUCTIONS: usize = 4096;
+pub(super) const MAX_INSTRUCTIONS: usize = 4096;
 
 /// Codes of classic BPF (linux/bpf_common.h).
 const LOAD_WORD: u16 = 0x20;

@@ -23,6 +23,8 @@ pub(super) struct Container {
     id: String,
     bundle: PathBuf,
     maker: Maker,
+    /// Where compiled system call filters of this engine's containers are kept.
+    filter_cache: Option<PathBuf>,
     cgroup: Option<Cgroup>,
 }
 
@@ -47,7 +49,7 @@ impl Container {
     /// Creates the container of a plan; its init waits.
     pub(super) fn create(plan: &LaunchPlan, home: &super::home::Home) -> Result<(Self, Made), Fault> {
         match &plan.runtime {
-            RuntimePlan::Builtin => Self::create_builtin(plan),
+            RuntimePlan::Builtin => Self::create_builtin(plan, home.filter_cache()),
             RuntimePlan::Foreign { path, args, root } => {
                 let (foreign, made) = Foreign::create(plan, (path, args, root), home)?;
                 let cgroup = cgroup_of(made.pid);
@@ -56,6 +58,7 @@ impl Container {
                         id: plan.id.clone(),
                         bundle: plan.bundle.clone(),
                         maker: Maker::Foreign(foreign),
+                        filter_cache: None,
                         cgroup,
                     },
                     made,
@@ -64,7 +67,7 @@ impl Container {
         }
     }
 
-    fn create_builtin(plan: &LaunchPlan) -> Result<(Self, Made), Fault> {
+    fn create_builtin(plan: &LaunchPlan, filter_cache: PathBuf) -> Result<(Self, Made), Fault> {
         let mut spec = read_spec(&plan.bundle)?;
         if let Some(process) = &mut spec.process {
             process.terminal = plan.stdio.terminal;
@@ -77,6 +80,7 @@ impl Container {
         request.user = plan.user.clone();
         request.group_add = plan.group_add.clone();
         request.stdio = stdio;
+        request.filter_cache = Some(filter_cache.clone());
         let mut created = wharf_runtime::create(request).map_err(|error| fault_of(&error))?;
         if let Some(master) = created.take_console() {
             ends.adopt_terminal(master, plan.stdio)
@@ -95,6 +99,7 @@ impl Container {
             id: plan.id.clone(),
             bundle: plan.bundle.clone(),
             maker: Maker::Waiting(Box::new(created)),
+            filter_cache: Some(filter_cache),
             cgroup: None,
         };
         Ok((container, made))
@@ -155,6 +160,7 @@ impl Container {
             resctrl: None,
             cgroup: self.cgroup.as_ref(),
             spec: &spec,
+            filter_cache: self.filter_cache.as_deref(),
         };
         let request = ExecRequest {
             process,

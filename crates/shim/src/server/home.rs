@@ -24,6 +24,11 @@ impl Home {
         self.dir.as_fd()
     }
 
+    /// Where this shim and its siblings keep compiled system call filters: beside the directory of all shims.
+    pub(super) fn filter_cache(&self) -> std::path::PathBuf {
+        std::path::Path::new(&wharf_sys::fd::proc_path(&self.dir)).join("../../seccomp")
+    }
+
     /// A listening socket under its final name. It is bound under another name and moved, so that
     /// whoever finds it can connect, and one left by an earlier shim is replaced.
     pub(super) fn listen(&self) -> Result<OwnedFd, Errno> {
