@@ -170,7 +170,7 @@ fn connect(command: &mut Command, stdio: Option<Stdio>) -> Result<(), Fault> {
         Some(Stdio::Fds { stdin, stdout, stderr }) => {
             command.stdin(stdin).stdout(stdout).stderr(stderr);
         }
-        Some(Stdio::Terminal | Stdio::Inherit) | None => {
+        Some(Stdio::Terminal | Stdio::Inherit | Stdio::Foreground) | None => {
             command.stdin(null()?).stdout(null()?).stderr(null()?);
         }
     }
