@@ -142,6 +142,9 @@ fn complete_rights(request: &mut ExecRequest, spec: &Spec) {
         request.process.rlimits.clone_from(&own.rlimits);
     }
     request.process.no_new_privileges |= own.no_new_privileges;
+    if request.process.exec_cpu_affinity.is_none() {
+        request.process.exec_cpu_affinity.clone_from(&own.exec_cpu_affinity);
+    }
     if request.process.apparmor_profile.is_none() {
         request.process.apparmor_profile.clone_from(&own.apparmor_profile);
     }

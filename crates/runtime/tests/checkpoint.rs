@@ -231,7 +231,7 @@ fn what_cannot_be_saved_or_brought_back_is_an_error() {
     let outcome = Outcome::from(outcome.expect("run"));
     assert_eq!(
         outcome.stderr,
-        "wharf-runtime: criu is not installed: criu is no program in $PATH"
+        "wharf-runtime: error: criu is not installed: criu is no program in $PATH"
     );
     bundle.cli(&["kill", &bundle.id, "KILL"]).ok();
     for _ in 0..1000 {

@@ -72,7 +72,7 @@ fn a_missing_program_is_127_and_one_that_cannot_be_executed_126() {
         bundle.set("/process/args", args);
         let outcome = bundle.run();
         assert_eq!(outcome.code, code, "{outcome:?}");
-        assert_eq!(outcome.stderr, format!("wharf-runtime: {message}"));
+        assert_eq!(outcome.stderr, format!("wharf-runtime: error: {message}"));
         assert!(!bundle.has_cgroup());
         assert_eq!(
             std::fs::read_dir(bundle.path().join("state")).expect("state").count(),
@@ -101,7 +101,10 @@ fn a_file_the_kernel_cannot_execute_fails_at_the_start() {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
     bundle.set("/process/args", json!(["garbage"]));
     let outcome = bundle.run();
-    assert_eq!(outcome.stderr, "wharf-runtime: exec /bin/garbage: exec format error");
+    assert_eq!(
+        outcome.stderr,
+        "wharf-runtime: error: exec /bin/garbage: exec format error"
+    );
     assert_eq!(outcome.code, 126);
 }
 
@@ -419,4 +422,39 @@ fn an_exec_of_the_library_has_the_containers_rights_unless_privileged() {
         .find_map(|line| line.strip_prefix("CapPrm:\t"))
         .expect("own capabilities");
     assert_eq!(out, format!("CapEff:\t{all}"));
+}
+
+#[test]
+fn a_variable_given_to_an_exec_takes_the_place_of_the_container_s() {
+    let mut bundle = Bundle::new("sleep 1000");
+    bundle.set("/process/env", json!(["PATH=/bin", "A=own", "B=own"]));
+    bundle.start().ok();
+    let exec = [
+        "exec", "--env", "A=one", "-e", "A=two", "-e", "C=new", &bundle.id, "env",
+    ];
+    let seen = bundle.cli(&exec).ok();
+    let lines: Vec<_> = seen
+        .lines()
+        .filter(|line| line.len() < 6 && line.contains('='))
+        .collect();
+    assert_eq!(lines, ["B=own", "A=two", "C=new"], "{seen}");
+}
+
+#[test]
+fn debug_logs_the_cpus_an_exec_starts_on() {
+    let mut bundle = Bundle::new("sleep 1000");
+    bundle.set("/process/execCPUAffinity", json!({"initial": "0", "final": "0"}));
+    bundle.start().ok();
+    let quiet = bundle.cli(&["exec", &bundle.id, "true"]);
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (0, ""));
+    let seen = bundle.cli(&[
+        "--debug",
+        "exec",
+        &bundle.id,
+        "grep",
+        "Cpus_allowed_list",
+        "/proc/self/status",
+    ]);
+    assert_eq!(seen.stderr, "wharf-runtime: debug: exec: initial CPU affinity: 0x1");
+    assert!(seen.stdout.ends_with("\t0"), "{seen:?}");
 }

@@ -125,7 +125,9 @@ fn proc_is_not_mounted_over_a_link() {
     let outcome = bundle.run();
     assert_eq!(outcome.code, 1);
     assert!(
-        outcome.stderr.contains("mount proc at /proc: not a directory"),
+        outcome
+            .stderr
+            .contains("mount proc at /proc: it must be mounted on ordinary directory: not a directory"),
         "{outcome:?}"
     );
 }

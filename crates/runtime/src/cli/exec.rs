@@ -3,6 +3,7 @@
 use super::global::Global;
 use super::store::{Entry, Record, Status};
 use super::{Call, argument, create, failed, foreground, log, required_id, text, usage};
+use crate::plan::scheduling::parse_list;
 use crate::spec::{Process, Spec, User, validate};
 use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, Stdio, SubCgroup};
 use lexopt::Arg::{Long, Short, Value};
@@ -108,6 +109,7 @@ pub(super) fn exec(mut call: Call) -> Result<i32, RuntimeError> {
     let spec = entry.load_spec()?;
     let process = plan_process(&options, &spec)?;
     validate::validate_process("process", &process)?;
+    debug_affinity(&call.global, &process, &spec);
     if process.terminal && options.detach && options.console_socket.is_none() {
         return Err(RuntimeError::invalid(
             "process.terminal",
@@ -120,6 +122,23 @@ pub(super) fn exec(mut call: Call) -> Result<i32, RuntimeError> {
         Some(foreground::Watch::start()?)
     };
     run(&call.global, &options, &record, &spec, process, watch)
+}
+
+/// COMPAT: runc's log shows the CPUs as a mask, which its users look for.
+fn debug_affinity(global: &Global, process: &Process, spec: &Spec) {
+    let own = spec.process.as_ref().and_then(|own| own.exec_cpu_affinity.as_ref());
+    let list = process
+        .exec_cpu_affinity
+        .as_ref()
+        .or(own)
+        .and_then(|cpus| cpus.initial.as_deref());
+    if let Some(words) = list.and_then(parse_list).filter(|words| !words.is_empty()) {
+        let (last, rest) = words
+            .split_last()
+            .map_or((0, [].as_slice()), |(last, rest)| (*last, rest));
+        let tail: String = rest.iter().rev().map(|word| format!("{word:016x}")).collect();
+        log::debug(global, &format!("exec: initial CPU affinity: 0x{last:x}{tail}"));
+    }
 }
 
 fn check_status(entry: &Entry, record: &Record, ignore_paused: bool) -> Result<(), RuntimeError> {
@@ -215,7 +234,7 @@ fn plan_process(options: &Options, spec: &Spec) -> Result<Process, RuntimeError>
     let mut process = spec.process.clone().unwrap_or_default();
     process.args.clone_from(&options.command);
     process.terminal = options.tty;
-    process.env.extend(options.env.iter().cloned());
+    override_env(&mut process.env, &options.env);
     process.no_new_privileges |= options.no_new_privileges;
     if let Some(cwd) = &options.cwd {
         process.cwd.clone_from(cwd);
@@ -246,6 +265,19 @@ fn plan_process(options: &Options, spec: &Spec) -> Result<Process, RuntimeError>
         }
     }
     Ok(process)
+}
+
+/// A variable that is given again takes the place of the container's own.
+fn override_env(env: &mut Vec<String>, given: &[String]) {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let named: Vec<String> = given.iter().map(|entry| name(entry)).collect();
+    env.retain(|entry| !named.contains(&name(entry)));
+    for (index, entry) in given.iter().enumerate() {
+        // Of several the last counts.
+        if !named[index + 1..].contains(&named[index]) {
+            env.push(entry.clone());
+        }
+    }
 }
 
 /// `uid[:gid]`, numbers only as runc takes them.

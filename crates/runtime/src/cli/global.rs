@@ -12,6 +12,8 @@ pub(super) struct Global {
     pub(super) root: PathBuf,
     /// Where errors are logged beside stderr.
     pub(super) log: Option<PathBuf>,
+    /// More is logged than errors and warnings.
+    pub(super) debug: bool,
     /// Log lines are JSON objects.
     pub(super) json_log: bool,
     /// Cgroups are asked of systemd.
@@ -35,6 +37,7 @@ impl Default for Global {
         Self {
             root,
             log: None,
+            debug: false,
             json_log: false,
             systemd_cgroup: false,
             no_cgroup: false,
@@ -71,7 +74,7 @@ Options:
   --root DIR                 directory of the states
   --log FILE                 log errors there too
   --log-format text|json     format of the log
-  --debug                    accepted for compatibility
+  --debug                    log more than errors and warnings
   --systemd-cgroup           not supported; an error when a cgroup is made
   --cgroup-manager NAME      cgroupfs or disabled
   --rootless auto|true|false accepted for compatibility
@@ -94,7 +97,7 @@ impl Global {
                 Long("log-format") => self.json_log = self.parse_format(parser)?,
                 Long("systemd-cgroup") => self.systemd_cgroup = true,
                 Long("cgroup-manager") => self.parse_manager(parser)?,
-                Long("debug") => {}
+                Long("debug") => self.debug = true,
                 Long("criu") => self.criu = Some(parser.value().map_err(argument)?.into()),
                 Long("rootless" | "config") => drop(parser.value().map_err(argument)?),
                 Long("version") | Short('v') => {

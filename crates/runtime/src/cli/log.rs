@@ -24,7 +24,7 @@ fn open(path: &Path) -> std::io::Result<std::fs::File> {
 /// Writes the error to stderr and to the log, one line each.
 pub(super) fn report(global: &Global, error: &RuntimeError) {
     let message = error.message();
-    eprintln!("wharf-runtime: {message}");
+    eprintln!("wharf-runtime: error: {message}");
     append(global, "error", &message);
 }
 
@@ -34,6 +34,17 @@ pub(super) fn warn(global: &Global, message: &str) {
         eprintln!("wharf-runtime: warning: {message}");
     }
     append(global, "warning", message);
+}
+
+/// Writes what only `--debug` asks for, to the log, or to stderr where there is none.
+pub(super) fn debug(global: &Global, message: &str) {
+    if !global.debug {
+        return;
+    }
+    if global.log.is_none() {
+        eprintln!("wharf-runtime: debug: {message}");
+    }
+    append(global, "debug", message);
 }
 
 fn append(global: &Global, level: &str, message: &str) {

@@ -53,7 +53,13 @@ pub(crate) fn attach_mount(
         // Done by its own step, which knows the cgroup's directories.
         (Kind::Cgroup, _) => Ok(()),
     };
-    made.map_err(|errno| RuntimeError::system("mounts", describe(plan), errno))
+    made.map_err(|errno| match (&plan.kind, errno) {
+        (Kind::Filesystem(name), Errno::NOTDIR | Errno::LOOP) if is_kernel_view(name) => {
+            let text = format!("{}: it must be mounted on ordinary directory", describe(plan));
+            RuntimeError::system("mounts", text, errno)
+        }
+        _ => RuntimeError::system("mounts", describe(plan), errno),
+    })
 }
 
 /// How a mount is called in errors.
@@ -137,10 +143,14 @@ fn ensure_target(root: &RootDir, destination: &Path, directory: bool) -> Result<
     }
 }
 
+fn is_kernel_view(name: &str) -> bool {
+    name == "proc" || name == "sysfs"
+}
+
 /// SECURITY: proc and sysfs go on real directories only: a link in the
 /// image's place for them would let it choose what they cover.
 fn filesystem_target(root: &RootDir, plan: &MountPlan, name: &str) -> Result<OwnedFd, Errno> {
-    let target = if name == "proc" || name == "sysfs" {
+    let target = if is_kernel_view(name) {
         match root.open_at(&plan.destination, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
             Err(Errno::NOENT) => root.ensure_dir(&plan.destination, Mode::from_raw_mode(0o755))?,
             Err(errno) => return Err(errno),

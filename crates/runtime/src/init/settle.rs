@@ -370,8 +370,12 @@ pub(crate) fn plan_process(request: ProcessRequest<'_>) -> Result<ProcessPlan, R
     } = request;
     let (capabilities, unknown) = plan_capabilities(&process.capabilities.clone().unwrap_or_default());
     let mut warnings = Vec::new();
-    for name in unknown {
-        warnings.push(format!("process.capabilities: unknown capability {name:?} is ignored"));
+    if !unknown.is_empty() {
+        // COMPAT: runc's words.
+        warnings.push(format!(
+            "process.capabilities: ignoring unknown or unavailable capabilities: [{}]",
+            unknown.join(" ")
+        ));
     }
     for name in capabilities.lost_ambient() {
         // COMPAT: the words of runc.
