@@ -30,11 +30,14 @@ struct Launch {
     exec: Option<Vec<String>>,
     #[serde(default)]
     privileged: bool,
+    #[serde(default)]
+    repeat: Option<u32>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let text = std::env::args().nth(1).ok_or("an argument is missing")?;
-    match run(&serde_json::from_str(&text)?) {
+    let launch: Launch = serde_json::from_str(&text)?;
+    match repeat(&launch) {
         Ok(code) => std::process::exit(code),
         Err(error) => {
             eprintln!("{error}");
@@ -44,6 +47,22 @@ fn main() -> Result<(), Box<dyn Error>> {
             std::process::exit(code)
         }
     }
+}
+
+/// Runs it as often as asked, and then says whether a descriptor was left open.
+fn repeat(launch: &Launch) -> Result<i32, Box<dyn Error>> {
+    let Some(count) = launch.repeat else { return run(launch) };
+    let held = || std::fs::read_dir("/proc/self/fd").map(Iterator::count);
+    run(launch)?;
+    let before = held()?;
+    for _ in 0..count {
+        run(launch)?;
+    }
+    match held()? {
+        after if after == before => println!("descriptors: the same"),
+        after => println!("descriptors: {before}, then {after}"),
+    }
+    Ok(0)
 }
 
 fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {

@@ -10,6 +10,7 @@
 //!    |<- hooks, please -------------- |   RunHooks   (answered by HooksDone)
 //!    |<- listener of the filter ------ |   Listener   (answered by ListenerTaken)
 //!    |<- everything stands ---------- |   Standing
+//!    | -- kept -------------------->|   Kept, when another process starts it
 //!    | -- go ----------------------->|   Go
 //!    |<- error, or the end ---------- |   Failed, or closed by execve
 //! ```
@@ -48,6 +49,8 @@ pub(crate) enum Message {
     Listener(i32),
     /// The agent has the listener.
     ListenerTaken,
+    /// The container is recorded: init may outlive the runtime.
+    Kept,
     /// Execute the program.
     Go,
     /// The step failed; the process ends.
@@ -126,6 +129,7 @@ impl Channel {
                 body.try_into().map_err(|_| unexpected("a listener without a number"))?,
             )),
             b'T' => Message::ListenerTaken,
+            b'K' => Message::Kept,
             b'G' => Message::Go,
             b'E' => {
                 Message::Failed(serde_json::from_slice(body).map_err(|_| unexpected("an error that cannot be read"))?)
@@ -150,6 +154,7 @@ fn encode(message: &Message) -> Result<Vec<u8>, Errno> {
         Message::Standing => (b'S', (&[][..]).into()),
         Message::Listener(number) => (b'L', number.to_ne_bytes().to_vec().into()),
         Message::ListenerTaken => (b'T', (&[][..]).into()),
+        Message::Kept => (b'K', (&[][..]).into()),
         Message::Go => (b'G', (&[][..]).into()),
         Message::Failed(error) => (b'E', serde_json::to_vec(error).map_err(|_| Errno::INVAL)?.into()),
     };

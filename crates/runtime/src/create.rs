@@ -493,6 +493,8 @@ impl Created {
     /// process id, its descriptor, and the cgroup.
     #[must_use]
     pub fn leave(mut self) -> (i32, OwnedFd, Option<Cgroup>) {
+        // An init that is gone meanwhile is a container that has ended.
+        let _ = self.channel.send(&Message::Kept);
         let init = self
             .init
             .take()

@@ -1,7 +1,9 @@
 //! Trace points: with `WHARF_TRACE=1` in the environment each step prints
 //! one line to stderr, with the time since the first one. `WHARF_TRACE=@N`
 //! counts from N microseconds of the monotonic clock instead, so that a caller
-//! sees what went by before the program's first line.
+//! sees what went by before the program's first line. With
+//! `WHARF_STOP_AT=STEP` the process stays there for good, so that a debugger
+//! can be attached, or a test can kill it between two steps.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::OnceLock;
@@ -24,12 +26,21 @@ fn origin() -> Option<i64> {
     *ORIGIN.get_or_init(|| parse_origin(std::env::var("WHARF_TRACE").ok().as_deref(), now_us()))
 }
 
+fn stop_at() -> Option<&'static std::ffi::OsStr> {
+    static STEP: OnceLock<Option<std::ffi::OsString>> = OnceLock::new();
+    STEP.get_or_init(|| std::env::var_os("WHARF_STOP_AT")).as_deref()
+}
+
 /// Marks that `step` has just been completed.
 pub(crate) fn point(step: &str) {
     if let Some(origin) = origin() {
         let line = format!("trace {:>7} us  {step}\n", now_us() - origin);
         // A time line that nobody reads is no failure of the container.
         let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+    }
+    // SIGSTOP would do nothing to the first process of a pid namespace.
+    while stop_at().is_some_and(|name| name == step) {
+        std::thread::sleep(std::time::Duration::MAX);
     }
 }
 

@@ -59,6 +59,8 @@ fn parse_number(value: &str) -> Result<u32, RuntimeError> {
 /// A container in the making; its directory goes away with a failure.
 pub(super) struct Making {
     entry: Option<Entry>,
+    /// Held until the container is there, or gone again.
+    lock: OwnedFd,
     pub(super) record: Record,
     pub(super) spec: Arc<Spec>,
 }
@@ -82,6 +84,8 @@ impl Making {
     fn describe_init(&mut self, pid: i32) -> Result<(), RuntimeError> {
         self.record.pid = pid;
         self.record.start_time = process_facts(pid).map_or(0, |(_, start)| start);
+        Entry::announce_init(&self.lock, &self.record)?;
+        crate::trace::point("announced");
         self.entry.as_ref().map_or(Ok(()), |entry| entry.save_spec(&self.spec))
     }
 }
@@ -89,7 +93,7 @@ impl Making {
 impl Drop for Making {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            let _ = entry.remove();
+            entry.remove_own(&self.lock);
         }
     }
 }
@@ -103,6 +107,7 @@ pub(super) fn create(mut call: Call) -> Result<i32, RuntimeError> {
     let request = CreateRequest { gate, ..request };
     let mut created = crate::create_while(request, |pid| making.describe_init(pid))?;
     record_init(&call.global, &mut making, &mut created, &options)?;
+    crate::trace::point("recorded");
     let _ = created.leave();
     making.keep();
     Ok(0)
@@ -128,6 +133,7 @@ pub(super) fn run(mut call: Call) -> Result<i32, RuntimeError> {
     if is_awaited {
         created.start()?;
     }
+    Entry::unlock(&making.lock)?;
     if let Err(error) = crate::hooks::run_poststart(&making.spec, &id, created.pid(), &bundle) {
         created.abort();
         run_poststop(&call.global, &making);
@@ -173,7 +179,7 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
     check_terminal(&spec, options)?;
     let rootfs = spec.root.as_ref().map(|root| bundle.join(&root.path));
     let rootfs = rootfs.ok_or_else(|| RuntimeError::invalid("root", "root: is missing"))?;
-    let entry = Entry::create(global, &id)?;
+    let (entry, lock) = Entry::create(global, &id)?;
     let record = Record {
         id: id.clone(),
         pid: 0,
@@ -189,13 +195,16 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
         annotations: spec.annotations.clone(),
         host_root: None,
         resctrl: None,
+        is_unfinished: false,
     };
     let spec = Arc::new(spec);
     let making = Making {
         entry: Some(entry),
+        lock,
         record,
         spec: Arc::clone(&spec),
     };
+    Entry::announce(&making.lock, &making.record)?;
     let mut request = CreateRequest::new(id, bundle, spec, Rootfs::Directory(rootfs));
     request.stdio = match (options.detach, &options.console_socket) {
         (false, None) => Stdio::Foreground,

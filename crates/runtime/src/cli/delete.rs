@@ -6,6 +6,7 @@ use super::{Call, argument, log, pattern, required_id, system, text};
 use crate::{ErrorKind, RuntimeError};
 use lexopt::Arg::{Long, Short, Value};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Most have gone by then.
@@ -16,6 +17,8 @@ const SOON: Timespec = Timespec {
 /// How long a killed init may take to go.
 const KILL_DEADLINE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 const CGROUP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a forced deletion lets another command finish before it takes the container from it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `delete [--force] [--regex] ID`.
 pub(super) fn delete(mut call: Call) -> Result<i32, RuntimeError> {
@@ -36,31 +39,60 @@ pub(super) fn delete(mut call: Call) -> Result<i32, RuntimeError> {
 }
 
 fn delete_one(global: &Global, id: &str, force: bool) -> Result<(), RuntimeError> {
-    let entry = match Entry::open(global, id) {
-        Err(error) if force && error.kind == ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    let _lock = entry.lock()?;
-    let record = match entry.load() {
-        Ok(record) => record,
-        // Left behind by a runtime that died while creating.
-        Err(_) if force => return entry.remove(),
-        Err(error) => return Err(error),
-    };
-    let status = entry.status(&record);
-    if matches!(status, Status::Running | Status::Paused) && !force {
-        let text = format!("cannot delete container {id} that is not stopped: {}", status.name());
-        return Err(RuntimeError::new(ErrorKind::Conflict, "delete", text));
+    let outcome = Entry::open(global, id).and_then(|entry| match force {
+        true => delete_by_force(global, &entry),
+        false => delete_stopped(global, &entry),
+    });
+    match outcome {
+        Err(error) if force && error.kind == ErrorKind::NotFound => Ok(()),
+        other => other,
     }
-    destroy(global, &entry, &record)
+}
+
+fn delete_stopped(global: &Global, entry: &Entry) -> Result<(), RuntimeError> {
+    let _lock = entry.lock()?;
+    let record = entry.load()?;
+    match entry.status(&record) {
+        // In a created one nothing of the user's runs yet.
+        Status::Stopped | Status::Created => destroy(global, entry, &record),
+        status @ (Status::Creating | Status::Running | Status::Paused) => {
+            let text = format!(
+                "cannot delete container {} that is not stopped: {}",
+                record.id,
+                status.name()
+            );
+            Err(RuntimeError::new(ErrorKind::Conflict, "delete", text))
+        }
+    }
+}
+
+/// Deletes it in whatever state it is, also that in which a killed creator left it.
+fn delete_by_force(global: &Global, entry: &Entry) -> Result<(), RuntimeError> {
+    let _lock = lock_by_force(entry)?;
+    match entry.load() {
+        Ok(record) => destroy(global, entry, &record),
+        // Nothing was made yet.
+        Err(_) => entry.remove(),
+    }
+}
+
+/// A command that hangs, as in a hook, loses the container: its init is
+/// killed, so that it fails; one that even then does not end is not waited
+/// for, and will find that the directory is no longer its own.
+fn lock_by_force(entry: &Entry) -> Result<Option<OwnedFd>, RuntimeError> {
+    if let Some(lock) = entry.lock_within(PATIENCE)? {
+        return Ok(Some(lock));
+    }
+    if let Ok(record) = entry.load() {
+        end_init(&record)?;
+    }
+    entry.lock_within(PATIENCE)
 }
 
 /// Ends what runs, removes what was made, and runs the poststop hooks. The
 /// caller holds the lock.
 pub(super) fn destroy(global: &Global, entry: &Entry, record: &Record) -> Result<(), RuntimeError> {
-    if matches!(entry.status(record), Status::Created | Status::Running | Status::Paused) {
-        end_init(record)?;
-    }
+    end_init(record)?;
     if let Some(group) = record.open_cgroup()? {
         let _ = group.kill();
         group
@@ -83,7 +115,7 @@ pub(super) fn destroy(global: &Global, entry: &Entry, record: &Record) -> Result
     Ok(())
 }
 
-/// Kills init and waits until it is gone; reaping is its parent's.
+/// Kills init, if there still is one, and waits until it is gone; reaping is its parent's.
 fn end_init(record: &Record) -> Result<(), RuntimeError> {
     let failed = |errno| system(format!("kill container {}", record.id), errno);
     let Some(pidfd) = record.open_pidfd()? else {

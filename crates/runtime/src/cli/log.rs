@@ -24,14 +24,14 @@ fn open(path: &Path) -> std::io::Result<std::fs::File> {
 /// Writes the error to stderr and to the log, one line each.
 pub(super) fn report(global: &Global, error: &RuntimeError) {
     let message = error.message();
-    eprintln!("wharf-runtime: error: {message}");
+    complain(&format!("wharf-runtime: error: {message}"));
     append(global, "error", &message);
 }
 
 /// Writes a warning to the log, or to stderr where there is none.
 pub(super) fn warn(global: &Global, message: &str) {
     if global.log.is_none() {
-        eprintln!("wharf-runtime: warning: {message}");
+        complain(&format!("wharf-runtime: warning: {message}"));
     }
     append(global, "warning", message);
 }
@@ -42,9 +42,14 @@ pub(super) fn debug(global: &Global, message: &str) {
         return;
     }
     if global.log.is_none() {
-        eprintln!("wharf-runtime: debug: {message}");
+        complain(&format!("wharf-runtime: debug: {message}"));
     }
     append(global, "debug", message);
+}
+
+/// To stderr, which may be closed: that changes nothing about the outcome.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn append(global: &Global, level: &str, message: &str) {

@@ -5,7 +5,8 @@
 //! <root>/<id>/state.json    what exists: pid with start time, bundle, cgroup
 //! <root>/<id>/config.json   the configuration it was created with
 //! <root>/<id>/start         socket on which init waits, until `start`
-//! <root>/<id>/lock          held by a command that changes the container
+//! <root>/<id>/lock          held by a command that changes the container; says what its
+//!                           creator began with, should that be killed
 //! ```
 
 mod checkpoint;

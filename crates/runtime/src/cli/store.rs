@@ -5,19 +5,22 @@ use super::{failed, system, usage};
 use crate::spec::Spec;
 use crate::{Cgroup, ErrorKind, HostRoot, ResctrlGroup, RuntimeError};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use wharf_cgroup::Hierarchy;
 
 /// Name of the socket on which init waits.
 const START: &str = "start";
+/// Name of the file that is locked, with what its creator wrote down at first.
+const LOCK: &str = "lock";
 
 /// Names of what is in the directory of most containers.
-const FILES: [&str; 2] = ["state.json", "config.json"];
+const FILES: [&str; 3] = ["state.json", "config.json", LOCK];
 
 /// What is kept of a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +42,9 @@ pub(super) struct Record {
     /// Where it is in resctrl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) resctrl: Option<ResctrlGroup>,
+    /// Its creator is still at it, or was killed.
+    #[serde(skip)]
+    pub(super) is_unfinished: bool,
 }
 
 /// Where a container is in its life (runtime.md#state).
@@ -84,14 +90,18 @@ fn check_id(id: &str) -> Result<(), RuntimeError> {
 }
 
 impl Entry {
-    /// Makes the directory of a new container.
-    pub(super) fn create(global: &Global, id: &str) -> Result<Self, RuntimeError> {
+    /// Makes the directory of a new container and locks it for its creator.
+    pub(super) fn create(global: &Global, id: &str) -> Result<(Self, OwnedFd), RuntimeError> {
         check_id(id)?;
         let directory = global.root.join(id);
         std::fs::create_dir_all(&global.root)
             .map_err(|error| failed(format!("make {}", global.root.display()), &error))?;
         match rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o700)) {
-            Ok(()) => Ok(Self { directory }),
+            Ok(()) => {
+                let entry = Self { directory };
+                let lock = entry.lock()?;
+                Ok((entry, lock))
+            }
             Err(Errno::EXIST) => Err(RuntimeError::new(
                 ErrorKind::Conflict,
                 "create",
@@ -105,25 +115,100 @@ impl Entry {
     pub(super) fn open(global: &Global, id: &str) -> Result<Self, RuntimeError> {
         check_id(id)?;
         let directory = global.root.join(id);
-        if directory.is_dir() {
-            return Ok(Self { directory });
+        let entry = Self { directory };
+        if entry.directory.is_dir() {
+            return Ok(entry);
         }
-        Err(RuntimeError::new(
-            ErrorKind::NotFound,
-            "state",
-            format!("container {id:?} does not exist"),
-        ))
+        Err(entry.gone())
+    }
+
+    /// It does not exist, or was deleted meanwhile.
+    fn gone(&self) -> RuntimeError {
+        let id = self.directory.file_name().unwrap_or_default().to_string_lossy();
+        let text = format!("container {id:?} does not exist");
+        RuntimeError::new(ErrorKind::NotFound, "state", text)
     }
 
     /// Waits for other commands that change this container.
     pub(super) fn lock(&self) -> Result<OwnedFd, RuntimeError> {
-        let path = self.directory.join("lock");
+        let file = self.open_lock()?;
+        retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+            .map_err(|errno| system(format!("lock {}", self.directory.display()), errno))?;
+        self.own(file)
+    }
+
+    /// As [`Entry::lock`], but none when another command still holds it after `patience`.
+    pub(super) fn lock_within(&self, patience: Duration) -> Result<Option<OwnedFd>, RuntimeError> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let file = self.open_lock()?;
+        let end = Instant::now() + patience;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return self.own(file).map(Some),
+                Err(Errno::WOULDBLOCK) if Instant::now() >= end => return Ok(None),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(PAUSE),
+                Err(errno) => return Err(system(format!("lock {}", self.directory.display()), errno)),
+            }
+        }
+    }
+
+    fn open_lock(&self) -> Result<OwnedFd, RuntimeError> {
+        let path = self.directory.join(LOCK);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
-            .map_err(|errno| system(format!("open {}", path.display()), errno))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(|errno| system(format!("lock {}", path.display()), errno))?;
-        Ok(file)
+        match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {
+            Err(Errno::NOENT) => Err(self.gone()),
+            other => other.map_err(|errno| system(format!("open {}", path.display()), errno)),
+        }
+    }
+
+    /// Lets other commands change the container.
+    pub(super) fn unlock(lock: &OwnedFd) -> Result<(), RuntimeError> {
+        rustix::fs::flock(lock, FlockOperation::Unlock).map_err(|errno| system("unlock the container", errno))
+    }
+
+    /// Forgets the container unless `lock`, once held by its creator, shows
+    /// that another command did, after which the id may be another's.
+    pub(super) fn remove_own(&self, lock: &OwnedFd) {
+        let locked = retry_on_intr(|| rustix::fs::flock(lock, FlockOperation::LockExclusive));
+        if locked.is_ok() && rustix::fs::fstat(lock).is_ok_and(|stat| stat.st_nlink > 0) {
+            let _ = self.remove();
+        }
+    }
+
+    /// ORDER: asked when it is locked: whoever held it before may have deleted the container.
+    fn own(&self, lock: OwnedFd) -> Result<OwnedFd, RuntimeError> {
+        match rustix::fs::fstat(&lock) {
+            Ok(stat) if stat.st_nlink > 0 => Ok(lock),
+            Ok(_) => Err(self.gone()),
+            Err(errno) => Err(system(format!("look at {}", self.directory.display()), errno)),
+        }
+    }
+
+    /// Writes the record of a container that is only being made into its
+    /// locked file: before anything is made in the kernel, so that `delete
+    /// --force` finds it whenever its creator is killed.
+    pub(super) fn announce(lock: &OwnedFd, record: &Record) -> Result<(), RuntimeError> {
+        let mut text = serde_json::to_vec(record).map_err(|error| usage(format!("write the record: {error}")))?;
+        text.push(b'\n');
+        append(lock, &text)
+    }
+
+    /// Adds who init is, as soon as it exists.
+    pub(super) fn announce_init(lock: &OwnedFd, record: &Record) -> Result<(), RuntimeError> {
+        append(lock, format!("{} {}\n", record.pid, record.start_time).as_bytes())
+    }
+
+    /// What was announced; none when its creator came not even to that.
+    fn load_announced(&self) -> Option<Record> {
+        let text = std::fs::read_to_string(self.directory.join(LOCK)).ok()?;
+        let (record, rest) = text.split_once('\n')?;
+        let mut record: Record = serde_json::from_str(record).ok()?;
+        let init = rest.strip_suffix('\n').and_then(|line| line.split_once(' '));
+        if let Some((Ok(pid), Ok(start_time))) = init.map(|(pid, start)| (pid.parse(), start.parse())) {
+            (record.pid, record.start_time) = (pid, start_time);
+        }
+        record.is_unfinished = true;
+        Some(record)
     }
 
     /// Writes the record in one step.
@@ -145,9 +230,12 @@ impl Entry {
             .map_err(|error| failed(format!("write {}", path.display()), &error))
     }
 
-    /// The record; of a container still being created there may be none.
+    /// The record.
     pub(super) fn load(&self) -> Result<Record, RuntimeError> {
-        self.read("state.json")
+        match self.read("state.json") {
+            Err(error) if error.errno == Some(Errno::NOENT.raw_os_error()) => self.load_announced().ok_or(error),
+            other => other,
+        }
     }
 
     /// The configuration it was created with.
@@ -176,17 +264,23 @@ impl Entry {
         if rustix::fs::rmdir(&self.directory).is_ok() {
             return Ok(());
         }
-        match std::fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(failed(format!("remove {}", self.directory.display()), &error))
+        // A command that waits for the lock may just have made its file again.
+        const ATTEMPTS: u32 = 16;
+        let mut done = Ok(());
+        for _ in 0..ATTEMPTS {
+            done = std::fs::remove_dir_all(&self.directory);
+            match &done {
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                _ => break,
             }
-            _ => Ok(()),
         }
+        done.map_err(|error| failed(format!("remove {}", self.directory.display()), &error))
     }
 
     /// Where the container is in its life.
     pub(super) fn status(&self, record: &Record) -> Status {
-        if record.pid == 0 {
+        if record.is_unfinished {
             return Status::Creating;
         }
         if !record.is_alive() {
@@ -243,6 +337,12 @@ impl Record {
             )
         })
     }
+}
+
+fn append(file: &OwnedFd, text: &[u8]) -> Result<(), RuntimeError> {
+    retry_on_intr(|| rustix::io::write(file, text))
+        .map(drop)
+        .map_err(|errno| system("write down what is being made", errno))
 }
 
 /// State letter and start time of a process (proc(5), `stat`).

@@ -303,6 +303,10 @@ fn wait_go(gate: &Gate, channel: &mut Channel) -> Result<(), RuntimeError> {
         return Ok(());
     }
     if let Gate::Socket(listener) = gate {
+        match channel.receive()? {
+            Some(Message::Kept) => {}
+            _ => return Err(unexpected("the end before the container was recorded")),
+        }
         let failed = |errno| RuntimeError::system("start", "wait for the start of the container", errno);
         let flags = rustix::net::SocketFlags::CLOEXEC;
         *channel = Channel::from_fd(rustix::net::accept_with(listener, flags).map_err(failed)?);
