@@ -100,7 +100,7 @@ packages-demo:
 packages-test:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq skopeo iproute2 nftables python3 python3-docker docker-cli:docker.io
 packages-conformance:
-	@packaging/apt.sh mmdebstrap
+	@packaging/apt.sh mmdebstrap docker.io containerd podman conmon runc
 packages-bench:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq python3 docker.io podman runc crun mmdebstrap
 

@@ -24,6 +24,8 @@ if "$here/debian-root.sh" "$bin/../conformance/debian"; then
 else
   echo "not run: no Debian root could be made"; failed=1
 fi
+echo "== Docker, containerd and Podman with our runtime"
+python3 "$here/peers" --runtime "$bin/wharf-runtime" --rounds "${PEER_ROUNDS:-100}" || failed=1
 if [ -n "$suites" ]; then
   "$here/suites.sh" "$bin/wharf-runtime" "$suites" || failed=1
 else

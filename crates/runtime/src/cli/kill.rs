@@ -48,7 +48,8 @@ fn kill_one(global: &Global, id: &str, number: i32, all: bool) -> Result<(), Run
 }
 
 fn not_running(id: &str) -> RuntimeError {
-    RuntimeError::new(ErrorKind::Conflict, "kill", format!("container {id} not running"))
+    // COMPAT: containerd's shim takes the first three words for "already finished".
+    RuntimeError::new(ErrorKind::Conflict, "kill", format!("container not running: {id}"))
 }
 
 fn kill_group(record: &Record, number: i32) -> Result<(), RuntimeError> {
