@@ -274,7 +274,7 @@ fn signals_reach_what_is_stopped_or_paused_when_it_goes_on() {
     assert!(refused.stderr.contains("container not running"), "{refused:?}");
     assert_eq!(bundle.cli(&["resume", &bundle.id]).code, 1);
     assert_eq!(bundle.cli(&["pause", &bundle.id]).code, 1);
-    assert_eq!(bundle.cli(&["exec", &bundle.id, "true"]).code, 1);
+    assert_eq!(bundle.cli(&["exec", &bundle.id, "true"]).code, 255);
 }
 
 #[test]
