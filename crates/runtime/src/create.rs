@@ -8,6 +8,7 @@ use crate::init::identity::Groups;
 use crate::init::{self, InitPlan, cgroup_tree, rootfs, settle};
 use crate::listener::Listened;
 use crate::plan::id_maps::complete_id_maps;
+use crate::plan::labels::label_mounts;
 use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_mounts};
 use crate::plan::namespaces::plan_namespaces;
 use crate::resctrl::{self, ResctrlGroup, ResctrlGuard};
@@ -183,6 +184,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
     })?;
     let mut mounts = plan_mounts(&bundle, &spec.mounts)?;
     complete_id_maps(&mut mounts, spec.linux())?;
+    label_mounts(&mut mounts, spec.linux().mount_label.as_deref())?;
     add_default_propagation(&mut mounts, spec.linux().rootfs_propagation.as_deref());
     let namespaces = plan_namespaces(spec.linux())?;
     let rootfs_mount = rootfs::open_rootfs(&rootfs, fallbacks)?;

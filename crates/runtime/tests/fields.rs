@@ -276,3 +276,108 @@ fn unknown_system_calls_are_skipped_unless_an_annotation_asks() {
         "linux.seccomp.syscalls[0].names: unknown syscall \"nosuchcall\"",
     );
 }
+
+#[test]
+fn labels_of_a_security_module_that_is_missing_are_errors() {
+    let (selinux, apparmor) = ("/sys/fs/selinux/enforce", "/sys/module/apparmor/parameters/enabled");
+    for (field, pointer, marker) in [
+        ("process.selinuxLabel", "/process/selinuxLabel", selinux),
+        ("linux.mountLabel", "/linux/mountLabel", selinux),
+        ("process.apparmorProfile", "/process/apparmorProfile", apparmor),
+    ] {
+        if std::path::Path::new(marker).exists() {
+            eprintln!("not run: this machine has what {field} needs");
+            continue;
+        }
+        refuse(
+            &[(pointer, json!("system_u:object_r:container_file_t:s0:c1,c2"))],
+            field,
+        );
+        run("true", &[(pointer, json!(""))]).ok();
+    }
+}
+
+#[test]
+fn device_nodes_of_every_kind_are_made_as_asked() {
+    let devices = json!([
+        { "type": "u", "path": "/dev/u", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 5, "gid": 6 },
+        { "type": "c", "path": "/dev/sub/c", "major": 1, "minor": 5 },
+        { "type": "b", "path": "/dev/b", "major": 7, "minor": 9, "fileMode": 0o600 },
+        { "type": "p", "path": "/dev/fifo", "fileMode": 0o622 },
+    ]);
+    let script = "cd /dev; stat -c '%n %F %t:%T %a %u:%g' u sub/c b fifo";
+    let out = run(script, &[("/linux/devices", devices)]).ok();
+    let expected = "u character special file 1:3 640 5:6\nsub/c character special file 1:5 666 0:0\n\
+                    b block special file 7:9 600 0:0\nfifo fifo 0:0 622 0:0";
+    assert_eq!(out, expected);
+    let device = |kind: &str, path: &str| json!([{ "type": kind, "path": path, "major": 1, "minor": 3 }]);
+    for (device, expected) in [
+        (device("x", "/dev/x"), "linux.devices[0].type: unknown value \"x\""),
+        (device("c", "dev/x"), "linux.devices[0].path: dev/x is not absolute"),
+        (
+            device("c", "/etc/passwd"),
+            "/etc/passwd exists and is another device or file",
+        ),
+        (
+            json!([{ "type": "c", "path": "/dev/x", "major": -2, "minor": 0 }]),
+            "linux.devices[0].major: -2 is no device number",
+        ),
+    ] {
+        refuse(&[("/linux/devices", device)], expected);
+    }
+}
+
+#[test]
+fn every_action_of_a_filter_does_what_it_says() {
+    let check = |action: Value, expected: &str| {
+        let mut rule = json!({ "names": ["mkdir", "mkdirat"] });
+        rule.as_object_mut()
+            .expect("a rule")
+            .extend(action.as_object().expect("an action").clone());
+        let seccomp = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64", "SCMP_ARCH_S390X"],
+            "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"],
+            "syscalls": [rule],
+        });
+        let outcome = run("mkdir /tmp/made 2>&1; echo $?", &[("/linux/seccomp", seccomp)]);
+        assert!(outcome.ok().contains(expected), "{action}");
+    };
+    check(json!({ "action": "SCMP_ACT_ERRNO" }), "Operation not permitted");
+    check(
+        json!({ "action": "SCMP_ACT_ERRNO", "errnoRet": 28 }),
+        "No space left on device",
+    );
+    check(json!({ "action": "SCMP_ACT_TRACE" }), "Function not implemented");
+    check(json!({ "action": "SCMP_ACT_LOG" }), "0");
+    check(json!({ "action": "SCMP_ACT_ALLOW" }), "0");
+    // 128 and SIGSYS.
+    for action in [
+        "SCMP_ACT_TRAP",
+        "SCMP_ACT_KILL",
+        "SCMP_ACT_KILL_THREAD",
+        "SCMP_ACT_KILL_PROCESS",
+    ] {
+        check(json!({ "action": action }), "159");
+    }
+    for (seccomp, expected) in [
+        (
+            json!({ "defaultAction": "SCMP_ACT_NONE" }),
+            "linux.seccomp.defaultAction: unknown value",
+        ),
+        (
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_VAX"] }),
+            "linux.seccomp.architectures: unknown value \"SCMP_ARCH_VAX\"",
+        ),
+        (
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": ["FLAG"] }),
+            "linux.seccomp.flags: unknown value \"FLAG\"",
+        ),
+        (
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1 }),
+            "SCMP_ACT_ALLOW takes no errno",
+        ),
+    ] {
+        refuse(&[("/linux/seccomp", seccomp)], expected);
+    }
+}

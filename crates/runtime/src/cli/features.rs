@@ -78,11 +78,10 @@ pub(super) fn features(mut call: Call) -> Result<i32, RuntimeError> {
         .iter()
         .map(|name| format!("CAP_{name}"))
         .collect();
-    let archs = if cfg!(target_arch = "x86_64") {
-        ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"].as_slice()
-    } else {
-        &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
-    };
+    let archs: Vec<String> = crate::seccomp::KNOWN_ARCHITECTURES
+        .iter()
+        .map(|name| format!("SCMP_ARCH_{name}"))
+        .collect();
     let flags = [
         "SECCOMP_FILTER_FLAG_TSYNC",
         "SECCOMP_FILTER_FLAG_LOG",
@@ -125,7 +124,15 @@ pub(super) fn features(mut call: Call) -> Result<i32, RuntimeError> {
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },
         },
-        "annotations": { "io.wharf.runtime.version": env!("CARGO_PKG_VERSION") },
+        "annotations": {
+            "io.wharf.runtime.version": env!("CARGO_PKG_VERSION"),
+            // COMPAT: asked for by this name by callers of runc.
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+        },
+        "potentiallyUnsafeConfigAnnotations": [
+            "org.criu.config", "org.systemd.property.", "run.oci.hooks.stderr", "run.oci.hooks.stdout",
+            "run.oci.keep_original_groups", "run.oci.seccomp_fail_unknown_syscall",
+        ],
     });
     println!("{document:#}");
     Ok(0)

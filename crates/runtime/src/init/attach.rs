@@ -190,9 +190,18 @@ fn filesystem_classic(root: &RootDir, plan: &MountPlan, name: &str) -> Result<()
     let target = filesystem_target(root, plan, name)?;
     let source = plan.source.as_deref().unwrap_or(Path::new(name));
     let (flags, data) = classic_parameters(plan);
-    let data = CString::new(data.join(",")).map_err(|_| Errno::INVAL)?;
+    let data = data.iter().map(|item| quote(item)).collect::<Vec<_>>().join(",");
+    let data = CString::new(data).map_err(|_| Errno::INVAL)?;
     mount(source, proc_path(&target), name, flags, Some(data.as_c_str()))?;
     finish_classic(root, plan)
+}
+
+/// A label may hold the comma that ends an option.
+fn quote(item: &str) -> String {
+    match item.split_once('=') {
+        Some((key, value)) if value.contains(',') => format!("{key}=\"{value}\""),
+        _ => item.to_owned(),
+    }
 }
 
 /// Superblock flags are among the words of the new interface's data.

@@ -123,7 +123,7 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
     wait_go(&plan.gate, channel)?;
     let surroundings = (settled.environment(), &hook_output);
     crate::hooks::run_start_container(&plan.spec, &plan.id, &plan.bundle, surroundings)?;
-    Err(settle::finish(&plan.process, settled, filter.as_deref(), lsm))
+    Err(settle::finish(&plan.process, settled, filter.as_deref(), &lsm))
 }
 
 /// For the hooks that run when the host's files are out of sight.

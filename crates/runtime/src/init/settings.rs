@@ -3,6 +3,7 @@
 use crate::channel::{Channel, Message};
 use crate::init::InitPlan;
 use crate::init::identity::Groups;
+use crate::plan::labels::SELINUX_MARKER;
 use crate::plan::namespaces::NamespacePlan;
 use crate::plan::rights::{sysctl_namespace, sysctl_path};
 use crate::spec::{Process, TimeOffset};
@@ -136,44 +137,40 @@ impl LsmLabel {
     }
 }
 
-/// Opens the attribute file for the AppArmor profile or SELinux label.
-pub(crate) fn open_lsm(process: &Process) -> Result<Option<LsmLabel>, RuntimeError> {
+/// Opens the attribute files for the AppArmor profile and the SELinux label.
+pub(crate) fn open_lsm(process: &Process) -> Result<Vec<LsmLabel>, RuntimeError> {
     let wanted = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let (field, paths, text) = if let Some(profile) = wanted(&process.apparmor_profile) {
-        let paths = ["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"];
-        ("process.apparmorProfile", paths, format!("exec {profile}"))
-    } else if let Some(label) = wanted(&process.selinux_label) {
-        (
-            "process.selinuxLabel",
-            ["/proc/self/attr/selinux/exec", "/proc/self/attr/exec"],
-            label,
-        )
-    } else {
-        return Ok(None);
-    };
-    let is_apparmor = field == "process.apparmorProfile";
-    let marker = if is_apparmor {
-        "/sys/module/apparmor/parameters/enabled"
-    } else {
-        "/sys/fs/selinux/enforce"
-    };
-    if rustix::fs::access(marker, rustix::fs::Access::EXISTS).is_err() {
-        return Err(RuntimeError::new(
-            ErrorKind::Invalid,
-            field,
-            format!("{field}: this kernel has it not enabled"),
-        ));
+    let mut labels = Vec::new();
+    if let Some(profile) = wanted(&process.apparmor_profile) {
+        let marker = "/sys/module/apparmor/parameters/enabled";
+        labels.push(open_label(
+            "process.apparmorProfile",
+            ("apparmor", marker),
+            format!("exec {profile}"),
+        )?);
     }
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let open = |path: &str| rustix::fs::open(path, flags, Mode::empty());
-    let file = open(paths[0])
-        .or_else(|_| open(paths[1]))
-        .map_err(failed(field, format!("open {}", paths[1])))?;
+    if let Some(label) = wanted(&process.selinux_label) {
+        labels.push(open_label("process.selinuxLabel", ("selinux", SELINUX_MARKER), label)?);
+    }
+    Ok(labels)
+}
+
+fn open_label(field: &'static str, (name, marker): (&str, &str), text: String) -> Result<LsmLabel, RuntimeError> {
+    if rustix::fs::access(marker, rustix::fs::Access::EXISTS).is_err() {
+        let text = format!("{field}: this kernel has it not enabled");
+        return Err(RuntimeError::new(ErrorKind::Invalid, field, text));
+    }
+    // KERNEL(5.8): each module has a directory of its own.
+    let (own, shared) = (format!("/proc/self/attr/{name}/exec"), "/proc/self/attr/exec");
+    let open = |path: &str| rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    let file = open(&own)
+        .or_else(|_| open(shared))
+        .map_err(failed(field, format!("open {shared}")))?;
     // SECURITY: a container's /proc could be anything (CVE-2019-16884).
     if !wharf_sys::path::is_procfs(&file) {
         return Err(RuntimeError::invalid(field, format!("{field}: /proc is not procfs")));
     }
-    Ok(Some(LsmLabel { file, text, field }))
+    Ok(LsmLabel { file, text, field })
 }
 
 /// Sets `oom_score_adj`; where that is not permitted it warns.

@@ -110,12 +110,7 @@ pub(crate) fn settle(
 }
 
 /// The last steps; returns only the error that stopped them.
-pub(crate) fn finish(
-    plan: &ProcessPlan,
-    settled: Settled,
-    filter: Option<&[u8]>,
-    lsm: Option<LsmLabel>,
-) -> RuntimeError {
+pub(crate) fn finish(plan: &ProcessPlan, settled: Settled, filter: Option<&[u8]>, lsm: &[LsmLabel]) -> RuntimeError {
     match last_steps(plan, filter, lsm) {
         Ok(()) => {
             trace::point("init: rights and filter");
@@ -125,10 +120,8 @@ pub(crate) fn finish(
     }
 }
 
-fn last_steps(plan: &ProcessPlan, filter: Option<&[u8]>, lsm: Option<LsmLabel>) -> Result<(), RuntimeError> {
-    if let Some(label) = lsm {
-        label.apply()?;
-    }
+fn last_steps(plan: &ProcessPlan, filter: Option<&[u8]>, lsm: &[LsmLabel]) -> Result<(), RuntimeError> {
+    lsm.iter().try_for_each(LsmLabel::apply)?;
     let filter: Option<Vec<Instruction>> = filter.map(decode_filter);
     if plan.process.no_new_privileges {
         forbid_new_privileges()?;

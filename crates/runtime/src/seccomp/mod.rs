@@ -25,6 +25,7 @@ use wharf_sys::seccomp::Instruction;
 
 pub use cache::compile_cached;
 pub use docker::resolve_profile;
+pub(crate) use policy::KNOWN_ARCHITECTURES;
 pub use profile::default_profile;
 
 /// Architectures that can occur on the machines we run on.

@@ -58,6 +58,14 @@ pub(super) struct Policy {
     pub(super) unknown: Option<(u32, u32)>,
 }
 
+/// Names of architectures, without `SCMP_ARCH_`.
+#[rustfmt::skip]
+pub(crate) const KNOWN_ARCHITECTURES: [&str; 24] = [
+    "X86_64", "X86", "X32", "AARCH64", "ARM", "MIPS", "MIPS64", "MIPS64N32",
+    "MIPSEL", "MIPSEL64", "MIPSEL64N32", "PPC", "PPC64", "PPC64LE", "S390", "S390X",
+    "PARISC", "PARISC64", "RISCV64", "LOONGARCH64", "M68K", "SH", "SHEB", "NATIVE",
+];
+
 fn invalid(field: &str, why: impl std::fmt::Display) -> RuntimeError {
     RuntimeError::invalid(field, format!("{field}: {why}"))
 }
@@ -120,27 +128,6 @@ pub(super) fn check_notify(seccomp: &Seccomp) -> Result<(), RuntimeError> {
 }
 
 fn plan_archs(names: &[String], native: Arch) -> Result<Vec<Arch>, RuntimeError> {
-    const OTHERS: [&str; 19] = [
-        "MIPS",
-        "MIPS64",
-        "MIPS64N32",
-        "MIPSEL",
-        "MIPSEL64",
-        "MIPSEL64N32",
-        "PPC",
-        "PPC64",
-        "PPC64LE",
-        "S390",
-        "S390X",
-        "PARISC",
-        "PARISC64",
-        "RISCV64",
-        "LOONGARCH64",
-        "M68K",
-        "SH",
-        "SHEB",
-        "NATIVE",
-    ];
     let mut archs = vec![native];
     for name in names {
         let bare = name.strip_prefix("SCMP_ARCH_").unwrap_or_default();
@@ -151,7 +138,7 @@ fn plan_archs(names: &[String], native: Arch) -> Result<Vec<Arch>, RuntimeError>
             "AARCH64" => Arch::Aarch64,
             "ARM" => Arch::Arm,
             // Calls of these cannot be made on this machine.
-            other if OTHERS.contains(&other) => continue,
+            other if KNOWN_ARCHITECTURES.contains(&other) => continue,
             _ => {
                 return Err(invalid(
                     "linux.seccomp.architectures",
