@@ -249,7 +249,7 @@ fn a_delete_during_a_start_waits_for_it_or_takes_the_container() {
     assert_eq!(
         refused.stderr,
         format!(
-            "wharf-runtime: cannot delete container {} that is not stopped: running",
+            "wharf-runtime: error: cannot delete container {} that is not stopped: running",
             bundle.id
         )
     );
