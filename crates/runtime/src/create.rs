@@ -13,8 +13,8 @@ use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_
 use crate::plan::namespaces::plan_namespaces;
 use crate::resctrl::{self, ResctrlGroup, ResctrlGuard};
 use crate::spec::{Spec, validate};
-use crate::user_namespace;
 use crate::{CreateRequest, ErrorKind, Fallbacks, Gate, Rootfs, RuntimeError, seccomp, trace};
+use crate::{device_nodes, user_namespace};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -188,6 +188,11 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
     add_default_propagation(&mut mounts, spec.linux().rootfs_propagation.as_deref());
     let namespaces = plan_namespaces(spec.linux())?;
     let rootfs_mount = rootfs::open_rootfs(&rootfs, fallbacks)?;
+    let nodes = init::devices::plan_nodes(&spec.linux().devices)?;
+    let made_nodes = match namespaces.makes(CLONE_NEWUSER) && !fallbacks.classic_mounts {
+        true => device_nodes::make_all(spec.linux(), &nodes),
+        false => Vec::new(),
+    };
     let sources = open_sources(&mounts, fallbacks)?;
     let place = attach_place(&bundle, &spec, &rootfs);
     Ok(InitPlan {
@@ -199,6 +204,8 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         place_dir: None,
         mounts,
         sources,
+        nodes,
+        made_nodes,
         cgroup_tree: cgroup_tree::CgroupTree::default(),
         cgroup_entries: Vec::new(),
         joined: 0,

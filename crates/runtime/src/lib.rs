@@ -26,6 +26,7 @@ mod birth;
 mod channel;
 mod create;
 mod criu;
+mod device_nodes;
 mod exec;
 mod host_root;
 mod init;

@@ -166,3 +166,62 @@ fn the_command_line_says_what_it_takes_and_what_it_does_not() {
         "unknown capability",
     );
 }
+
+#[test]
+fn a_user_namespace_gets_the_devices_it_may_not_make() {
+    let mut bundle = Bundle::new(
+        "stat -c '%F %a %u:%g' /dev/own /dev/pipe; head -c3 /dev/own | wc -c;
+         grep -c ' /dev/own .*nosuid.*noexec' /proc/self/mountinfo; grep -c ' /dev/null .*nosuid.*noexec' /proc/self/mountinfo",
+    );
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    bundle
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map);
+    let mut namespaces = bundle.config["linux"]["namespaces"].clone();
+    namespaces
+        .as_array_mut()
+        .expect("namespaces")
+        .push(json!({ "type": "user" }));
+    bundle.set("/linux/namespaces", namespaces);
+    bundle.set(
+        "/linux/devices",
+        json!([
+            { "path": "/dev/own", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 0, "gid": 7 },
+            { "path": "/dev/pipe", "type": "p", "fileMode": 0o600, "uid": 3, "gid": 4 },
+        ]),
+    );
+    std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(100_000)).expect("give the root away");
+    for directory in ["dev", "proc", "sys", "tmp"] {
+        let path = bundle.rootfs().join(directory);
+        std::os::unix::fs::chown(path, Some(100_000), Some(100_000)).expect("give the root away");
+    }
+    std::fs::set_permissions(bundle.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("open");
+    let expected = "character special file 640 0:7\nfifo 600 3:4\n3\n1\n1";
+    assert_eq!(bundle.run().ok(), expected);
+}
+
+#[test]
+fn a_program_may_have_fewer_descriptors_than_the_container_has_mounts() {
+    let mut bundle = Bundle::new("echo fine");
+    for index in 0..30 {
+        bundle.add_mount(json!({ "destination": format!("/tmp/{index}"), "source": "/bin", "options": ["bind"] }));
+    }
+    bundle.set(
+        "/process/rlimits",
+        json!([{ "type": "RLIMIT_NOFILE", "soft": 20, "hard": 20 }]),
+    );
+    assert_eq!(bundle.run().ok(), "fine");
+}
+
+#[test]
+fn descriptors_of_socket_activation_are_announced_with_the_number_inside() {
+    let bundle = Bundle::new("echo $LISTEN_FDS $LISTEN_PID");
+    bundle.write();
+    let path = bundle.path().to_string_lossy().into_owned();
+    let output = bundle
+        .command(&["run", "--bundle", &path, &bundle.id])
+        .env("LISTEN_FDS", "1")
+        .output()
+        .expect("run the runtime");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), "1 1");
+}

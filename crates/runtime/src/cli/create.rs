@@ -197,6 +197,8 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
         resctrl: None,
         is_unfinished: false,
     };
+    let listening = listen_fds();
+    announce_listen_fds(&mut spec, listening);
     let spec = Arc::new(spec);
     let making = Making {
         entry: Some(entry),
@@ -211,18 +213,34 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
         _ => Stdio::Inherit,
     };
     request.filter_cache = Some(global.filter_cache());
-    request.preserve_fds = options.preserve_fds + listen_fds();
+    request.preserve_fds = options.preserve_fds.saturating_add(listening);
     request.no_pivot = options.no_pivot;
     request.no_new_keyring = options.no_new_keyring;
     Ok((making, request))
 }
 
 /// How many descriptors socket activation handed to us.
+///
+/// COMPAT: as crun, without LISTEN_PID they are taken to be ours.
 fn listen_fds() -> u32 {
-    let own = std::env::var("LISTEN_PID").ok().and_then(|pid| pid.parse().ok());
-    let is_ours = own == Some(rustix::process::getpid().as_raw_nonzero().get());
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let is_ours = std::env::var("LISTEN_PID").map_or(true, |pid| pid.parse() == Ok(own));
     let count = std::env::var("LISTEN_FDS").ok().filter(|_| is_ours);
     count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// Tells the program of the descriptors of socket activation: inside, its
+/// number is 1 (sd_listen_fds(3)).
+fn announce_listen_fds(spec: &mut Spec, count: u32) {
+    let (Some(process), 1..) = (&mut spec.process, count) else {
+        return;
+    };
+    process
+        .env
+        .extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+    if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
+        process.env.push(format!("LISTEN_FDNAMES={names}"));
+    }
 }
 
 fn load(bundle: &Path, config: Option<&Path>) -> Result<Spec, RuntimeError> {

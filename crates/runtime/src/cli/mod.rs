@@ -69,7 +69,7 @@ pub fn main_cli(args: Vec<OsString>) -> i32 {
         Err(error) => {
             log::report(&global, &error);
             match error.kind {
-                ErrorKind::CommandNotFound | ErrorKind::CommandNotExecutable => error.exit_code(),
+                ErrorKind::CommandNotFound | ErrorKind::CommandNotExecutable if failure_code == 1 => error.exit_code(),
                 _ => failure_code,
             }
         }

@@ -75,17 +75,15 @@ pub(super) struct Entry {
     pub(super) directory: PathBuf,
 }
 
-/// Ids are names of directories and cgroups: letters, digits and `_+-.`.
+/// Ids are names of directories and cgroups: letters, digits and `_+-.`, not
+/// beginning with a dot.
 fn check_id(id: &str) -> Result<(), RuntimeError> {
-    let sound = !id.is_empty()
-        && id != "."
-        && id != ".."
-        && id.len() <= 1024
-        && id.chars().all(|c| c.is_ascii_alphanumeric() || "_+-.".contains(c));
-    if sound {
-        Ok(())
-    } else {
-        Err(usage(format!("invalid container id {id:?}")))
+    if id.is_empty() || id.len() > 1024 || id.starts_with('.') {
+        return Err(usage(format!("invalid container ID {id:?}")));
+    }
+    match id.chars().find(|c| !c.is_ascii_alphanumeric() && !"_+-.".contains(*c)) {
+        Some(c) => Err(usage(format!("invalid character {c:?} in container ID {id:?}"))),
+        None => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use wharf_sys::mount::{Depth, clone_tree};
+use wharf_sys::mount::{AttrChange, Depth, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, clone_tree, set_attr};
 use wharf_sys::path::RootDir;
 use wharf_sys::pty::Pty;
 
@@ -72,18 +72,45 @@ fn link(dev: &OwnedFd, target: &str, name: &str) -> Result<(), RuntimeError> {
     }
 }
 
-struct Node {
-    kind: FileType,
+/// A node to make.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) kind: FileType,
     major: u32,
     minor: u32,
-    mode: u32,
+    /// Permissions.
+    pub(crate) mode: u32,
     owner: Option<(u32, u32)>,
 }
 
-/// Makes the nodes that the configuration asks for.
-pub(crate) fn make_devices(root: &RootDir, devices: &[Device]) -> Result<(), RuntimeError> {
-    for (index, device) in devices.iter().enumerate() {
-        let node = plan_node(index, device)?;
+impl Node {
+    /// The device, as the kernel counts them.
+    pub(crate) fn number(&self) -> u64 {
+        match self.kind {
+            FileType::Fifo => 0,
+            _ => makedev(self.major, self.minor),
+        }
+    }
+}
+
+/// Decides on the nodes that the configuration asks for.
+pub(crate) fn plan_nodes(devices: &[Device]) -> Result<Vec<Node>, RuntimeError> {
+    devices
+        .iter()
+        .enumerate()
+        .map(|(index, device)| plan_node(index, device))
+        .collect()
+}
+
+/// Makes the nodes that the configuration asks for, or attaches those that
+/// were made outside.
+pub(crate) fn make_devices(
+    root: &RootDir,
+    devices: &[Device],
+    nodes: &[Node],
+    made: &[Option<OwnedFd>],
+) -> Result<(), RuntimeError> {
+    for (index, (device, node)) in devices.iter().zip(nodes).enumerate() {
         let path = &device.path;
         // COMPAT: privileged containers list all devices of the host; this
         // one is the container's own, made above.
@@ -97,7 +124,12 @@ pub(crate) fn make_devices(root: &RootDir, devices: &[Device]) -> Result<(), Run
         let (parent, name) = root
             .parent_of(path)
             .map_err(failed(format!("open the directory of {}", path.display())))?;
-        make_node(parent.as_fd(), &name, &node, path)?;
+        match made.get(index).and_then(Option::as_ref) {
+            Some(made) => {
+                cover_node(parent.as_fd(), &name, made).map_err(failed(format!("make {}", path.display())))?
+            }
+            None => make_node(parent.as_fd(), &name, node, path)?,
+        }
     }
     Ok(())
 }
@@ -128,12 +160,7 @@ fn plan_node(index: usize, device: &Device) -> Result<Node, RuntimeError> {
 
 fn make_node(parent: BorrowedFd<'_>, name: &OsStr, node: &Node, path: &Path) -> Result<(), RuntimeError> {
     let failed = || failed(format!("make {}", path.display()));
-    let number = if node.kind == FileType::Fifo {
-        0
-    } else {
-        makedev(node.major, node.minor)
-    };
-    match mknodat(parent, name, node.kind, Mode::from_raw_mode(node.mode), number) {
+    match mknodat(parent, name, node.kind, Mode::from_raw_mode(node.mode), node.number()) {
         Ok(()) => {}
         Err(Errno::EXIST) => return check_existing(parent, name, node, path),
         // In a user namespace nodes cannot be made: the host's is bound.
@@ -165,13 +192,28 @@ fn check_existing(parent: BorrowedFd<'_>, name: &OsStr, node: &Node, path: &Path
 fn bind_node(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), Errno> {
     let host = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
     let node = clone_tree(rustix::fs::CWD, &host, Depth::Top)?;
+    // SECURITY: a node is to be opened, nothing else, whatever lies there.
+    let hardened = AttrChange {
+        set: u64::from(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC),
+        ..AttrChange::default()
+    };
+    match set_attr(&node, Depth::Top, hardened) {
+        // KERNEL(5.12): before, a bind keeps what the host's mount has.
+        Ok(()) | Err(Errno::NOSYS) => {}
+        Err(errno) => return Err(errno),
+    }
+    cover_node(parent, name, &node)
+}
+
+/// Puts a mounted node on a file of that name.
+fn cover_node(parent: BorrowedFd<'_>, name: &OsStr, node: &OwnedFd) -> Result<(), Errno> {
     match mknodat(parent, name, FileType::RegularFile, Mode::from_raw_mode(0o666), 0) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    wharf_sys::mount::attach(&node, &target)
+    wharf_sys::mount::attach(node, &target)
 }
 
 /// Opens a terminal of the container's own devpts.

@@ -44,6 +44,10 @@ pub(crate) struct InitPlan {
     pub(crate) mounts: Vec<MountPlan>,
     /// The opened trees of binds, by index of the mount.
     pub(crate) sources: Vec<Option<OwnedFd>>,
+    /// Nodes of devices, in the order of the configuration.
+    pub(crate) nodes: Vec<devices::Node>,
+    /// The same made outside, with a user namespace that may make none.
+    pub(crate) made_nodes: Vec<Option<OwnedFd>>,
     /// Directories of the cgroup as detached mounts.
     pub(crate) cgroup_tree: cgroup_tree::CgroupTree,
     /// Files through which it joins its cgroup (version 1).
@@ -233,8 +237,11 @@ fn build_root(plan: &mut InitPlan, channel: &Channel) -> Result<RootDir, Runtime
     if !has_host_dev(&plan.mounts) {
         devices::populate_dev(&root)?;
     }
-    devices::make_devices(&root, &plan.spec.linux().devices)?;
-    run_outer_hooks(plan, channel)?;
+    devices::make_devices(&root, &plan.spec.linux().devices, &plan.nodes, &plan.made_nodes)?;
+    // Those kept open would count against the program's own limit.
+    plan.sources.clear();
+    plan.made_nodes.clear();
+    run_outer_hooks(plan, &root, channel)?;
     Ok(root)
 }
 
@@ -247,13 +254,18 @@ fn has_host_dev(mounts: &[MountPlan]) -> bool {
 }
 
 /// prestart and createRuntime run in the runtime, createContainer here.
-fn run_outer_hooks(plan: &InitPlan, channel: &Channel) -> Result<(), RuntimeError> {
+fn run_outer_hooks(plan: &InitPlan, root: &RootDir, channel: &Channel) -> Result<(), RuntimeError> {
     if plan.spec.has_outer_hooks() {
         tell(channel, &Message::RunHooks)?;
         match channel.receive()? {
             Some(Message::HooksDone) => {}
             _ => return Err(unexpected("something else than that the hooks are done")),
         }
+    }
+    if plan.spec.hooks.is_some() {
+        // COMPAT: hooks of runc find the container's root as their directory.
+        rustix::process::fchdir(root)
+            .map_err(|errno| RuntimeError::system("hooks", "enter the container's root", errno))?;
     }
     crate::hooks::run_create_container(&plan.spec, &plan.id, &plan.bundle)
 }

@@ -266,16 +266,19 @@ fn place_streams(plan: &ProcessPlan, console: Option<Pty>) -> Result<bool, Runti
 }
 
 /// The user may open /dev/stdout again, which for a pipe or terminal asks
-/// who owns it. /dev/null and files that cannot be given away stay.
+/// who owns it. /dev/null and files that cannot be given away stay, and so
+/// does the group of terminals.
 fn own_streams(identity: &Identity) -> Result<(), RuntimeError> {
     let uid = rustix::fs::Uid::from_raw(identity.uid);
+    let gid = rustix::fs::Gid::from_raw(identity.gid);
     for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
         let Ok(stat) = rustix::fs::fstat(fd) else { continue };
         let is_null = stat.st_rdev == rustix::fs::makedev(1, 3);
         if stat.st_uid == identity.uid || is_null {
             continue;
         }
-        match rustix::fs::fchown(fd, Some(uid), None) {
+        let group = (!rustix::termios::isatty(fd)).then_some(gid);
+        match rustix::fs::fchown(fd, Some(uid), group) {
             Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::ROFS) => {}
             Err(errno) => return Err(RuntimeError::system("stdio", "give the streams to the user", errno)),
         }

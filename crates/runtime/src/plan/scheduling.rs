@@ -69,16 +69,58 @@ fn plan_scheduler(wanted: &Scheduler) -> Result<Scheduling, RuntimeError> {
     }
     let priority = u32::try_from(wanted.priority)
         .map_err(|_| invalid("process.scheduler.priority", format!("{} is negative", wanted.priority)))?;
+    if wanted.policy == "SCHED_DEADLINE" {
+        check_deadline(wanted)?;
+    }
     Ok(Scheduling {
         policy: u32::try_from(policy).unwrap_or(0),
         flags,
         nice: wanted.nice,
         priority,
-        runtime: wanted.runtime,
-        deadline: wanted.deadline,
-        period: wanted.period,
+        runtime: wanted.runtime.unwrap_or(0),
+        deadline: wanted.deadline.unwrap_or(0),
+        period: wanted.period.unwrap_or(0),
         ..Scheduling::default()
     })
+}
+
+/// What sched(7) asks of the three times of a deadline, of which the kernel
+/// only says that something is wrong.
+///
+/// COMPAT: the wording follows crun, whose test suite reads it.
+fn check_deadline(wanted: &Scheduler) -> Result<(), RuntimeError> {
+    /// The kernel's own resolution (kernel/sched/deadline.c).
+    const SHORTEST_NS: u64 = 1024;
+    let wrong = |part: &str, why: String| {
+        let field = format!("process.scheduler.{part}");
+        Err(invalid(&field, format!("sched_setattr: `SCHED_DEADLINE` {why}")))
+    };
+    let Some(runtime) = wanted.runtime else {
+        return wrong("runtime", "requires `runtime`".to_owned());
+    };
+    let Some(deadline) = wanted.deadline else {
+        return wrong("deadline", "requires `deadline`".to_owned());
+    };
+    let end = wanted.period.filter(|period| *period != 0).unwrap_or(deadline);
+    if runtime == 0 {
+        return wrong("runtime", "runtime must be greater than 0".to_owned());
+    }
+    if !(SHORTEST_NS..=i64::MAX.unsigned_abs()).contains(&runtime) {
+        return wrong(
+            "runtime",
+            format!("runtime ({runtime}) must be between {SHORTEST_NS} and 2^63-1"),
+        );
+    }
+    if runtime > deadline {
+        return wrong(
+            "runtime",
+            format!("runtime ({runtime}) must be <= deadline ({deadline})"),
+        );
+    }
+    if deadline > end {
+        return wrong("deadline", format!("deadline ({deadline}) must be <= period ({end})"));
+    }
+    Ok(())
 }
 
 fn plan_io(wanted: &IoPriority) -> Result<(u32, u32), RuntimeError> {

@@ -123,6 +123,16 @@ pub struct IdMapping {
     pub size: u32,
 }
 
+impl IdMapping {
+    /// The host's id of an id in the container; none if it is not mapped.
+    #[must_use]
+    pub fn host_of(map: &[Self], id: u32) -> Option<u32> {
+        map.iter()
+            .find(|entry| id >= entry.container_id && id - entry.container_id < entry.size)
+            .and_then(|entry| entry.host_id.checked_add(id - entry.container_id))
+    }
+}
+
 /// Programs run at points of the lifecycle (config.md#posix-platform-hooks).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -128,14 +128,14 @@ pub struct Scheduler {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
     /// Nanoseconds, for DEADLINE.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub runtime: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<u64>,
     /// Nanoseconds, for DEADLINE.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub deadline: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
     /// Nanoseconds, for DEADLINE.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub period: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<u64>,
 }
 
 /// I/O priority (ioprio_set(2)).
