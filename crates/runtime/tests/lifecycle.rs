@@ -161,8 +161,8 @@ fn exec_is_inside_with_the_codes_of_its_program() {
     let code = |command: &[&str]| bundle.cli(&[&["exec", &bundle.id], command].concat()).code;
     assert_eq!(code(&["sh", "-c", "exit 9"]), 9);
     assert_eq!(code(&["sh", "-c", "kill -9 $$"]), 137);
-    assert_eq!(code(&["nope"]), 127);
-    assert_eq!(code(&["/etc/passwd"]), 126);
+    assert_eq!(code(&["nope"]), 255);
+    assert_eq!(code(&["/etc/passwd"]), 255);
     let user = bundle.cli(&[
         "exec",
         "--user",
