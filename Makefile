@@ -12,7 +12,7 @@ PREFIX       ?= /usr/local
 UNDER_TEST   := WHARF_BIN=$(abspath $(TARGET))/e2e/wharf WHARF_SHIM=$(abspath $(TARGET))/e2e/wharf-shim
 DESTDIR      ?=
 
-.PHONY: build shim build-debug demo test check fmt clippy deny lint unit e2e conformance bench bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench clean
+.PHONY: build shim build-debug demo test check fmt clippy deny lint unit e2e conformance test-vm bench bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
 
 build: shim
 	cargo build --release --locked -p wharf-cli
@@ -66,6 +66,11 @@ e2e: packages-test build-debug
 conformance: packages-test packages-conformance build
 	tests/conformance/run.sh $(TARGET)/release "$(ORACLE)" "$(SUITES)"
 
+# The runtime's tests under a Debian kernel with cgroup v2 only, emulated; KERNEL is 6.1 or 5.10.
+KERNEL ?= 6.1
+test-vm: packages-vm shim
+	tests/vm/run.sh $(TARGET) $(TARGET)/$(SHIM_TRIPLE)/tiny/wharf-shim $(KERNEL)
+
 bench: packages-bench build
 	python3 bench/bench.py --bin $(TARGET)/release $(BENCH)
 
@@ -101,6 +106,8 @@ packages-test:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq skopeo iproute2 nftables python3 python3-docker docker-cli:docker.io
 packages-conformance:
 	@packaging/apt.sh mmdebstrap docker.io containerd podman conmon runc
+packages-vm:
+	@packaging/apt.sh build-essential busybox-static qemu-system-x86 e2fsprogs cpio kmod jq
 packages-bench:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq python3 docker.io podman runc crun mmdebstrap
 

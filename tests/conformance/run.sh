@@ -31,4 +31,6 @@ if [ -n "$suites" ]; then
 else
   echo "== other suites: not run (SUITES=DIR is not given)"
 fi
+echo "== the runtime on cgroup v2, in a machine of its own"
+make --no-print-directory test-vm || failed=1
 exit $failed

@@ -27,6 +27,14 @@ pub enum CgroupError {
         /// The setting that needs it.
         setting: String,
     },
+    /// A version 2 group may hand down controllers or hold processes, not both.
+    #[error("cgroup {path} holds processes, so it cannot hand down the {controller} controller")]
+    Populated {
+        /// The controller, by the kernel's name.
+        controller: String,
+        /// The group above, which holds processes.
+        path: PathBuf,
+    },
     /// The path is empty, the hierarchy's root, or tries to climb.
     #[error("invalid cgroup path {path:?}: {reason}")]
     InvalidPath {

@@ -743,18 +743,36 @@ fn create_v2(root: &Path, path: &str) -> Result<(Dir, Made), CgroupError> {
     if made != Made::Parents && wanted.iter().all(|name| present.contains(name)) {
         return Ok((dir, made));
     }
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    for part in &parts {
+    for part in path.split('/').filter(|part| !part.is_empty()) {
         // What a parent refuses to hand down is reported when a limit asks for it.
-        for name in &wanted {
-            let _ = parent.try_write("cgroup.subtree_control", &format!("+{name}"));
-        }
+        hand_down(&parent, &listed(&parent)?)?;
         parent = match Dir::open(parent.path().join(part))? {
             Some(child) => child,
             None => break,
         };
     }
     Ok((dir, made))
+}
+
+/// Lets the children of a group have these controllers.
+///
+/// A group with processes of its own can hand down none, except the root. Asked for controllers of
+/// threads alone (cpu, pids, cpuset) the kernel would make of it a domain of threads, whose children
+/// take no process at all; so it is not asked.
+fn hand_down(parent: &Dir, controllers: &[String]) -> Result<(), CgroupError> {
+    let is_root = !parent.has("cgroup.type");
+    if !is_root && v2::holds_processes(parent)? {
+        return Ok(());
+    }
+    let all: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
+    // All in one write, which the kernel takes or refuses as a whole: one that it cannot give must
+    // not cost the others.
+    if parent.try_write("cgroup.subtree_control", &all.join(" ")).is_err() {
+        for name in all {
+            let _ = parent.try_write("cgroup.subtree_control", &name);
+        }
+    }
+    Ok(())
 }
 
 fn collect_pids(dir: &Dir, found: &mut BTreeSet<u32>) -> Result<(), CgroupError> {

@@ -280,12 +280,35 @@ fn apply_unified(dir: &Dir, file: &str, value: &str) -> Result<(), CgroupError> 
 /// A missing file means that the controller is not enabled here.
 fn write(dir: &Dir, controller: &str, file: &str, value: &str) -> Result<(), CgroupError> {
     dir.try_write(file, value).map_err(|errno| match errno {
-        Errno::NOENT => CgroupError::MissingController {
+        Errno::NOENT => missing(dir, controller, file),
+        errno => dir.write_error(file, value, errno),
+    })
+}
+
+/// Why a file is not there: often because of processes in the group above.
+fn missing(dir: &Dir, controller: &str, file: &str) -> CgroupError {
+    let name = controller.split(' ').next().unwrap_or(controller);
+    let parent = dir.path().parent().and_then(|path| Dir::open(path.to_path_buf()).ok()?);
+    let is_refused = parent.as_ref().is_some_and(|parent| {
+        let listed = parent.read("cgroup.controllers").ok().flatten().unwrap_or_default();
+        let is_there = listed.split_whitespace().any(|each| each == name);
+        is_there && parent.has("cgroup.type") && holds_processes(parent).unwrap_or(false)
+    });
+    match parent.filter(|_| is_refused) {
+        Some(parent) => CgroupError::Populated {
+            controller: name.to_owned(),
+            path: parent.path().to_path_buf(),
+        },
+        None => CgroupError::MissingController {
             controller: controller.to_owned(),
             setting: file.to_owned(),
         },
-        errno => dir.write_error(file, value, errno),
-    })
+    }
+}
+
+/// Whether processes are in the group itself.
+pub(crate) fn holds_processes(dir: &Dir) -> Result<bool, CgroupError> {
+    Ok(dir.read("cgroup.procs")?.is_some_and(|text| !text.trim().is_empty()))
 }
 
 /// Measures everything that has files here.

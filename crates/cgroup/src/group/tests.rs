@@ -193,9 +193,45 @@ fn v2_controllers_are_handed_down_to_a_new_group() {
     );
     tree(root.path(), &[("n/cgroup.subtree_control", "")]);
     Cgroup::create(&Hierarchy::v2_at(root.path()), "/n/new").expect("the group");
-    assert_eq!(content(root.path(), "cgroup.subtree_control"), "+pids");
-    assert_eq!(content(root.path(), "n/cgroup.subtree_control"), "+pids");
+    assert_eq!(content(root.path(), "cgroup.subtree_control"), "+cpu +pids");
+    // In a real tree its list of controllers would have appeared by now.
+    assert_eq!(content(root.path(), "n/cgroup.subtree_control"), "");
     assert!(root.path().join("n/new").is_dir());
+}
+
+#[test]
+fn v2_a_group_with_processes_hands_down_nothing_and_a_limit_below_says_so() {
+    let root = tempfile::tempdir().expect("a directory");
+    let root = root.path();
+    tree(
+        root,
+        &[("cgroup.controllers", "cpu memory"), ("cgroup.subtree_control", "")],
+    );
+    tree(
+        root,
+        &[
+            ("n/cgroup.type", "domain"),
+            ("n/cgroup.controllers", "cpu memory"),
+            ("n/cgroup.procs", "7\n"),
+            ("n/cgroup.subtree_control", ""),
+        ],
+    );
+    let group = Cgroup::create(&Hierarchy::v2_at(root), "/n/new").expect("the group");
+    assert_eq!(content(root, "n/cgroup.subtree_control"), "");
+    let memory = Memory {
+        limit: Some(1 << 20),
+        ..Memory::default()
+    };
+    let refused = group.apply(&Resources {
+        memory,
+        ..Resources::default()
+    });
+    let said = refused.expect_err("no memory controller").to_string();
+    let expected = format!(
+        "cgroup {} holds processes, so it cannot hand down the memory controller",
+        root.join("n").display()
+    );
+    assert_eq!(said, expected);
 }
 
 #[test]

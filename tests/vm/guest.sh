@@ -1,0 +1,32 @@
+#!/bin/sh
+# guest.sh: process 1 of the machine: mounts cgroup v2 and no other cgroups, runs every test program
+# of /t/debug/deps, and switches the machine off. The host counts (see run.sh).
+export PATH=/bin HOME=/tmp WHARF_SHIM=/t/wharf-shim RUST_BACKTRACE=0
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
+mkdir -p /dev/pts /dev/shm /dev/mqueue
+mount -t devpts -o ptmxmode=666 devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t mqueue mqueue /dev/mqueue
+mount -t tmpfs tmpfs /run
+ln -sf /proc/self/fd /dev/fd
+ip link set lo up
+hostname machine
+for module in overlay fuse loop brd null_blk veth bridge nf_tables nft_chain_nat nft_masq nft_ct; do
+  modprobe $module 2>/dev/null
+done
+echo 16 >/proc/sys/vm/nr_hugepages
+echo "machine: $(uname -r), controllers: $(cat /sys/fs/cgroup/cgroup.controllers)"
+for program in /t/debug/deps/*; do
+  echo "== ${program##*/}"
+  timeout -s KILL "$(cat /t/deadline)" "$program" --test-threads=2 </dev/null 2>&1
+  echo "== ended with $?"
+done
+left=$(find /sys/fs/cgroup -mindepth 1 -type d)
+echo "machine: cgroups left: ${left:-none}"
+echo "machine: done"
+sync
+echo o >/proc/sysrq-trigger
+sleep 60

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# run.sh TARGET SHIM KERNEL: runs the tests of the runtime, the cgroups, the kernel wrappers and the
+# shim in a machine of their own, which has cgroup v2 only and a Debian kernel (see kernel.sh).
+# Emulated in software, so that it runs anywhere; ends in under 15 minutes, or fails.
+# ONLY=WORD limits it to the test programs whose names begin so.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd); target=$(cd "$1" && pwd); shim=$2 kernel=$3
+deadline=${VM_DEADLINE:-840} only=${ONLY:-}
+crates=(wharf-sys wharf-cgroup wharf-runtime wharf-shim)
+[ "$(uname -m)" = x86_64 ] || { echo "test-vm: only on x86_64"; exit 2; }
+work=$(mktemp -d /tmp/wharf-vm-XXXXXX); trap 'rm -rf "$work"' EXIT
+kernel_dir=$("$here/kernel.sh" "$kernel" "$target/vm")
+
+copy_libraries() { # PROGRAM: what the dynamic linker would load, at the same places
+  ldd "$1" 2>/dev/null | grep -oE '/[^ ]+' | while read -r library; do
+    [ -e "$root$library" ] || install -D "$(readlink -f "$library")" "$root$library"
+  done
+}
+
+copy_tests() {
+  local packages=() program name
+  for crate in "${crates[@]}"; do packages+=(-p "$crate"); done
+  cargo test --locked --quiet "${packages[@]}" --all-features --no-run --message-format=json |
+    jq -r 'select(.executable != null) | [.target.kind[0], .executable] | @tsv' |
+    while IFS=$'\t' read -r kind program; do
+      name=$(basename "$program")
+      case $kind in
+        example) strip -g -o "$root/t/debug/examples/$name" "$program" ;;
+        lib | test) case $name in "$only"*) strip -g -o "$root/t/debug/deps/$name" "$program" ;; *) continue ;; esac ;;
+        *) continue ;;
+      esac
+      copy_libraries "$program"
+    done
+}
+
+root=$work/root
+mkdir -p "$root"/{bin,etc,proc,sys,dev,run,tmp,lib/modules,t/debug/deps,t/debug/examples}
+install "$(command -v busybox)" "$root/bin/busybox"; ln -s busybox "$root/bin/sh"
+printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n' >"$root/etc/passwd"
+printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
+# Some tests put a program with its libraries into a container.
+printf '#!/bin/sh\nexec /lib64/ld-linux-x86-64.so.2 --list "$@"\n' >"$root/bin/ldd"; chmod 755 "$root/bin/ldd"
+install "$here/guest.sh" "$root/guest.sh"
+install "$shim" "$root/t/wharf-shim"; ln -s wharf-shim "$root/t/wharf-runtime"
+echo $((deadline / 3)) >"$root/t/deadline"
+copy_tests
+cp -r "$kernel_dir"/lib/modules/* "$root/lib/modules/"
+mke2fs -q -t ext4 -d "$root" "$work/disk" 3G
+
+ramdisk=$work/ramdisk; mkdir -p "$ramdisk"/{bin,lib/modules}
+install "$(command -v busybox)" "$ramdisk/bin/busybox"; ln -s busybox "$ramdisk/bin/sh"
+install "$here/boot.sh" "$ramdisk/init"
+release=$(basename "$kernel_dir"/lib/modules/*); modules=lib/modules/$release
+mkdir -p "$ramdisk/$modules"; cp "$kernel_dir/$modules"/modules.* "$ramdisk/$modules/"
+for module in virtio_pci virtio_blk ext4; do
+  modprobe -d "$kernel_dir" -S "$release" --show-depends $module | awk '$1 == "insmod" {print $2}'
+done | sort -u | while read -r file; do install -D "$file" "$ramdisk/${file#"$kernel_dir"/}"; done
+(cd "$ramdisk" && find . | cpio --quiet -o -H newc) >"$work/initrd"
+
+echo "test-vm: Linux $release, cgroup v2 only"
+begin=$(date +%s)
+timeout -s KILL "$deadline" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nic none \
+  -kernel "$kernel_dir/boot/vmlinuz-$release" -initrd "$work/initrd" \
+  -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all" -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" \
+  -display none -monitor none -serial stdio -no-reboot </dev/null | tr -d '\r' | tee "$work/console" || true
+
+sum() { grep -E '^test result:' "$work/console" | grep -oE "[0-9]+ $1" | awk '{s += $1} END {print s + 0}'; }
+passed=$(sum passed) failed=$(sum failed)
+# A program without its closing line was ended by its deadline, or broke.
+broken=$(awk '/^== ended with/ {if ($4 != 0 && !result) print name; next} /^== / {name = $2; result = 0} /^test result:/ {result = 1}' "$work/console")
+for name in $broken; do echo "test-vm: $name gave no result"; failed=$((failed + 1)); done
+grep -q '^machine: done' "$work/console" || { echo "test-vm: the machine did not reach its end"; failed=$((failed + 1)); }
+grep -q '^machine: cgroups left: none' "$work/console" || { echo "test-vm: the tests left cgroups"; failed=$((failed + 1)); }
+[ "$passed" -gt 0 ] || failed=$((failed + 1))
+[ "$failed" -eq 0 ] || { printf '\nfailed:\n'; grep -E '^test .* FAILED' "$work/console" | sort -u || true; }
+printf '\ntest-vm: Linux %s, %s seconds\n%d passed, %d failed\n' "$release" $(($(date +%s) - begin)) "$passed" "$failed"
+[ "$failed" -eq 0 ]
