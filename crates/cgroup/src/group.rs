@@ -224,6 +224,11 @@ impl Cgroup {
         &self.path
     }
 
+    /// The hierarchy it is in.
+    pub fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
     /// Interface of the hierarchy.
     pub fn version(&self) -> Version {
         self.hierarchy.version()

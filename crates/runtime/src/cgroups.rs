@@ -1,16 +1,11 @@
-//! The container's cgroup: limits of the specification in the cgroup crate's
-//! own words, and the group's life around create.
+//! Limits of the specification in the cgroup crate's own words, and joining a
+//! group.
 
-use crate::spec::{self, Spec};
+use crate::spec;
 use crate::{Cgroup, ErrorKind, RuntimeError};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::time::Duration;
 use wharf_cgroup as cgroup;
-
-/// How long a group may be busy with dying processes when it is removed.
-const DELETE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Devices that every container may use, after the rules of the
 /// configuration: making any node, and the default nodes
@@ -27,9 +22,8 @@ const ALWAYS_ALLOWED: [(Option<u32>, Option<u32>); 9] = [
     (Some(136), None),
 ];
 
-/// An error of the cgroup crate, with its causes.
-pub(crate) fn failed(step: &str, error: &cgroup::CgroupError) -> RuntimeError {
-    use std::error::Error as _;
+/// What failed, and the causes behind it.
+pub(crate) fn chain_of(error: &dyn std::error::Error) -> Vec<String> {
     let mut chain = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(next) = cause {
@@ -44,6 +38,11 @@ pub(crate) fn failed(step: &str, error: &cgroup::CgroupError) -> RuntimeError {
         );
         cause = next.source();
     }
+    chain
+}
+
+/// An error of the cgroup crate, with its causes.
+pub(crate) fn failed(step: &str, error: &cgroup::CgroupError) -> RuntimeError {
     let kind = match error {
         cgroup::CgroupError::InvalidPath { .. } | cgroup::CgroupError::InvalidValue { .. } => ErrorKind::Invalid,
         _ => ErrorKind::System,
@@ -51,31 +50,8 @@ pub(crate) fn failed(step: &str, error: &cgroup::CgroupError) -> RuntimeError {
     RuntimeError {
         kind,
         step: step.to_owned(),
-        chain,
+        chain: chain_of(error),
         errno: error.errno(),
-    }
-}
-
-/// A group that is removed again unless it is kept.
-#[derive(Debug)]
-pub(crate) struct CgroupGuard(Option<Cgroup>);
-
-impl CgroupGuard {
-    pub(crate) fn group(&self) -> Option<&Cgroup> {
-        self.0.as_ref()
-    }
-
-    pub(crate) fn keep(mut self) -> Option<Cgroup> {
-        self.0.take()
-    }
-}
-
-impl Drop for CgroupGuard {
-    fn drop(&mut self) {
-        if let Some(group) = self.0.take() {
-            // Already on the way of a failure, which is what gets reported.
-            let _ = group.delete(DELETE_DEADLINE);
-        }
     }
 }
 
@@ -99,6 +75,7 @@ pub(crate) fn enter(entries: &[OwnedFd]) -> Result<(), RuntimeError> {
     })
 }
 
+<<<<<<< HEAD
 /// Makes the group of the configuration and limits it.
 pub(crate) fn create_group(spec: &Spec) -> Result<CgroupGuard, RuntimeError> {
     let Some(path) = spec.linux().cgroups_path.as_deref().filter(|path| !path.is_empty()) else {
@@ -194,6 +171,8 @@ fn refuse_used(group: &Cgroup) -> Result<(), RuntimeError> {
     Ok(())
 }
 
+=======
+>>>>>>> 916288d (runtime: cgroups made by systemd: --systemd-cgroup, --cgroup-manager=systemd, scopes, slices and subgroups)
 /// Limits of the specification as the cgroup crate takes them, with the
 /// devices that every container may use.
 ///

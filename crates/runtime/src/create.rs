@@ -1,8 +1,9 @@
 //! Creating and starting a container: the runtime's side.
 
 use crate::birth;
-use crate::cgroups::{CgroupGuard, create_group, open_entries};
+use crate::cgroups::open_entries;
 use crate::channel::{self, Channel, Message, unexpected};
+use crate::group::{CgroupGuard, create_group};
 use crate::host_root::{HostRoot, HostRootGuard};
 use crate::init::identity::Groups;
 use crate::init::{self, InitPlan, cgroup_tree, rootfs, settle};
@@ -13,8 +14,13 @@ use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_
 use crate::plan::namespaces::plan_namespaces;
 use crate::resctrl::{self, ResctrlGroup, ResctrlGuard};
 use crate::spec::{Spec, validate};
+<<<<<<< HEAD
 use crate::{CreateRequest, ErrorKind, Fallbacks, Gate, Rootfs, RuntimeError, seccomp, trace};
 use crate::{device_nodes, user_namespace};
+=======
+use crate::user_namespace;
+use crate::{CreateRequest, ErrorKind, Fallbacks, Gate, Rootfs, RuntimeError, Scope, seccomp, trace};
+>>>>>>> 916288d (runtime: cgroups made by systemd: --systemd-cgroup, --cgroup-manager=systemd, scopes, slices and subgroups)
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -101,10 +107,11 @@ pub fn create_while(
     let filter_cache = request.filter_cache.clone();
     seccomp::check_names(&request.spec)?;
     let is_open = matches!(request.gate, Gate::Open);
+    let choice = request.cgroup;
     let mut plan = plan_init(request)?;
     trace::point("plan");
     // ORDER: limits stand before the first process is in the group.
-    let cgroup = create_group(&plan.spec)?;
+    let cgroup = create_group(&plan.id, &plan.spec, choice)?;
     let host_root = match plan.namespaces.has(CLONE_NEWNS) {
         true => None,
         false => Some(HostRoot::note(&plan.place)?),
@@ -122,7 +129,7 @@ pub fn create_while(
         bundle: plan.bundle.clone(),
     };
     let (ours, theirs) = channel::pair()?;
-    let places = (cgroup.group(), resctrl.group());
+    let places = (&cgroup, resctrl.group());
     let init = clone_init(plan, theirs, &ours, places, &hooks.spec)?;
     // ORDER: compiled while init mounts; sent after the hooks, for whose end
     // init waits first.
@@ -146,6 +153,9 @@ pub fn create_while(
     let done = meanwhile(created.pid());
     created.await_standing(&hooks, filter)?;
     done?;
+    if let Some(cgroup) = &mut created.cgroup {
+        cgroup.release_holder();
+    }
     trace::point("standing");
     Ok(created)
 }
@@ -315,11 +325,12 @@ fn clone_init(
     mut plan: InitPlan,
     theirs: Channel,
     ours: &Channel,
-    (group, class): (Option<&Cgroup>, Option<&ResctrlGroup>),
+    (cgroup, class): (&CgroupGuard, Option<&ResctrlGroup>),
     spec: &Spec,
 ) -> Result<InitGuard, RuntimeError> {
     let classic = plan.fallbacks.classic_clone;
-    let into = group.filter(|_| !classic).and_then(Cgroup::open_dir);
+    let is_late = cgroup.group().is_some() && (classic || cgroup.needs_late_entry());
+    let into = cgroup.group().filter(|_| !is_late).and_then(Cgroup::open_dir);
     let options = CloneOptions {
         // These two are made by init itself, when it is in the cgroup and
         // before the clocks tick.
@@ -328,7 +339,7 @@ fn clone_init(
         classic,
     };
     let writes_maps = plan.namespaces.makes(CLONE_NEWUSER);
-    plan.awaits_runtime = (classic && group.is_some()) || writes_maps;
+    plan.awaits_runtime = is_late || writes_maps;
     let awaits_runtime = plan.awaits_runtime;
     plan.joined = birth::entered_before(&plan.namespaces);
     let joined = plan.joined;
@@ -342,11 +353,8 @@ fn clone_init(
         pid: pid.as_raw_nonzero().get(),
         pidfd: Some(pidfd),
     };
-    if let (Some(group), true) = (group, classic) {
-        let pid = u32::try_from(guard.pid).unwrap_or_default();
-        group
-            .add(pid)
-            .map_err(|error| crate::cgroups::failed("cgroup", &error))?;
+    if is_late {
+        cgroup.add(guard.pid)?;
     }
     if let Some(class) = class {
         class.add(guard.pid)?;
@@ -464,6 +472,12 @@ impl Created {
     #[must_use]
     pub fn host_root(&self) -> Option<&HostRoot> {
         self.host_root.root()
+    }
+
+    /// The unit of systemd that holds the cgroup, if one does.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        self.cgroup.as_ref().and_then(CgroupGuard::scope)
     }
 
     /// The master side of the terminal, once.

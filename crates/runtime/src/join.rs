@@ -138,7 +138,13 @@ fn open_v1(group: &Cgroup, below: &[SubCgroup]) -> Result<Vec<OwnedFd>, RuntimeE
     paths.dedup();
     paths
         .into_iter()
-        .map(|path| open(path.join("tasks"), OFlags::WRONLY))
+        .map(|path| match open(path.join("tasks"), OFlags::WRONLY) {
+            // The unified hierarchy beside those of version 1.
+            Err(error) if error.errno == Some(Errno::NOENT.raw_os_error()) => {
+                open(path.join("cgroup.procs"), OFlags::WRONLY)
+            }
+            other => other,
+        })
         .collect()
 }
 

@@ -1,7 +1,7 @@
 //! What callers ask for.
 
 use crate::spec::{Process, Spec};
-use crate::{ResctrlGroup, SubCgroup};
+use crate::{CgroupChoice, ResctrlGroup, SubCgroup};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,6 +91,8 @@ pub struct CreateRequest {
     pub filter_cache: Option<PathBuf>,
     /// How init is released.
     pub gate: Gate,
+    /// Who makes the cgroup.
+    pub cgroup: CgroupChoice,
     /// Do not join a new session keyring.
     pub no_new_keyring: bool,
     /// Change the root by moving the mount instead of pivot_root (ramdisks).
@@ -114,6 +116,7 @@ impl CreateRequest {
             preserve_fds: 0,
             filter_cache: None,
             gate: Gate::Channel,
+            cgroup: CgroupChoice::default(),
             no_new_keyring: false,
             no_pivot: false,
             fallbacks: Fallbacks::default(),

@@ -186,11 +186,8 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
         start_time: 0,
         bundle: bundle.clone(),
         rootfs: rootfs.clone(),
-        cgroup: spec
-            .linux()
-            .cgroups_path
-            .as_ref()
-            .map(|path| format!("/{}", path.trim_start_matches('/'))),
+        cgroup: None,
+        scope: None,
         created: log::rfc3339(clock_gettime(ClockId::Realtime).tv_sec),
         annotations: spec.annotations.clone(),
         host_root: None,
@@ -216,6 +213,7 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
     request.preserve_fds = options.preserve_fds.saturating_add(listening);
     request.no_pivot = options.no_pivot;
     request.no_new_keyring = options.no_new_keyring;
+    request.cgroup = global.cgroup_choice();
     Ok((making, request))
 }
 
@@ -255,6 +253,7 @@ fn load(bundle: &Path, config: Option<&Path>) -> Result<Spec, RuntimeError> {
     })
 }
 
+/// Completes what the configuration leaves open about the cgroup.
 fn choose_cgroup(global: &Global, spec: &mut Spec, id: &str) -> Result<(), RuntimeError> {
     let linux = spec.linux.get_or_insert_default();
     if global.no_cgroup {
@@ -262,13 +261,15 @@ fn choose_cgroup(global: &Global, spec: &mut Spec, id: &str) -> Result<(), Runti
         return Ok(());
     }
     if global.systemd_cgroup {
-        return Err(RuntimeError::invalid(
-            "--systemd-cgroup",
-            "cgroups by systemd are not supported, only cgroupfs",
-        ));
+        return Ok(());
     }
-    if linux.cgroups_path.as_deref().is_none_or(str::is_empty) {
-        linux.cgroups_path = Some(format!("/{id}"));
+    match linux.cgroups_path.as_deref().filter(|path| !path.is_empty()) {
+        None => linux.cgroups_path = Some(crate::group::default_path(id, global.is_rootless())),
+        Some(path) if path.split(':').count() == 3 && !path.contains('/') => {
+            let text = format!("linux.cgroupsPath: {path:?} is a unit of systemd, which needs --systemd-cgroup");
+            return Err(RuntimeError::invalid("linux.cgroupsPath", text));
+        }
+        Some(_) => {}
     }
     Ok(())
 }
@@ -302,6 +303,8 @@ fn record_init(
         log::warn(global, warning);
     }
     making.record.host_root = created.host_root().cloned();
+    making.record.cgroup = created.cgroup().map(|group| group.path().to_owned());
+    making.record.scope = created.scope().cloned();
     making.record.resctrl = created.resctrl().cloned();
     if let Some(entry) = &making.entry {
         entry.save(&making.record)?;

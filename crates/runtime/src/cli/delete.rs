@@ -93,8 +93,15 @@ fn lock_by_force(entry: &Entry) -> Result<Option<OwnedFd>, RuntimeError> {
 /// caller holds the lock.
 pub(super) fn destroy(global: &Global, entry: &Entry, record: &Record) -> Result<(), RuntimeError> {
     end_init(record)?;
-    if let Some(group) = record.open_cgroup()? {
+    let group = record.open_cgroup()?;
+    if let Some(group) = &group {
         let _ = group.kill();
+    }
+    // ORDER: a unit that fails to stop is no reason to leave the rest.
+    if let Some(Err(error)) = record.scope.as_ref().map(crate::Scope::stop) {
+        log::warn(global, &error.message());
+    }
+    if let Some(group) = group {
         group
             .delete(CGROUP_DEADLINE)
             .map_err(|error| crate::cgroups::failed("delete", &error))?;

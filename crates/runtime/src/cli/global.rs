@@ -1,9 +1,10 @@
 //! Options before the command.
 
 use super::{argument, text};
-use crate::RuntimeError;
+use crate::{CgroupChoice, RuntimeError};
 use lexopt::Arg::{Long, Short, Value};
 use std::path::PathBuf;
+use wharf_cgroup::systemd::Instance;
 
 /// Options that hold for all commands.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub(super) struct Global {
     pub(super) no_cgroup: bool,
     /// The program CRIU; searched for by its name if not given.
     pub(super) criu: Option<PathBuf>,
+    /// Whether missing privileges over cgroups are borne; none finds out.
+    pub(super) rootless: Option<bool>,
 }
 
 impl Default for Global {
@@ -42,6 +45,7 @@ impl Default for Global {
             systemd_cgroup: false,
             no_cgroup: false,
             criu: None,
+            rootless: None,
         }
     }
 }
@@ -75,9 +79,9 @@ Options:
   --log FILE                 log errors there too
   --log-format text|json     format of the log
   --debug                    log more than errors and warnings
-  --systemd-cgroup           not supported; an error when a cgroup is made
-  --cgroup-manager NAME      cgroupfs or disabled
-  --rootless auto|true|false accepted for compatibility
+  --systemd-cgroup           let systemd make the cgroups (cgroupsPath is slice:prefix:name)
+  --cgroup-manager NAME      cgroupfs, systemd or disabled
+  --rootless auto|true|false whether to go on without a cgroup that may not be made
   --criu PATH                the program that checkpoint and restore use
   --version, --help
 ";
@@ -99,7 +103,8 @@ impl Global {
                 Long("cgroup-manager") => self.parse_manager(parser)?,
                 Long("debug") => self.debug = true,
                 Long("criu") => self.criu = Some(parser.value().map_err(argument)?.into()),
-                Long("rootless" | "config") => drop(parser.value().map_err(argument)?),
+                Long("rootless") => self.rootless = self.parse_rootless(parser)?,
+                Long("config") => drop(parser.value().map_err(argument)?),
                 Long("version") | Short('v') => {
                     print_version();
                     return Ok(None);
@@ -121,6 +126,32 @@ impl Global {
             "json" => Ok(true),
             "text" => Ok(false),
             other => Err(super::usage(format!("unknown log format {other:?}"))),
+        }
+    }
+
+    fn parse_rootless(&self, parser: &mut lexopt::Parser) -> Result<Option<bool>, RuntimeError> {
+        match text(parser.value().map_err(argument)?)?.as_str() {
+            "auto" => Ok(None),
+            "true" => Ok(Some(true)),
+            "false" => Ok(Some(false)),
+            other => Err(super::usage(format!(
+                "--rootless: {other:?} is not auto, true or false"
+            ))),
+        }
+    }
+
+    /// Whether we are to do without the host's privileges: as asked, or as it is.
+    pub(super) fn is_rootless(&self) -> bool {
+        self.rootless.unwrap_or_else(crate::privileges::is_rootless)
+    }
+
+    /// Who makes the cgroups.
+    pub(super) fn cgroup_choice(&self) -> CgroupChoice {
+        let is_optional = self.is_rootless();
+        let instance = if is_optional { Instance::User } else { Instance::System };
+        CgroupChoice {
+            systemd: self.systemd_cgroup.then_some(instance),
+            is_optional,
         }
     }
 

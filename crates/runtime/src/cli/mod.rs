@@ -36,6 +36,8 @@ use crate::{ErrorKind, RuntimeError};
 use global::Global;
 use std::ffi::OsString;
 
+const SIGPIPE: i32 = 13;
+
 /// What a command needs beside its own arguments.
 struct Call {
     global: Global,
@@ -86,6 +88,10 @@ fn dispatch(command: &str, mut call: Call) -> Result<i32, RuntimeError> {
         // SECURITY: a copy of this process is inside the container before it
         // executes the program, and again if that is /proc/self/exe.
         wharf_sys::process::reexecute_protected().map_err(|errno| system("protect the runtime's binary", errno))?;
+    }
+    if matches!(command, "state" | "list" | "ps" | "features" | "events") {
+        // Who reads may stop reading, as `grep -q` does; that is no failure of ours.
+        wharf_sys::signal::set_default(SIGPIPE);
     }
     match command {
         "create" => create::create(call),

@@ -47,7 +47,9 @@ pub(super) fn restore(mut call: Call) -> Result<i32, RuntimeError> {
         return Err(RuntimeError::invalid("--image-path", text));
     }
     let (mut making, _) = create::prepare(&call.global, &place)?;
-    let cgroup = crate::cgroups::create_group(&making.spec)?;
+    let mut cgroup = crate::group::create_group(&making.record.id, &making.spec, call.global.cgroup_choice())?;
+    making.record.cgroup = cgroup.group().map(|group| group.path().to_owned());
+    making.record.scope = cgroup.scope().cloned();
     let watch = if place.detach {
         None
     } else {
@@ -66,6 +68,7 @@ pub(super) fn restore(mut call: Call) -> Result<i32, RuntimeError> {
         serve(notice, (&making, place.console_socket.as_deref()), &mut console)
     })?;
     let init = Revived::open(pid, &id)?;
+    cgroup.release_holder();
     making.record.pid = pid;
     making.record.start_time = process_facts(pid).map_or(0, |(_, start)| start);
     making.save()?;

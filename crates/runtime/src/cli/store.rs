@@ -3,7 +3,7 @@
 use super::global::Global;
 use super::{failed, system, usage};
 use crate::spec::Spec;
-use crate::{Cgroup, ErrorKind, HostRoot, ResctrlGroup, RuntimeError};
+use crate::{Cgroup, ErrorKind, HostRoot, ResctrlGroup, RuntimeError, Scope};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -39,6 +39,9 @@ pub(super) struct Record {
     /// Where its root is attached on the host, if it has no mount namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) host_root: Option<HostRoot>,
+    /// The unit of systemd that holds the cgroup.
+    #[serde(default)]
+    pub(super) scope: Option<Scope>,
     /// Where it is in resctrl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) resctrl: Option<ResctrlGroup>,

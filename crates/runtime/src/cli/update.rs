@@ -34,6 +34,9 @@ pub(super) fn update(mut call: Call) -> Result<i32, RuntimeError> {
     let mut limits = cgroups::convert(&resources)?;
     // Device rules are those of the container's creation.
     limits.devices.clear();
+    if let Some(scope) = &record.scope {
+        scope.update(group.hierarchy(), &limits)?;
+    }
     group
         .update(&limits)
         .map_err(|error| cgroups::failed("update", &error))?;
