@@ -14,13 +14,8 @@ use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_
 use crate::plan::namespaces::plan_namespaces;
 use crate::resctrl::{self, ResctrlGroup, ResctrlGuard};
 use crate::spec::{Spec, validate};
-<<<<<<< HEAD
-use crate::{CreateRequest, ErrorKind, Fallbacks, Gate, Rootfs, RuntimeError, seccomp, trace};
-use crate::{device_nodes, user_namespace};
-=======
-use crate::user_namespace;
 use crate::{CreateRequest, ErrorKind, Fallbacks, Gate, Rootfs, RuntimeError, Scope, seccomp, trace};
->>>>>>> 916288d (runtime: cgroups made by systemd: --systemd-cgroup, --cgroup-manager=systemd, scopes, slices and subgroups)
+use crate::{device_nodes, user_namespace};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

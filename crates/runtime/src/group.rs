@@ -251,7 +251,7 @@ fn delegate(group: &Cgroup, spec: &Spec) -> Result<(), RuntimeError> {
     let uid = if linux.uid_mappings.is_empty() {
         Some(uid)
     } else {
-        host_id(&linux.uid_mappings, uid)
+        spec::IdMapping::host_of(&linux.uid_mappings, uid)
     };
     let own = rustix::process::geteuid().as_raw();
     match uid {
@@ -262,13 +262,6 @@ fn delegate(group: &Cgroup, spec: &Spec) -> Result<(), RuntimeError> {
         Some(_) if own != 0 => Ok(()),
         Some(uid) => group.delegate(uid).map_err(|error| failed("cgroup", &error)),
     }
-}
-
-/// The host's id of an id in the container.
-fn host_id(map: &[spec::IdMapping], id: u32) -> Option<u32> {
-    map.iter()
-        .find(|entry| id >= entry.container_id && id - entry.container_id < entry.size)
-        .and_then(|entry| entry.host_id.checked_add(id - entry.container_id))
 }
 
 /// Whether the container needs a place in the hierarchies of version 1 that
