@@ -40,6 +40,13 @@ impl CgroupGuard {
         self.scope.as_ref()
     }
 
+    /// Whether a process may not be born in the group: one of a user's systemd may have to be
+    /// attached by it.
+    pub(crate) fn needs_late_entry(&self) -> bool {
+        let is_v2 = self.group.as_ref().is_some_and(|group| group.version() == Version::V2);
+        is_v2 && self.scope.is_some()
+    }
+
     /// Init is in the group, so that nothing else needs to hold it.
     pub(crate) fn release_holder(&mut self) {
         self.holder.take();
