@@ -61,8 +61,7 @@ pub(crate) fn start(
     limits: &Resources,
 ) -> Result<Started, RuntimeError> {
     let failed = |error: SystemdError| failed("systemd", &error);
-    let unit = UnitPlan::parse(spec.linux().cgroups_path.as_deref(), id, instance).map_err(failed)?;
-    let subgroup = plan_subgroup(spec)?;
+    let (unit, scope) = plan(id, spec, instance)?;
     let mut systemd = Systemd::connect(instance).map_err(failed)?;
     let version = systemd.version().map_err(failed)?;
     let holder = Holder::spawn()?;
@@ -75,12 +74,19 @@ pub(crate) fn start(
         }
     }
     let path = systemd.start_unit(&unit, &properties).map_err(failed)?;
+    Ok(Started { scope, path, holder })
+}
+
+/// Decides the unit that `linux.cgroupsPath` names.
+fn plan(id: &str, spec: &Spec, instance: Instance) -> Result<(UnitPlan, Scope), RuntimeError> {
+    let unit = UnitPlan::parse(spec.linux().cgroups_path.as_deref(), id, instance)
+        .map_err(|error| failed("systemd", &error))?;
     let scope = Scope {
         instance,
-        unit: unit.name,
-        subgroup,
+        unit: unit.name.clone(),
+        subgroup: plan_subgroup(spec)?,
     };
-    Ok(Started { scope, path, holder })
+    Ok((unit, scope))
 }
 
 /// What the unit is called, where it is, and its first process.
@@ -115,6 +121,11 @@ fn plan_subgroup(spec: &Spec) -> Result<String, RuntimeError> {
 }
 
 impl Scope {
+    /// The unit that a container will be.
+    pub(crate) fn of(id: &str, spec: &Spec, instance: Instance) -> Result<Self, RuntimeError> {
+        plan(id, spec, instance).map(|(_, scope)| scope)
+    }
+
     /// Tells systemd of changed limits, which it would otherwise undo.
     pub(crate) fn update(&self, hierarchy: &Hierarchy, limits: &Resources) -> Result<(), RuntimeError> {
         let failed = |error: SystemdError| failed("systemd", &error);

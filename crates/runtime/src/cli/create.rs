@@ -4,7 +4,7 @@ use super::global::Global;
 use super::store::{Entry, Record, process_facts};
 use super::{Call, argument, failed, foreground, log, required_id, system, text, usage};
 use crate::spec::{self, Spec};
-use crate::{CreateRequest, Created, Gate, Rootfs, RuntimeError, Stdio};
+use crate::{CreateRequest, Created, Gate, Rootfs, RuntimeError, Scope, Stdio};
 use lexopt::Arg::{Long, Short, Value};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::time::{ClockId, clock_gettime};
@@ -186,8 +186,13 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
         start_time: 0,
         bundle: bundle.clone(),
         rootfs: rootfs.clone(),
-        cgroup: None,
-        scope: None,
+        // ORDER: whoever is killed while creating leaves what delete finds.
+        cgroup: path_of_group(global, &spec),
+        scope: global
+            .cgroup_choice()
+            .systemd
+            .map(|instance| Scope::of(&id, &spec, instance))
+            .transpose()?,
         created: log::rfc3339(clock_gettime(ClockId::Realtime).tv_sec),
         annotations: spec.annotations.clone(),
         host_root: None,
@@ -272,6 +277,12 @@ fn choose_cgroup(global: &Global, spec: &mut Spec, id: &str) -> Result<(), Runti
         Some(_) => {}
     }
     Ok(())
+}
+
+/// Where the group will be, unless systemd says so.
+fn path_of_group(global: &Global, spec: &Spec) -> Option<String> {
+    let path = spec.linux().cgroups_path.as_ref().filter(|_| !global.systemd_cgroup);
+    path.map(|path| format!("/{}", path.trim_start_matches('/')))
 }
 
 /// A terminal needs someone to take its master side, and only then.

@@ -150,7 +150,7 @@ impl Global {
         let is_optional = self.is_rootless();
         let instance = if is_optional { Instance::User } else { Instance::System };
         CgroupChoice {
-            systemd: self.systemd_cgroup.then_some(instance),
+            systemd: (self.systemd_cgroup && !self.no_cgroup).then_some(instance),
             is_optional,
         }
     }
