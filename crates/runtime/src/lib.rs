@@ -14,6 +14,7 @@
 //! logs, images or networks.
 
 pub mod cgroups;
+pub mod check;
 pub mod cli;
 pub mod error;
 pub mod hooks;

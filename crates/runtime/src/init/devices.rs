@@ -134,6 +134,15 @@ pub(crate) fn make_devices(
     Ok(())
 }
 
+/// Finds the first device of the configuration that means nothing.
+pub(crate) fn check_devices(devices: &[Device]) -> Result<(), RuntimeError> {
+    let mut nodes = devices
+        .iter()
+        .enumerate()
+        .map(|(index, device)| plan_node(index, device));
+    nodes.try_for_each(|node| node.map(drop))
+}
+
 fn plan_node(index: usize, device: &Device) -> Result<Node, RuntimeError> {
     let field = format!("linux.devices[{index}]");
     let invalid = |part: &str, why: String| RuntimeError::invalid(&field, format!("{field}.{part}: {why}"));

@@ -4,15 +4,18 @@
 //! is default is left out when written. [`validate`] says which field is wrong.
 
 mod linux;
+mod load;
+mod place;
 mod process;
 mod resources;
 pub mod validate;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use linux::*;
+pub use load::{LoadError, MAX_BYTES, load, load_file, parse};
 pub use process::*;
 pub use resources::*;
 
@@ -171,48 +174,4 @@ pub struct Hook {
     /// Seconds until it is killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,
-}
-
-/// Why a bundle's configuration could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file could not be read.
-    #[error("read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is not a configuration.
-    #[error("parse {path}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// The cause, with line and column.
-        #[source]
-        source: serde_json::Error,
-    },
-}
-
-/// Reads `config.json` of the bundle.
-///
-/// # Errors
-/// When the file is unreadable or not a configuration.
-pub fn load(bundle: &Path) -> Result<Spec, LoadError> {
-    load_file(&bundle.join("config.json"))
-}
-
-/// Reads a configuration from a file of any name.
-///
-/// # Errors
-/// [`LoadError`] with the path and the place in the file.
-pub fn load_file(path: &Path) -> Result<Spec, LoadError> {
-    let path = path.to_owned();
-    let bytes = std::fs::read(&path).map_err(|source| LoadError::Read {
-        path: path.clone(),
-        source,
-    })?;
-    serde_json::from_slice(&bytes).map_err(|source| LoadError::Parse { path, source })
 }
