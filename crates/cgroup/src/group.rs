@@ -566,11 +566,18 @@ impl Cgroup {
             Err(CgroupError::Open { .. }) => Ok(()),
             Err(error) => Err(error),
         };
+        let tracking = hierarchy.tracking();
         let roots = hierarchy
             .mounts()
             .iter()
             .map(|mount| mount.path.as_path())
-            .chain(hierarchy.unified());
+            .chain(hierarchy.unified())
+            .chain(
+                tracking
+                    .iter()
+                    .filter(|(name, _)| !name.is_empty())
+                    .map(|(_, mount)| *mount),
+            );
         let below = path.trim_start_matches('/');
         roots
             .map(|root| remove::remove_tree(&root.join(below), end))

@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -296,6 +296,7 @@ fn deleting_a_tree_takes_frozen_children_along() {
     let mut children = Vec::new();
     for name in ["a", "a/deep", "b"] {
         let group = Cgroup::create(&hierarchy, &format!("{path}/{name}")).expect("a group");
+        group.join_tracking().expect("joined");
         let child = shell("sleep 100");
         group.add(child.id()).expect("moved");
         if name == "b" {
@@ -308,6 +309,12 @@ fn deleting_a_tree_takes_frozen_children_along() {
         assert!(!child.wait().expect("ended").success());
     }
     assert!(Cgroup::open(&hierarchy, &path).is_err());
+    let named = Path::new("/sys/fs/cgroup/systemd").join(path.trim_start_matches('/'));
+    assert!(
+        !named.exists(),
+        "left in the hierarchy of a supervisor: {}",
+        named.display()
+    );
 }
 
 #[test]
