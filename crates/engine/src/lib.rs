@@ -24,6 +24,7 @@ pub mod networks;
 mod opening;
 mod quiet;
 mod reset;
+mod root_lock;
 pub mod spec;
 pub mod system;
 mod trace;

@@ -1,29 +1,21 @@
 //! Starting an engine: named steps from the lock to the recovered containers.
-use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
 use wharf_cgroup::{Hierarchy, Version};
 use wharf_net::{Desired, DesiredContainer, NamespaceRequest, Net, NetConfig};
 
 use crate::builds::Builds;
 use crate::config::Config;
 use crate::containers::blocking::blocking;
-use crate::containers::is_alive;
 use crate::containers::start::{capabilities_known, has_own_namespace, host_limits};
 use crate::containers::{Registry, recovery};
 use crate::db::Db;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::events::EventBus;
 use crate::model::{ContainerRecord, Status};
 use crate::networks::{NetworkTable, Networks};
-use crate::{LOCK_FILE, Shared, quiet};
-
-/// Longest time a process started by a killed engine may take to its exec.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+use crate::{Shared, quiet, root_lock};
 
 /// Takes the lock, opens everything and brings the world and the records together.
 pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
@@ -51,7 +43,7 @@ fn open_all(config: Config) -> Result<Shared> {
     for dir in [&config.root, &config.run] {
         make_dir(dir, 0o711)?;
     }
-    let lock = take_lock(&config.root)?;
+    let lock = root_lock::take(&config.root)?;
     for dir in [
         config.root.join("containers"),
         config.run.join("shims"),
@@ -98,46 +90,6 @@ fn make_dir(dir: &Path, mode: u32) -> Result<()> {
         .mode(mode)
         .create(dir)
         .internal(|| format!("create {}", dir.display()))
-}
-
-/// One engine per root: the lock lasts as long as the descriptor.
-fn take_lock(root: &Path) -> Result<OwnedFd> {
-    let path = root.join(LOCK_FILE);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    let fd =
-        rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644)).internal(|| format!("open {}", path.display()))?;
-    wait_for_lock(&fd, &path, root)?;
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::from(fd.try_clone()?);
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write().internal(|| format!("write {}", path.display()))?;
-    Ok(fd)
-}
-
-/// A process that a killed engine was about to start holds the engine's descriptors, the lock among them, until its
-/// exec: the lock of a dead engine is waited for, that of a living one is not.
-fn wait_for_lock(fd: &OwnedFd, path: &Path, root: &Path) -> Result<()> {
-    let end = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::WOULDBLOCK) => {}
-            Err(e) => return Err(e).internal(|| format!("lock {}", path.display())),
-        }
-        let owner = std::fs::read_to_string(path).unwrap_or_default();
-        let owner = owner.trim();
-        let lives = owner.parse().map_or(true, is_alive);
-        if lives || Instant::now() > end {
-            return Err(Error::conflict(format!(
-                "another engine (process {owner}) uses the root {}",
-                root.display()
-            ))
-            .with_hint("stop it first, or choose another --root"));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// Tells the network crate what should exist: all networks, and the containers that were

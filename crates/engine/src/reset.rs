@@ -6,30 +6,37 @@
 //! ```
 //! What is removed is found by the instance's name and directories, never by the records: those may be damaged.
 //! Each step goes on past failures; all of them are reported together.
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use wharf_cgroup::{Cgroup, Hierarchy};
+use wharf_shim::identity;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
+use crate::{LOCK_FILE, root_lock};
 
 /// How long a running engine may take to end by itself before it is killed.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long killed processes and their cgroups may take to be gone.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at a lock that nobody alive seems to hold.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Removes the instance. Blocking; afterwards `root` and `run` are empty or gone.
 ///
 /// # Errors
-/// Internal, naming everything that could not be removed.
+/// Internal: the engine that holds the root cannot be ended, and nothing was touched; or everything that could not be
+/// removed, by name.
 pub fn reset(root: &Path, run: &Path, instance: &str) -> Result<()> {
     crate::Config::new(root, run, instance, "").validate()?;
+    // ORDER: the engine first, or it would restart what is ended here. The lock is held to the end, so that no
+    // other engine starts meanwhile.
+    let _lock = take_over(root)?;
     let mut failures = Failures::default();
-    // ORDER: the engine first, or it would restart what is ended here.
-    end_engine(root, &mut failures);
     kill_shims(run, &mut failures);
     kill_group(instance, &mut failures);
     failures.note("networks", wharf_net::reset(instance, run));
@@ -63,25 +70,40 @@ impl Failures {
     }
 }
 
-/// Ends the engine that holds the root's lock, if any.
-fn end_engine(root: &Path, failures: &mut Failures) {
-    let Some(pid) = lock_holder(&root.join(crate::LOCK_FILE)) else {
-        return;
+/// Ends the engine that holds the root, if any, and takes its lock; `None` where there never was one.
+fn take_over(root: &Path) -> Result<Option<OwnedFd>> {
+    let path = root.join(LOCK_FILE);
+    let lock = match rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(lock) => lock,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(error) => return Err(error).internal(|| format!("open {}", path.display())),
     };
-    failures.note(
-        "the engine",
-        end_process(pid, Signal::TERM, ENGINE_PATIENCE).or_else(|_| end_process(pid, Signal::KILL, KERNEL_PATIENCE)),
-    );
-}
-
-/// The process that is written in a lock file which somebody holds.
-fn lock_holder(path: &Path) -> Option<Pid> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
-        return None; // nobody's: what it says is old
+    let mut end = Instant::now() + ENGINE_PATIENCE;
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(lock)),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(error).internal(|| format!("lock {}", path.display())),
+        }
+        match root_lock::holder(&path) {
+            Some(pid) => {
+                end_process(pid, Signal::TERM, ENGINE_PATIENCE)
+                    .or_else(|_| end_process(pid, Signal::KILL, KERNEL_PATIENCE))
+                    .map_err(|e| Error::internal(format!("the engine does not end, nothing was removed: {e}")))?;
+                end = Instant::now() + ENGINE_PATIENCE;
+            }
+            None if Instant::now() > end => {
+                let unknown =
+                    "is held by a process that is not the engine it names, or by one in another PID namespace";
+                return Err(Error::internal(format!(
+                    "{} {unknown}; nothing was removed",
+                    path.display()
+                )));
+            }
+            // A child of a killed engine, on its way to its exec.
+            None => std::thread::sleep(LOCK_PAUSE),
+        }
     }
-    let text = std::fs::read_to_string(path).ok()?;
-    Pid::from_raw(text.trim().parse().ok()?)
 }
 
 /// Signals a process and waits for its end.
@@ -116,27 +138,11 @@ fn is_readable(fd: impl AsFd, patience: Duration) -> bool {
 /// Kills every shim that left its pid file, if the process is still the one that wrote it.
 fn kill_shims(run: &Path, failures: &mut Failures) {
     for entry in std::fs::read_dir(run.join("shims")).into_iter().flatten().flatten() {
-        let Ok(text) = std::fs::read_to_string(entry.path().join("pid")) else {
-            continue;
-        };
-        let mut words = text.split_whitespace();
-        let (Some(pid), start) = (
-            words.next().and_then(|p| p.parse().ok()).and_then(Pid::from_raw),
-            words.next(),
-        ) else {
-            continue;
-        };
-        if start.is_some_and(|s| start_time(pid).as_deref() == Some(s)) {
+        let shim = identity::shim_pid(&entry.path()).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        if let Some(pid) = shim {
             failures.note("a shim", end_process(pid, Signal::KILL, KERNEL_PATIENCE));
         }
     }
-}
-
-/// Field 22 of /proc/PID/stat, which tells a process from another one that got its id (proc(5)).
-fn start_time(pid: Pid) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    let after_name = text.rsplit_once(')')?.1;
-    after_name.split_whitespace().nth(19).map(str::to_owned)
 }
 
 /// Kills whatever is in the instance's cgroup and removes the group with all below it.
@@ -214,10 +220,15 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_nobody_holds_names_nobody() {
-        let path = std::env::temp_dir().join(format!("wharf-lock-{}", std::process::id()));
-        std::fs::write(&path, "1\n").expect("write");
-        assert!(lock_holder(&path).is_none());
-        std::fs::remove_file(&path).expect("remove");
+    fn a_root_held_by_an_unknown_process_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (root, run) = (dir.path().join("root"), dir.path().join("run"));
+        std::fs::create_dir_all(&root).expect("create");
+        std::fs::create_dir_all(run.join("x")).expect("create");
+        let lock = std::fs::File::create(root.join(LOCK_FILE)).expect("create");
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("lock");
+        let error = reset(&root, &run, &format!("wu{}", std::process::id())).expect_err("somebody holds it");
+        assert!(error.message().contains("nothing was removed"), "{error}");
+        assert!(run.join("x").exists());
     }
 }

@@ -44,7 +44,6 @@ use wharf_cgroup::Cgroup;
 use wharf_shim::plan::ConsoleSize;
 
 pub use attach::AttachTicket;
-pub(crate) use handle::is_alive;
 pub use list::status_text;
 pub(crate) use registry::Registry;
 pub(crate) use runner::StepRunner;
