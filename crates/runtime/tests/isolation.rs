@@ -81,6 +81,19 @@ fn an_unknown_capability_is_a_warning() {
 }
 
 #[test]
+fn what_is_inheritable_must_be_in_the_bounding_set() {
+    let mut bundle = Bundle::new("echo ran");
+    bundle.set("/process/capabilities/inheritable", json!(["CAP_SYS_ADMIN"]));
+    let outcome = bundle.run();
+    let expected =
+        "process.capabilities.inheritable: CAP_SYS_ADMIN is not in the bounding set: operation not permitted";
+    assert_eq!(
+        (outcome.code, outcome.stderr),
+        (1, format!("wharf-runtime: error: {expected}"))
+    );
+}
+
+#[test]
 fn the_filter_is_in_force_with_and_without_no_new_privileges() {
     for no_new_privileges in [false, true] {
         let mut bundle =

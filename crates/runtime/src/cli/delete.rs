@@ -122,6 +122,17 @@ pub(super) fn destroy(global: &Global, entry: &Entry, record: &Record) -> Result
     Ok(())
 }
 
+/// Waits until an init that ends by itself has ended, or some time has passed.
+pub(super) fn await_end(record: &Record) -> Result<(), RuntimeError> {
+    let failed = |errno| system(format!("wait for container {}", record.id), errno);
+    match record.open_pidfd()? {
+        Some(pidfd) => poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&KILL_DEADLINE))
+            .map(drop)
+            .map_err(failed),
+        None => Ok(()),
+    }
+}
+
 /// Kills init, if there still is one, and waits until it is gone; reaping is its parent's.
 fn end_init(record: &Record) -> Result<(), RuntimeError> {
     let failed = |errno| system(format!("kill container {}", record.id), errno);

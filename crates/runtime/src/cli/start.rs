@@ -23,7 +23,11 @@ pub(super) fn start(call: Call) -> Result<i32, RuntimeError> {
     // ORDER: from here on it is no longer `created`, whatever happens.
     rustix::fs::unlink(&path).map_err(failed)?;
     channel.send(&Message::Go).map_err(failed)?;
-    crate::create::await_execution(&channel)?;
+    if let Err(error) = crate::create::await_execution(&channel) {
+        // It is stopped when we say that it failed (runtime.md#lifecycle).
+        let _ = delete::await_end(&record);
+        return Err(error);
+    }
     let spec = entry.load_spec()?;
     if let Err(error) = crate::hooks::run_poststart(&spec, &id, record.pid, &record.bundle) {
         // runtime.md#lifecycle, since 1.3: stopped and destroyed at once. What

@@ -122,7 +122,7 @@ pub(crate) fn limit_capabilities(wanted: CapabilityBits) -> Result<(), RuntimeEr
     let permitted = wanted.permitted & have;
     let effective = wanted.effective & permitted;
     let inheritable = wanted.inheritable & have;
-    caps::set(effective, permitted, inheritable).map_err(failed("set them"))?;
+    caps::set(effective, permitted, inheritable).map_err(failed("set process.capabilities"))?;
     match caps::clear_ambient() {
         Ok(()) | Err(Errno::INVAL) => {}
         Err(errno) => return Err(failed("clear the ambient set")(errno)),

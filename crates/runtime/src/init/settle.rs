@@ -365,6 +365,7 @@ pub(crate) fn plan_process(request: ProcessRequest<'_>) -> Result<ProcessPlan, R
         seccomp,
     } = request;
     let (capabilities, unknown) = plan_capabilities(&process.capabilities.clone().unwrap_or_default());
+    capabilities.check_inheritable()?;
     let mut warnings = Vec::new();
     if !unknown.is_empty() {
         // COMPAT: runc's words.

@@ -19,11 +19,27 @@ impl CapabilityBits {
     /// Names of those that cannot be ambient, as they are not in both other
     /// sets (capabilities(7)).
     pub(crate) fn lost_ambient(&self) -> impl Iterator<Item = &'static str> {
-        let lost = self.ambient & !(self.permitted & self.inheritable);
-        (0u32..)
-            .zip(caps::NAMES)
-            .filter_map(move |(number, name)| (lost & caps::bit(number) != 0).then_some(name))
+        names(self.ambient & !(self.permitted & self.inheritable))
     }
+
+    /// The kernel lets nothing become inheritable that is not in the bounding
+    /// set (capset(2)).
+    pub(crate) fn check_inheritable(&self) -> Result<(), RuntimeError> {
+        match names(self.inheritable & !self.bounding).next() {
+            None => Ok(()),
+            Some(name) => {
+                let field = "process.capabilities.inheritable";
+                let text = format!("{field}: CAP_{name} is not in the bounding set: operation not permitted");
+                Err(RuntimeError::invalid(field, text))
+            }
+        }
+    }
+}
+
+fn names(bits: u64) -> impl Iterator<Item = &'static str> {
+    (0u32..)
+        .zip(caps::NAMES)
+        .filter_map(move |(number, name)| (bits & caps::bit(number) != 0).then_some(name))
 }
 
 /// Sets as bits; names that are unknown come back, to be warned about.
