@@ -24,7 +24,7 @@ fn await_status(bundle: &Bundle, wanted: &str) {
 
 #[test]
 fn a_container_goes_from_created_to_stopped_and_leaves_nothing() {
-    let bundle = Bundle::new("trap 'exit 0' TERM; while :; do sleep 0.05; done");
+    let bundle = Bundle::new("trap 'exit 0' TERM; touch /up; while :; do sleep 0.05; done");
     bundle.write();
     let path = bundle.path().to_string_lossy().into_owned();
     let pid_file = bundle.path().join("pid").to_string_lossy().into_owned();
@@ -49,6 +49,8 @@ fn a_container_goes_from_created_to_stopped_and_leaves_nothing() {
             .stderr
             .contains("that is not stopped: running")
     );
+    // Before its trap stands, an init takes no notice of the signal.
+    bundle.await_file("up");
     bundle.cli(&["kill", &bundle.id, "TERM"]).ok();
     await_status(&bundle, "stopped");
     assert!(bundle.cli(&["kill", &bundle.id, "TERM"]).stderr.contains("not running"));
