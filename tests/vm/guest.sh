@@ -19,9 +19,10 @@ for module in overlay fuse loop brd null_blk veth bridge nf_tables nft_chain_nat
 done
 echo 16 >/proc/sys/vm/nr_hugepages
 echo "machine: $(uname -r), controllers: $(cat /sys/fs/cgroup/cgroup.controllers)"
+# What takes a life of a container per system call is for faster machines; all of them at once is not.
 for program in /t/debug/deps/*; do
   echo "== ${program##*/}"
-  timeout -s KILL "$(cat /t/deadline)" "$program" --test-threads=2 </dev/null 2>&1
+  timeout -s KILL "$(cat /t/deadline)" "$program" --test-threads=2 --skip without_any_one_newer_call </dev/null 2>&1
   echo "== ended with $?"
 done
 left=$(find /sys/fs/cgroup -mindepth 1 -type d)

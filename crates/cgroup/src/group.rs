@@ -446,7 +446,7 @@ impl Cgroup {
             let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
                 continue;
             };
-            if let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+            if let Ok(pidfd) = wharf_sys::handle::open(pid) {
                 // Only ESRCH is possible for root: the process has ended.
                 let _ = wharf_sys::signal::send(pidfd.as_fd(), signal);
             }

@@ -69,9 +69,8 @@ fn restore(socket: &OwnedFd) -> Outcome<()> {
     let options = CloneOptions {
         flags: CLONE_PARENT,
         cgroup: None,
-        classic: true,
     };
-    let child = clone3(options, || {
+    let child = clone3(options, |_| {
         let _ = wharf_sys::process::execve(c"/bin/busybox", &args, &[]);
         127
     })?;

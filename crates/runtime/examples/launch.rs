@@ -1,6 +1,6 @@
 //! Creates, starts and waits for one container through the library, as the
 //! shim does: for tests of what the command line does not offer (overlays,
-//! users by name, forced fallbacks).
+//! users by name).
 //!
 //! Its one argument is a JSON object; it exits as the container's program.
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::error::Error;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use wharf_runtime::{CreateRequest, ExecRequest, ExecTarget, Fallbacks, Rootfs, Stdio, create, exec, spec};
+use wharf_runtime::{CreateRequest, ExecRequest, ExecTarget, Rootfs, Stdio, create, exec, spec};
 
 #[derive(Deserialize)]
 struct Launch {
@@ -19,12 +19,6 @@ struct Launch {
     user: Option<String>,
     #[serde(default)]
     group_add: Vec<String>,
-    #[serde(default)]
-    classic_mounts: bool,
-    #[serde(default)]
-    no_openat2: bool,
-    #[serde(default)]
-    classic_clone: bool,
     /// A command run by exec while the program runs; its code is ours then.
     #[serde(default)]
     exec: Option<Vec<String>>,
@@ -80,11 +74,6 @@ fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
     let mut request = CreateRequest::new("launched", &launch.bundle, spec.clone(), rootfs);
     request.user.clone_from(&launch.user);
     request.group_add.clone_from(&launch.group_add);
-    request.fallbacks = Fallbacks {
-        classic_mounts: launch.classic_mounts,
-        no_openat2: launch.no_openat2,
-        classic_clone: launch.classic_clone,
-    };
     let mut created = create(request)?;
     for warning in created.warnings() {
         eprintln!("warning: {warning}");
@@ -130,8 +119,8 @@ fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
 }
 
 fn wait(pidfd: std::os::fd::BorrowedFd<'_>) -> Result<i32, Box<dyn Error>> {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)?.ok_or("no status")?;
+    use rustix::process::WaitIdOptions;
+    let status = wharf_sys::handle::wait(pidfd, WaitIdOptions::EXITED)?.ok_or("no status")?;
     Ok(status
         .exit_status()
         .or(status.terminating_signal().map(|signal| 128 + signal))

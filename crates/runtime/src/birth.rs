@@ -9,7 +9,7 @@ use crate::RuntimeError;
 use crate::plan::namespaces::{NamespacePlan, file_name};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, WaitIdOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use wharf_sys::clone::{CLONE_PARENT, Child, CloneOptions, clone3};
@@ -36,7 +36,7 @@ pub(crate) fn clone_init(
     join: &[(u32, BorrowedFd<'_>)],
     kinds: u32,
     options: CloneOptions<'_>,
-    init: impl FnOnce() -> i32,
+    init: impl FnOnce(Result<(), Errno>) -> i32,
 ) -> Result<Child, RuntimeError> {
     let join: Vec<_> = join.iter().copied().filter(|(kind, _)| kinds & kind != 0).collect();
     if kinds & CLONE_NEWUSER != 0 {
@@ -76,17 +76,13 @@ fn go_back(own: &[(u32, OwnedFd)]) -> Result<(), RuntimeError> {
 fn clone_through(
     join: &[(u32, BorrowedFd<'_>)],
     options: CloneOptions<'_>,
-    init: impl FnOnce() -> i32,
+    init: impl FnOnce(Result<(), Errno>) -> i32,
 ) -> Result<Child, RuntimeError> {
     let system = |what: &'static str| move |errno| RuntimeError::system("join namespaces", what, errno);
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(system("make a socket pair"))?;
-    let plain = CloneOptions {
-        flags: 0,
-        cgroup: None,
-        classic: options.classic,
-    };
-    let between = clone3(plain, || {
+    let plain = CloneOptions { flags: 0, cgroup: None };
+    let between = clone3(plain, |_| {
         let sister = CloneOptions {
             flags: options.flags | CLONE_PARENT,
             ..options
@@ -97,7 +93,7 @@ fn clone_through(
     .map_err(system("clone the process that joins"))?;
     drop(theirs);
     let said = hear(&ours);
-    let _ = waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED);
+    let _ = wharf_sys::handle::wait(&between.pidfd, WaitIdOptions::EXITED);
     said
 }
 

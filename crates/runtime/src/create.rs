@@ -5,6 +5,7 @@ use crate::cgroups::open_entries;
 use crate::channel::{self, Channel, Message, unexpected};
 use crate::group::{CgroupGuard, create_group};
 use crate::host_root::{HostRoot, HostRootGuard};
+use crate::init::classic::MountApi;
 use crate::init::identity::Groups;
 use crate::init::{self, InitPlan, cgroup_tree, rootfs, settle};
 use crate::listener::Listened;
@@ -14,15 +15,15 @@ use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_
 use crate::plan::namespaces::plan_namespaces;
 use crate::resctrl::{self, ResctrlGroup, ResctrlGuard};
 use crate::spec::{Spec, validate};
-use crate::{CreateRequest, ErrorKind, Fallbacks, Gate, Rootfs, RuntimeError, Scope, seccomp, trace};
+use crate::{CreateRequest, ErrorKind, Gate, Rootfs, RuntimeError, Scope, seccomp, trace};
 use crate::{device_nodes, user_namespace};
-use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::WaitIdOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wharf_cgroup::Cgroup;
 use wharf_sys::clone::{Child, CloneOptions};
+use wharf_sys::handle;
 use wharf_sys::mount::{AttrChange, Depth, clone_tree, set_attr};
 use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUSER};
 
@@ -73,7 +74,7 @@ impl Drop for InitGuard {
     fn drop(&mut self) {
         if let Some(pidfd) = self.pidfd.take() {
             let _ = wharf_sys::signal::send(&pidfd, 9);
-            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            let _ = handle::wait(&pidfd, WaitIdOptions::EXITED);
         }
     }
 }
@@ -168,7 +169,6 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         bundle,
         spec,
         rootfs,
-        fallbacks,
         ..
     } = request;
     let bundle = std::path::absolute(&bundle).unwrap_or(bundle);
@@ -192,13 +192,15 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
     label_mounts(&mut mounts, spec.linux().mount_label.as_deref())?;
     add_default_propagation(&mut mounts, spec.linux().rootfs_propagation.as_deref());
     let namespaces = plan_namespaces(spec.linux())?;
-    let rootfs_mount = rootfs::open_rootfs(&rootfs, fallbacks)?;
+    let api = MountApi::probe();
+    api.check(&mounts)?;
+    let rootfs_mount = rootfs::open_rootfs(&rootfs, api)?;
     let nodes = init::devices::plan_nodes(&spec.linux().devices)?;
-    let made_nodes = match namespaces.makes(CLONE_NEWUSER) && !fallbacks.classic_mounts {
+    let made_nodes = match namespaces.makes(CLONE_NEWUSER) && api == MountApi::New {
         true => device_nodes::make_all(spec.linux(), &nodes),
         false => Vec::new(),
     };
-    let sources = open_sources(&mounts, fallbacks)?;
+    let sources = open_sources(&mounts, api)?;
     let place = attach_place(&bundle, &spec, &rootfs);
     Ok(InitPlan {
         id,
@@ -218,7 +220,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         namespaces,
         process,
         gate: request.gate,
-        fallbacks,
+        api,
         no_new_keyring: request.no_new_keyring,
         no_pivot: request.no_pivot,
         spec,
@@ -259,25 +261,25 @@ fn attach_place(bundle: &Path, spec: &Spec, rootfs: &Rootfs) -> PathBuf {
 /// of its own: a missing source fails here, and `rshared` ones stay peers of
 /// the host's mount.
 ///
-/// The classic interface binds by path, but cannot map ids.
-fn open_sources(mounts: &[MountPlan], fallbacks: Fallbacks) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
+/// The classic interface binds by path, in init.
+fn open_sources(mounts: &[MountPlan], api: MountApi) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
+    let failed = |plan: &MountPlan| {
+        let what = init::attach::describe(plan);
+        move |errno| RuntimeError::system("mounts", what, errno)
+    };
     mounts
         .iter()
         .map(|plan| {
             let (Kind::Bind { recursive }, Some(source)) = (&plan.kind, &plan.source) else {
                 return Ok(None);
             };
-            if fallbacks.classic_mounts && plan.id_map.is_none() {
-                return Ok(None);
+            if api == MountApi::Classic {
+                return rustix::fs::stat(source).map(|_| None).map_err(failed(plan));
             }
             let depth = if *recursive { Depth::Recursive } else { Depth::Top };
             let path = init::c_text(&source.to_string_lossy());
-            match clone_tree(rustix::fs::CWD, &path, depth) {
-                Ok(tree) => map_ids(plan, tree).map(Some),
-                // KERNEL(5.2): init binds it by path.
-                Err(Errno::NOSYS) if plan.id_map.is_none() => Ok(None),
-                Err(errno) => Err(RuntimeError::system("mounts", init::attach::describe(plan), errno)),
-            }
+            let tree = clone_tree(rustix::fs::CWD, &path, depth).map_err(failed(plan))?;
+            map_ids(plan, tree).map(Some)
         })
         .collect()
 }
@@ -310,7 +312,7 @@ fn map_ids(plan: &MountPlan, tree: OwnedFd) -> Result<OwnedFd, RuntimeError> {
 
 fn open_cgroup_tree(plan: &mut InitPlan, group: Option<&Cgroup>) -> Result<(), RuntimeError> {
     if let (Some(group), true) = (group, plan.mounts.iter().any(|mount| mount.kind == Kind::Cgroup)) {
-        plan.cgroup_tree = cgroup_tree::open_tree(group)?;
+        plan.cgroup_tree = cgroup_tree::open_tree(group, plan.api)?;
     }
     Ok(())
 }
@@ -323,15 +325,13 @@ fn clone_init(
     (cgroup, class): (&CgroupGuard, Option<&ResctrlGroup>),
     spec: &Spec,
 ) -> Result<InitGuard, RuntimeError> {
-    let classic = plan.fallbacks.classic_clone;
-    let is_late = cgroup.group().is_some() && (classic || cgroup.needs_late_entry());
+    let is_late = cgroup.needs_late_entry();
     let into = cgroup.group().filter(|_| !is_late).and_then(Cgroup::open_dir);
     let options = CloneOptions {
         // These two are made by init itself, when it is in the cgroup and
         // before the clocks tick.
         flags: plan.namespaces.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME),
         cgroup: into,
-        classic,
     };
     let writes_maps = plan.namespaces.makes(CLONE_NEWUSER);
     plan.awaits_runtime = is_late || writes_maps;
@@ -341,7 +341,7 @@ fn clone_init(
     // Init takes the plan along, and the descriptors with it.
     let opened = plan.namespaces.open_again()?;
     let join: Vec<_> = opened.iter().map(|(kind, fd)| (*kind, fd.as_fd())).collect();
-    let cloned = birth::clone_init(&join, joined, options, || init::run(plan, theirs));
+    let cloned = birth::clone_init(&join, joined, options, |placed| init::run(plan, theirs, placed));
     trace::point("cloned");
     let Child { pid, pidfd } = cloned?;
     let guard = InitGuard {
@@ -422,7 +422,7 @@ impl Created {
             return "init is gone".to_owned();
         };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        let status = waitid(WaitId::PidFd(init.pidfd()), options).ok().flatten();
+        let status = handle::wait(init.pidfd(), options).ok().flatten();
         match status
             .as_ref()
             .map(|status| (status.terminating_signal(), status.exit_status()))

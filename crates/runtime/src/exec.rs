@@ -13,7 +13,7 @@ use crate::plan::namespaces::flag;
 use crate::spec::{Capabilities, NamespaceKind, Spec};
 use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, hooks, seccomp, trace};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions, waitid};
+use rustix::process::{DumpableBehavior, WaitIdOptions};
 use rustix::thread::CpuSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -85,7 +85,7 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
     let mut warnings = std::mem::take(&mut plan.process.warnings);
     let (ours, theirs) = channel::pair()?;
     let own_pids = (all & CLONE_NEWPID != 0).then_some(target.pidfd);
-    let child = clone_into(own_pids, &join, || run(plan, theirs))?;
+    let child = clone_into(own_pids, &join, |placed| run(plan, theirs, placed))?;
     let pid = child.pid.as_raw_nonzero().get();
     let classed = match target.resctrl.map_or(Ok(()), |class| class.add(pid)) {
         // Nothing held it up: it may have ended already.
@@ -113,7 +113,7 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
         }),
         Err(error) => {
             let _ = wharf_sys::signal::send(&child.pidfd, 9);
-            let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+            let _ = wharf_sys::handle::wait(&child.pidfd, WaitIdOptions::EXITED);
             Err(error)
         }
     }
@@ -157,27 +157,20 @@ fn complete_rights(request: &mut ExecRequest, spec: &Spec) {
 fn clone_into(
     own_pids: Option<BorrowedFd<'_>>,
     join: &Join<'_>,
-    child: impl FnOnce() -> i32,
+    child: impl FnOnce(Result<(), Errno>) -> i32,
 ) -> Result<Child, RuntimeError> {
     let failed = |what: &'static str| move |errno| RuntimeError::system("exec", what, errno);
     let own = match own_pids {
         Some(target) => {
             let own = namespace::open(Path::new("/proc/self/ns/pid")).map_err(failed("open the pid namespace"))?;
-            namespace::enter(target, CLONE_NEWPID).map_err(|errno| not_running(errno, "pid"))?;
+            namespace::enter_all(target, CLONE_NEWPID).map_err(|errno| not_running(errno, "pid"))?;
             Some(own)
         }
         None => None,
     };
     let is_inside = own.is_some();
     let cgroup = join.birthplace();
-    let cloned = clone3(
-        CloneOptions {
-            flags: 0,
-            cgroup,
-            classic: false,
-        },
-        child,
-    );
+    let cloned = clone3(CloneOptions { flags: 0, cgroup }, child);
     if let Some(own) = own {
         namespace::enter(own, CLONE_NEWPID).map_err(failed("go back to the runtime's pid namespace"))?;
     }
@@ -263,8 +256,9 @@ fn await_running(
 }
 
 /// The child's side.
-fn run(plan: ExecPlan<'_>, channel: Channel) -> ! {
-    match enter_and_execute(&plan, &channel) {
+fn run(plan: ExecPlan<'_>, channel: Channel, placed: Result<(), Errno>) -> ! {
+    let placed = placed.map_err(|errno| RuntimeError::system("cgroup", "join the cgroup", errno));
+    match placed.and_then(|()| enter_and_execute(&plan, &channel)) {
         Ok(never) => match never {},
         Err(error) => crate::init::end(&channel, error),
     }
@@ -285,7 +279,7 @@ fn enter_and_execute(plan: &ExecPlan<'_>, channel: &Channel) -> Result<std::conv
     settings::join_keyring(&format!("_ses.{}.{}", plan.target_pid, rustix::process::getpid()))?;
     let root = open_root(plan)?;
     if plan.namespaces != 0 {
-        namespace::enter(plan.target, plan.namespaces).map_err(|errno| not_running(errno, "mount and other"))?;
+        namespace::enter_all(plan.target, plan.namespaces).map_err(|errno| not_running(errno, "mount and other"))?;
     }
     if let Some(root) = root {
         crate::init::rootfs::change_root(&root)?;

@@ -56,17 +56,6 @@ pub enum Gate {
     Open,
 }
 
-/// Old kernels' ways, forced by tests on new kernels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Fallbacks {
-    /// mount(2) instead of fsopen, open_tree and move_mount.
-    pub classic_mounts: bool,
-    /// Step-by-step resolution instead of openat2.
-    pub no_openat2: bool,
-    /// clone(2) instead of clone3.
-    pub classic_clone: bool,
-}
-
 /// A container to create.
 #[derive(Debug)]
 pub struct CreateRequest {
@@ -97,8 +86,6 @@ pub struct CreateRequest {
     pub no_new_keyring: bool,
     /// Change the root by moving the mount instead of pivot_root (ramdisks).
     pub no_pivot: bool,
-    /// Ways of old kernels.
-    pub fallbacks: Fallbacks,
 }
 
 impl CreateRequest {
@@ -119,7 +106,6 @@ impl CreateRequest {
             cgroup: CgroupChoice::default(),
             no_new_keyring: false,
             no_pivot: false,
-            fallbacks: Fallbacks::default(),
         }
     }
 }

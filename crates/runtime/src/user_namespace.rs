@@ -3,9 +3,9 @@
 use crate::RuntimeError;
 use crate::spec::IdMapping;
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::WaitIdOptions;
 use std::fmt::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use wharf_sys::clone::{CloneOptions, clone3};
 use wharf_sys::namespace::{self, CLONE_NEWUSER};
@@ -37,7 +37,7 @@ pub(crate) fn with_maps(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedF
         flags: CLONE_NEWUSER,
         ..CloneOptions::default()
     };
-    let child = clone3(options, || {
+    let child = clone3(options, |_| {
         // Ends by the signal below: this process holds the other end too.
         let _ = rustix::io::read(&hold, &mut [0u8; 1]);
         0
@@ -47,7 +47,7 @@ pub(crate) fn with_maps(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedF
     let made = write_maps(pid, uids, gids)
         .and_then(|()| namespace::open(Path::new(&format!("/proc/{pid}/ns/user"))).map_err(failed));
     let _ = wharf_sys::signal::send(&child.pidfd, 9);
-    let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    let _ = wharf_sys::handle::wait(&child.pidfd, WaitIdOptions::EXITED);
     drop(release);
     made
 }

@@ -48,6 +48,8 @@ struct QueryAttr {
     attach_flags: u32,
     prog_ids: u64,
     prog_cnt: u32,
+    /// Would be padding, which the kernel wants to be zero.
+    reserved: u32,
 }
 
 fn bpf<T>(command: usize, attr: &mut T) -> Result<usize> {

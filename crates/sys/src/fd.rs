@@ -1,8 +1,8 @@
 //! Descriptors: closing ranges, placing them at fixed numbers, /proc/self/fd.
 
 use crate::raw::{fd_arg, syscall};
-use crate::{Errno, Result};
-use linux_raw_sys::general::{__NR_close_range, __NR_dup3, __NR_ioctl};
+use crate::{Errno, Result, is_unavailable};
+use linux_raw_sys::general::{__NR_close, __NR_close_range, __NR_dup3, __NR_fcntl, __NR_getdents64, __NR_ioctl};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -47,35 +47,52 @@ pub fn set_cloexec_from(first: u32) -> Result<()> {
     };
     match done {
         Ok(_) => Ok(()),
-        Err(Errno::NOSYS | Errno::INVAL) => walk_cloexec_from(first),
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => for_each_open(first, u32::MAX, mark_cloexec),
         Err(error) => Err(error),
     }
 }
 
-fn walk_cloexec_from(first: u32) -> Result<()> {
-    let dir = rustix::fs::open(
-        c"/proc/self/fd",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    for entry in rustix::fs::Dir::read_from(&dir)? {
-        let entry = entry?;
-        let Some(number) = entry
-            .file_name()
-            .to_str()
-            .ok()
-            .and_then(|name| name.parse::<i32>().ok())
-        else {
-            continue;
-        };
-        if u32::try_from(number).is_ok_and(|n| n >= first) {
-            // SAFETY: the number was listed as open a moment ago, and this
-            // function is called where no other thread closes descriptors.
-            let fd = unsafe { BorrowedFd::borrow_raw(number) };
-            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+fn mark_cloexec(number: u32) {
+    const F_SETFD: usize = 2;
+    const FD_CLOEXEC: usize = 1;
+    // SAFETY: numbers only; marking a descriptor frees nothing.
+    let _ = unsafe { syscall(__NR_fcntl, [number as usize, F_SETFD, FD_CLOEXEC, 0, 0, 0]) };
+}
+
+/// Calls `act` for every open descriptor between two numbers, both included,
+/// by a walk of /proc/self/fd. Takes no memory, so that it also serves between
+/// a vfork and execve; the walk's own descriptor is left out.
+fn for_each_open(first: u32, last: u32, act: impl Fn(u32)) -> Result<()> {
+    const RECORD_LENGTH: usize = 16;
+    const NAME: usize = 19;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
+    let own = directory.as_raw_fd();
+    let mut records = [0u8; 2048];
+    loop {
+        let args = [fd_arg(own), records.as_mut_ptr() as usize, records.len(), 0, 0, 0];
+        // SAFETY: the kernel writes at most the length of `records`.
+        let length = unsafe { syscall(__NR_getdents64, args)? };
+        let mut rest = &records[..length.min(records.len())];
+        if rest.is_empty() {
+            return Ok(());
+        }
+        while let (Some(size), Some(name)) = (rest.get(RECORD_LENGTH..RECORD_LENGTH + 2), rest.get(NAME..)) {
+            let number = name
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .fold(None, |all, byte| {
+                    Some(all.unwrap_or(0u32).wrapping_mul(10) + u32::from(byte - b'0'))
+                });
+            if let Some(number) = number.filter(|number| (first..=last).contains(number))
+                && i32::try_from(number) != Ok(own)
+            {
+                act(number);
+            }
+            let size = usize::from(u16::from_ne_bytes([size[0], size[1]]));
+            rest = rest.get(size..).unwrap_or_default();
         }
     }
-    Ok(())
 }
 
 /// Takes over a descriptor inherited under a fixed number.
@@ -148,8 +165,36 @@ fn close_range(first: u32, last: u32) -> Result<()> {
     // SAFETY: by the contract of `close_from` nobody uses these any more.
     match unsafe { syscall(__NR_close_range, [first as usize, last as usize, 0, 0, 0, 0]) } {
         Ok(_) => Ok(()),
-        // KERNEL(5.9): at least nothing survives execve.
-        Err(Errno::NOSYS) => walk_cloexec_from(first),
+        // KERNEL(5.9)
+        Err(errno) if is_unavailable(errno) => for_each_open(first, last, |number| {
+            // SAFETY: as above.
+            let _ = unsafe { syscall(__NR_close, [number as usize, 0, 0, 0, 0, 0]) };
+        }),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    #[test]
+    fn the_walk_finds_every_open_descriptor_in_range() {
+        // More than one answer of the kernel holds.
+        let opened: Vec<_> = (0..300)
+            .map(|_| rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).expect("open"))
+            .collect();
+        let numbers: BTreeSet<u32> = opened.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+        let found = Mutex::new(BTreeSet::new());
+        let (first, last) = (*numbers.first().expect("one"), *numbers.last().expect("one"));
+        for_each_open(first, last, |number| {
+            found.lock().expect("a lock").insert(number);
+        })
+        .expect("walked");
+        let found = found.into_inner().expect("a lock");
+        assert!(numbers.is_subset(&found));
+        assert!(found.iter().all(|number| (first..=last).contains(number)));
     }
 }

@@ -17,6 +17,7 @@ pub mod clone;
 pub mod entry;
 pub mod fd;
 pub mod fdpass;
+pub mod handle;
 pub mod keyring;
 pub mod memory;
 pub mod mount;
@@ -30,3 +31,11 @@ pub mod signal;
 pub mod spawn;
 
 pub use rustix::io::{Errno, Result};
+
+/// Whether an error means that a system call cannot be had here: the kernel
+/// has none, or a filter refuses it. Old filters answer EPERM to calls that
+/// they have never heard of; a real EPERM comes again from the older call.
+#[must_use]
+pub fn is_unavailable(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSYS | Errno::PERM)
+}

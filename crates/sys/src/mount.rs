@@ -2,9 +2,11 @@
 //! new and the classic interface share.
 
 use crate::raw::{fd_arg, syscall};
-use crate::{Errno, Result};
-use linux_raw_sys::general::{__NR_mount_setattr, AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_IDMAP, mount_attr};
-use rustix::fs::CWD;
+use crate::{Errno, Result, is_unavailable};
+use linux_raw_sys::general::{
+    __NR_fsconfig, __NR_fsmount, __NR_fsopen, __NR_mount_setattr, __NR_move_mount, __NR_open_tree, AT_EMPTY_PATH,
+    AT_RECURSIVE, MOUNT_ATTR_IDMAP, mount_attr,
+};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -138,12 +140,24 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
     move_mount(mount, c"", target, c"", flags)
 }
 
-/// Whether this kernel has the new mount interface; false also where a
-/// filter forbids it.
+/// Whether the new mount interface can be used as a whole: open_tree(2),
+/// move_mount(2), fsopen(2) and fsmount(2) of KERNEL(5.2), and
+/// mount_setattr(2) of KERNEL(5.12). Parts of it are of little use: what one
+/// call makes, mount(2) cannot change.
 #[must_use]
 pub fn is_new_interface_available() -> bool {
-    !matches!(
-        open_tree(CWD, c"", OpenTreeFlags::empty()),
-        Err(Errno::NOSYS | Errno::PERM)
-    )
+    let ask = |number: u32| {
+        // SAFETY: a descriptor that is none and null pointers with a size of
+        // nothing: every one of these calls fails before it does anything.
+        unsafe { syscall(number, [usize::MAX, 0, 0, 0, 0, 0]) }.err()
+    };
+    // These two ask for no right before they look at what is wrong.
+    let is_open = |number| !ask(number).is_some_and(is_unavailable);
+    // The others answer EPERM to who may not mount.
+    let is_known = |number| ask(number) != Some(Errno::NOSYS);
+    is_open(__NR_mount_setattr)
+        && is_open(__NR_open_tree)
+        && [__NR_move_mount, __NR_fsopen, __NR_fsconfig, __NR_fsmount]
+            .into_iter()
+            .all(is_known)
 }

@@ -5,7 +5,7 @@
 //! `/`: by openat2(2) with `RESOLVE_IN_ROOT`, or before KERNEL(5.6) step by
 //! step over descriptors. Magic links of /proc are never followed.
 
-use crate::{Errno, Result};
+use crate::{Errno, Result, is_unavailable};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -111,7 +111,7 @@ impl RootDir {
         let flags = flags | OFlags::CLOEXEC;
         if self.resolver == Resolver::Kernel {
             match self.open_by_kernel(path, flags, mode) {
-                Err(Errno::NOSYS) => {}
+                Err(errno) if is_unavailable(errno) => {}
                 other => return other,
             }
         }

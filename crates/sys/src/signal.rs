@@ -3,11 +3,13 @@
 use crate::raw::{fd_arg, syscall};
 use crate::{Errno, Result};
 use linux_raw_sys::general::{__NR_rt_sigaction, __NR_rt_sigprocmask, __NR_signalfd4};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 /// The kernel's set is eight bytes.
 const SET_SIZE: usize = 8;
 const LAST: i32 = 64;
+
+pub use crate::handle::send;
 
 /// A set of signals by number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -108,6 +110,22 @@ pub fn set_default(number: i32) {
     let _ = unsafe { syscall(__NR_rt_sigaction, args) };
 }
 
+/// Gives the default effect to those signals that have a handler.
+///
+/// For a process that shares memory but no handlers with its maker.
+pub(crate) fn reset_handlers() {
+    for number in 1..=LAST {
+        let mut action = [0usize; 4];
+        let args = [fd_arg(number), 0, action.as_mut_ptr() as usize, SET_SIZE, 0, 0];
+        // SAFETY: the kernel writes one sigaction of its own layout.
+        let asked = unsafe { syscall(__NR_rt_sigaction, args) };
+        // 0 is the default, 1 ignores.
+        if asked.is_ok() && action[0] > 1 {
+            set_default(number);
+        }
+    }
+}
+
 /// A descriptor that becomes readable when one of these (blocked) signals is
 /// pending; close-on-exec and non-blocking.
 ///
@@ -142,16 +160,6 @@ pub fn read_signalfd(fd: impl AsFd) -> Result<Option<i32>> {
         Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Sends a signal by number (0 only asks) through a pidfd.
-///
-/// # Errors
-/// ESRCH when the process is gone; as pidfd_send_signal(2).
-pub fn send(pidfd: impl AsFd, number: i32) -> Result<()> {
-    let args = [fd_arg(pidfd.as_fd().as_raw_fd()), fd_arg(number), 0, 0, 0, 0];
-    // SAFETY: no siginfo is passed.
-    unsafe { syscall(linux_raw_sys::general::__NR_pidfd_send_signal, args) }.map(drop)
 }
 
 /// The number of a signal by name, with or without `SIG`, or as digits;

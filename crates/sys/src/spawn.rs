@@ -2,12 +2,14 @@
 //! the child shares the caller's memory until it executes (as vfork), so
 //! nothing is copied, and only plain system calls run in between.
 
+use crate::fd::set_cloexec_from;
+use crate::handle::{has_pidfds, open_directory};
 use crate::process::pointers;
 use crate::raw::{decode, fd_arg, syscall};
-use crate::signal::{SignalSet, set_mask};
+use crate::signal::{SignalSet, reset_handlers, set_mask};
 use crate::{Errno, Result};
 use linux_raw_sys::general::{
-    __NR_clone3, __NR_close_range, __NR_dup3, __NR_execve, __NR_execveat, __NR_fchdir, __NR_fcntl, __NR_setsid,
+    __NR_clone, __NR_clone3, __NR_dup3, __NR_execve, __NR_execveat, __NR_fchdir, __NR_fcntl, __NR_setsid,
     AT_EMPTY_PATH, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, clone_args,
 };
 use rustix::process::Pid;
@@ -48,7 +50,7 @@ pub struct Spawn<'a> {
 pub struct Spawned {
     /// Its number.
     pub pid: Pid,
-    /// Its descriptor, close-on-exec.
+    /// Its handle (see [`crate::handle`]), close-on-exec.
     pub pidfd: OwnedFd,
 }
 
@@ -63,7 +65,17 @@ struct Plan {
     above: RawFd,
     directory: Option<RawFd>,
     new_session: bool,
+    handlers: Handlers,
+    /// A cgroup v2 that the child has yet to enter.
+    cgroup: Option<RawFd>,
     failure: isize,
+}
+
+/// What the child finds of the caller's signal handlers.
+#[derive(PartialEq, Eq)]
+enum Handlers {
+    Cleared,
+    Copied,
 }
 
 enum Target {
@@ -76,7 +88,8 @@ const STACK_BYTES: usize = 64 * 1024;
 impl Spawn<'_> {
     /// Starts the program. Returns when it was executed.
     ///
-    /// KERNEL(5.5): needs clone3 with `CLONE_CLEAR_SIGHAND`.
+    /// KERNEL(5.5): clone3 with `CLONE_CLEAR_SIGHAND`; before, clone(2), and
+    /// the child resets the handlers by itself.
     ///
     /// # Errors
     /// As clone3(2), dup3(2) and execve(2); no child is left then.
@@ -84,14 +97,25 @@ impl Spawn<'_> {
         let mut plan = self.plan();
         let mut stack = vec![0u64; STACK_BYTES / 8];
         let mut pidfd: RawFd = -1;
-        let mut args = self.clone_args(&mut stack, &mut pidfd);
         // ORDER: no handler of ours may run in the child, which shares memory.
         let mask = set_mask(SignalSet::all())?;
-        let pid = clone_with_stack(&mut args, &mut plan);
+        let pid = match self.clone_newest(&mut stack, &mut pidfd, &mut plan) {
+            // EINVAL and E2BIG: a clone3 that knows less.
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::TOOBIG) => {
+                self.clone_classic(&mut stack, &mut pidfd, &mut plan)
+            }
+            other => other,
+        };
         set_mask(mask)?;
         let pid = i32::try_from(pid?).ok().and_then(Pid::from_raw).ok_or(Errno::INVAL)?;
-        // SAFETY: the kernel stored the new descriptor, which is ours alone.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        let pidfd = match pidfd {
+            0.. => {
+                // SAFETY: the kernel stored the new descriptor, which is ours alone.
+                unsafe { OwnedFd::from_raw_fd(pidfd) }
+            }
+            // KERNEL(5.3): no pidfds; the child is not reaped yet.
+            _ => open_directory(pid)?,
+        };
         // SAFETY: the child wrote it, if at all, before it went away.
         let failure = unsafe { std::ptr::read_volatile(&raw const plan.failure) };
         if let Err(error) = decode(failure) {
@@ -118,8 +142,33 @@ impl Spawn<'_> {
             above,
             directory: self.directory.map(|fd| fd.as_raw_fd()),
             new_session: self.new_session,
+            handlers: Handlers::Cleared,
+            cgroup: None,
             failure: 0,
         }
+    }
+
+    fn clone_newest(&self, stack: &mut [u64], pidfd: &mut RawFd, plan: &mut Plan) -> Result<usize> {
+        let mut args = self.clone_args(stack, pidfd);
+        let numbers = [std::ptr::from_mut(&mut args) as usize, size_of::<clone_args>(), 0];
+        clone_with_stack(__NR_clone3, numbers, plan)
+    }
+
+    fn clone_classic(&self, stack: &mut [u64], pidfd: &mut RawFd, plan: &mut Plan) -> Result<usize> {
+        const SIGCHLD: u32 = 17;
+        plan.handlers = Handlers::Copied;
+        plan.cgroup = self.cgroup.map(|fd| fd.as_raw_fd());
+        let mut flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
+        if has_pidfds() {
+            flags |= CLONE_PIDFD;
+        }
+        // clone(2) takes the stack's end, and the pidfd's place for parent_tid.
+        let end = (stack.as_mut_ptr_range().end as usize) & !15;
+        clone_with_stack(
+            __NR_clone,
+            [flags as usize, end, std::ptr::from_mut(pidfd) as usize],
+            plan,
+        )
     }
 
     fn clone_args(&self, stack: &mut [u64], pidfd: &mut RawFd) -> clone_args {
@@ -147,10 +196,9 @@ impl Spawn<'_> {
     }
 }
 
-/// clone3 whose child runs [`child_main`] on its own stack.
-fn clone_with_stack(args: &mut clone_args, plan: &mut Plan) -> Result<usize> {
+/// clone3 or clone whose child runs [`child_main`] on its own stack.
+fn clone_with_stack(number: u32, args: [usize; 3], plan: &mut Plan) -> Result<usize> {
     let ret: isize;
-    let size = size_of::<clone_args>();
     // SAFETY: the caller is suspended (CLONE_VFORK) until the child executes
     // or exits, so `plan` and the stack outlive it; the child enters
     // `child_main`, which never returns, on a stack of its own.
@@ -165,9 +213,9 @@ fn clone_with_stack(args: &mut clone_args, plan: &mut Plan) -> Result<usize> {
             "call r13",
             "ud2",
             "2:",
-            inlateout("rax") __NR_clone3 as isize => ret,
-            in("rdi") std::ptr::from_mut(args),
-            in("rsi") size,
+            inlateout("rax") number as isize => ret,
+            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2],
+            in("r10") 0usize, in("r8") 0usize,
             in("r12") std::ptr::from_mut(plan),
             in("r13") child_main as extern "C" fn(*mut Plan) -> !,
             lateout("rcx") _, lateout("r11") _,
@@ -184,9 +232,9 @@ fn clone_with_stack(args: &mut clone_args, plan: &mut Plan) -> Result<usize> {
             "blr x21",
             "brk 1",
             "2:",
-            in("x8") __NR_clone3 as usize,
-            inlateout("x0") std::ptr::from_mut(args) as isize => ret,
-            in("x1") size,
+            in("x8") number as usize,
+            inlateout("x0") args[0] as isize => ret,
+            in("x1") args[1], in("x2") args[2], in("x3") 0usize, in("x4") 0usize,
             in("x20") std::ptr::from_mut(plan),
             in("x21") child_main as extern "C" fn(*mut Plan) -> !,
         );
@@ -212,6 +260,10 @@ fn prepare_and_execute(plan: &mut Plan) -> Result<()> {
         // the table of descriptors is the child's own copy.
         unsafe { syscall(number, args) }
     };
+    if let Some(cgroup) = plan.cgroup {
+        // SAFETY: the caller's descriptor, of which this process has a copy.
+        crate::clone::enter_cgroup(unsafe { BorrowedFd::borrow_raw(cgroup) })?;
+    }
     // ORDER: all sources go above the final numbers first, so that placing
     // one cannot overwrite the source of another.
     for (source, scratch, _) in &mut plan.fds {
@@ -238,6 +290,9 @@ fn prepare_and_execute(plan: &mut Plan) -> Result<()> {
     if plan.new_session {
         call(__NR_setsid, [0; 6])?;
     }
+    if plan.handlers == Handlers::Copied {
+        reset_handlers();
+    }
     set_mask(SignalSet::empty())?;
     let (args, env) = (plan.args.as_ptr() as usize, plan.env.as_ptr() as usize);
     match program {
@@ -252,10 +307,9 @@ fn prepare_and_execute(plan: &mut Plan) -> Result<()> {
 
 /// Marks everything close-on-exec; the placed descriptors come after.
 fn close_unplaced() {
-    const CLOSE_RANGE_CLOEXEC: usize = 4;
-    // SAFETY: marks descriptors of the child's own table. Before KERNEL(5.11)
-    // this does nothing, and close-on-exec at opening is all there is.
-    let _ = unsafe { syscall(__NR_close_range, [0, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0]) };
+    // Without close_range(2) and without /proc, close-on-exec at opening is
+    // all there is.
+    let _ = set_cloexec_from(0);
 }
 
 #[cfg(test)]

@@ -5,17 +5,13 @@ use super::store::{Entry, Record, Status};
 use super::{Call, argument, log, pattern, required_id, system, text};
 use crate::{ErrorKind, RuntimeError};
 use lexopt::Arg::{Long, Short, Value};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Most have gone by then.
-const SOON: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 200_000_000,
-};
+const SOON: Duration = Duration::from_millis(200);
 /// How long a killed init may take to go.
-const KILL_DEADLINE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
 const CGROUP_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a forced deletion lets another command finish before it takes the container from it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -143,10 +139,7 @@ fn end_init(record: &Record) -> Result<(), RuntimeError> {
     if let Some(group) = record.open_cgroup()? {
         group.kill().map_err(|error| crate::cgroups::failed("delete", &error))?;
     }
-    let is_gone = |within: Timespec| {
-        let mut ready = [PollFd::new(&pidfd, PollFlags::IN)];
-        poll(&mut ready, Some(&within)).map(|count| count > 0).map_err(failed)
-    };
+    let is_gone = |within| wharf_sys::handle::wait_ended(&pidfd, within).map_err(failed);
     if is_gone(SOON)? {
         return Ok(());
     }

@@ -5,9 +5,10 @@ use super::system;
 use crate::RuntimeError;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::WaitIdOptions;
 use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use wharf_sys::handle;
 use wharf_sys::signal::{self, SignalSet};
 
 const SIGKILL: i32 = 9;
@@ -33,6 +34,9 @@ impl Watch {
     /// the number of a signal that ended it.
     pub(super) fn wait(&self, child: BorrowedFd<'_>, console: Option<OwnedFd>) -> Result<i32, RuntimeError> {
         let mut terminal = console.map(Terminal::open).transpose()?;
+        // KERNEL(5.3): before, the child's end is announced by SIGCHLD alone.
+        let is_pollable = handle::is_pollable(child);
+        let watched = if is_pollable { PollFlags::IN } else { PollFlags::empty() };
         loop {
             let input = terminal
                 .as_ref()
@@ -40,7 +44,7 @@ impl Watch {
                 .map(|_| rustix::stdio::stdin());
             let mut ready = vec![
                 PollFd::new(&self.signals, PollFlags::IN),
-                PollFd::from_borrowed_fd(child, PollFlags::IN),
+                PollFd::from_borrowed_fd(child, watched),
             ];
             if let Some(terminal) = &terminal {
                 ready.push(PollFd::new(&terminal.master, PollFlags::IN));
@@ -59,7 +63,7 @@ impl Watch {
             if let Some(terminal) = &mut terminal {
                 terminal.copy(events.get(2), events.get(3));
             }
-            if !events[1].is_empty() {
+            if !events[1].is_empty() || (!is_pollable && handle::has_ended(child)) {
                 if let Some(terminal) = &mut terminal {
                     terminal.drain();
                 }
@@ -83,8 +87,7 @@ impl Watch {
 }
 
 fn reap(child: BorrowedFd<'_>) -> Result<i32, RuntimeError> {
-    let status =
-        waitid(WaitId::PidFd(child), WaitIdOptions::EXITED).map_err(|errno| system("reap the container", errno))?;
+    let status = handle::wait(child, WaitIdOptions::EXITED).map_err(|errno| system("reap the container", errno))?;
     let code = status.and_then(|status| status.exit_status().or(status.terminating_signal().map(|n| 128 + n)));
     Ok(code.unwrap_or(255))
 }

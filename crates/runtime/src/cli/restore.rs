@@ -5,7 +5,7 @@ use super::{Call, argument, create, criu_flags, foreground, system, text};
 use crate::criu::{self, Criu, Notice, Revival};
 use crate::{ErrorKind, RuntimeError};
 use lexopt::Arg::{Long, Short, Value};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -99,7 +99,7 @@ impl Revived {
     fn open(pid: i32, id: &str) -> Result<Self, RuntimeError> {
         let gone = || RuntimeError::new(ErrorKind::System, "restore", format!("criu restored no init for {id}"));
         let pid = Pid::from_raw(pid).ok_or_else(gone)?;
-        pidfd_open(pid, PidfdFlags::empty())
+        wharf_sys::handle::open(pid)
             .map(|pidfd| Self { pidfd, is_kept: false })
             .map_err(|errno| system(format!("open the restored init of {id}"), errno))
     }

@@ -6,7 +6,7 @@ use crate::spec::Spec;
 use crate::{Cgroup, ErrorKind, HostRoot, ResctrlGroup, RuntimeError, Scope};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -308,7 +308,7 @@ impl Record {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return Ok(None);
         };
-        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        let pidfd = match wharf_sys::handle::open(pid) {
             Ok(pidfd) => pidfd,
             Err(Errno::SRCH) => return Ok(None),
             Err(errno) => return Err(system(format!("open process {}", self.pid), errno)),

@@ -5,12 +5,13 @@ use crate::{ErrorKind, RuntimeError};
 use rustix::fs::{Access, MemfdFlags, access, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::WaitIdOptions;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use wharf_sys::fdpass;
+use wharf_sys::handle;
 use wharf_sys::spawn::{Program, Spawn, Spawned};
 
 /// More than CRIU ever answers.
@@ -263,8 +264,7 @@ impl Session {
     fn reap(&mut self) -> Result<(), RuntimeError> {
         let Some(child) = &self.child else { return Ok(()) };
         rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write).map_err(failed("close its socket"))?;
-        let status =
-            waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).map_err(failed("wait for it"))?;
+        let status = handle::wait(&child.pidfd, WaitIdOptions::EXITED).map_err(failed("wait for it"))?;
         self.child = None;
         match status.and_then(|status| status.exit_status()) {
             Some(0) => Ok(()),
@@ -287,7 +287,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
             let _ = wharf_sys::signal::send(&child.pidfd, 9);
-            let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+            let _ = handle::wait(&child.pidfd, WaitIdOptions::EXITED);
         }
     }
 }

@@ -8,13 +8,14 @@ use crate::{ErrorKind, RuntimeError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::pipe::PipeFlags;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::WaitIdOptions;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use wharf_sys::handle;
 use wharf_sys::spawn::{Program, Spawn};
 
 pub(crate) use output::HookOutput;
@@ -111,7 +112,7 @@ fn run_one(
     if timed_out {
         let _ = wharf_sys::signal::send(&child.pidfd, 9);
     }
-    let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).map_err(failed("wait for"))?;
+    let status = handle::wait(&child.pidfd, WaitIdOptions::EXITED).map_err(failed("wait for"))?;
     let how = match status.and_then(|status| status.exit_status()) {
         _ if timed_out => format!("did not end within {} s", hook.timeout.unwrap_or_default()),
         Some(0) => return Ok(()),
@@ -144,25 +145,39 @@ fn own_environment() -> Vec<CString> {
 
 /// Reads what a hook says until it ends, and keeps the beginning; none when
 /// the deadline passed first. A hook's own children may keep the pipe open.
+///
+/// KERNEL(5.3): before, the hook's end is asked for, as nothing announces it.
 fn listen(child: &OwnedFd, said: OwnedFd, deadline_ms: Option<i64>) -> Result<Option<String>, rustix::io::Errno> {
     const KEPT: usize = 4096;
+    const ASK_EVERY_MS: i64 = 10;
+    let is_pollable = handle::is_pollable(child);
     let mut kept = Vec::new();
     let mut said = Some(said);
     loop {
         let left = deadline_ms.map(|deadline| (deadline - now_ms()).max(0));
-        let left = left.map(|ms| Timespec {
+        let step = match is_pollable {
+            true => left,
+            false => Some(left.unwrap_or(ASK_EVERY_MS).min(ASK_EVERY_MS)),
+        };
+        let timeout = step.map(|ms| Timespec {
             tv_sec: ms / 1000,
             tv_nsec: ms % 1000 * 1_000_000,
         });
-        let mut ready = vec![PollFd::new(child, PollFlags::IN)];
+        let watched = if is_pollable { PollFlags::IN } else { PollFlags::empty() };
+        let mut ready = vec![PollFd::new(child, watched)];
         ready.extend(said.as_ref().map(|said| PollFd::new(said, PollFlags::IN)));
-        if poll(&mut ready, left.as_ref())? == 0 {
-            return Ok(None);
+        let count = poll(&mut ready, timeout.as_ref())?;
+        let ended = match is_pollable {
+            true => !ready[0].revents().is_empty(),
+            false => handle::has_ended(child),
+        };
+        if count == 0 && !ended {
+            match left {
+                Some(0) => return Ok(None),
+                _ => continue,
+            }
         }
-        let (ended, spoke) = (
-            !ready[0].revents().is_empty(),
-            ready.get(1).is_some_and(|fd| !fd.revents().is_empty()),
-        );
+        let spoke = ready.get(1).is_some_and(|fd| !fd.revents().is_empty());
         if let (true, Some(from)) = (spoke, &said) {
             let mut bytes = [0u8; 4096];
             let length = rustix::io::read(from, &mut bytes)?;

@@ -3,13 +3,11 @@
 //! SECURITY: targets are resolved in the root and held as descriptors; a
 //! link that the image brings along cannot lead a mount out of it.
 
+use super::classic::{self, MountApi};
+use crate::RuntimeError;
 use crate::plan::mounts::{Attributes, Kind, MountPlan, Propagation};
-use crate::{Fallbacks, RuntimeError};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount,
-};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -40,18 +38,15 @@ pub(crate) fn attach_mount(
     root: &RootDir,
     plan: &MountPlan,
     source: Option<&OwnedFd>,
-    fallbacks: Fallbacks,
+    api: MountApi,
 ) -> Result<(), RuntimeError> {
-    let made = match (&plan.kind, source) {
-        (Kind::Bind { .. }, Some(tree)) => attach_tree(root, plan, tree),
-        (Kind::Bind { recursive }, None) => bind_classic(root, plan, *recursive),
-        (Kind::Filesystem(name), _) if fallbacks.classic_mounts => filesystem_classic(root, plan, name),
-        (Kind::Filesystem(name), _) => match attach_filesystem(root, plan, name) {
-            Err(Errno::NOSYS) => filesystem_classic(root, plan, name),
-            other => other,
-        },
+    let made = match (&plan.kind, source, api) {
+        (Kind::Bind { .. }, Some(tree), _) => attach_tree(root, plan, tree),
+        (Kind::Bind { recursive }, None, _) => classic::mount_source(root, plan, *recursive),
+        (Kind::Filesystem(name), _, MountApi::Classic) => classic::mount_filesystem(root, plan, name),
+        (Kind::Filesystem(name), _, MountApi::New) => attach_filesystem(root, plan, name),
         // Done by its own step, which knows the cgroup's directories.
-        (Kind::Cgroup, _) => Ok(()),
+        (Kind::Cgroup, _, _) => Ok(()),
     };
     made.map_err(|errno| match (&plan.kind, errno) {
         (Kind::Filesystem(name), Errno::NOTDIR | Errno::LOOP) if is_kernel_view(name) => {
@@ -135,7 +130,7 @@ fn change(mount: &OwnedFd, depth: Depth, attributes: Attributes) -> Result<(), E
     mounts::set_attr(mount, depth, attributes)
 }
 
-fn ensure_target(root: &RootDir, destination: &Path, directory: bool) -> Result<OwnedFd, Errno> {
+pub(crate) fn ensure_target(root: &RootDir, destination: &Path, directory: bool) -> Result<OwnedFd, Errno> {
     if directory {
         root.ensure_dir(destination, Mode::from_raw_mode(0o755))
     } else {
@@ -149,7 +144,7 @@ fn is_kernel_view(name: &str) -> bool {
 
 /// SECURITY: proc and sysfs go on real directories only: a link in the
 /// image's place for them would let it choose what they cover.
-fn filesystem_target(root: &RootDir, plan: &MountPlan, name: &str) -> Result<OwnedFd, Errno> {
+pub(crate) fn filesystem_target(root: &RootDir, plan: &MountPlan, name: &str) -> Result<OwnedFd, Errno> {
     let target = if is_kernel_view(name) {
         match root.open_at(&plan.destination, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
             Err(Errno::NOENT) => root.ensure_dir(&plan.destination, Mode::from_raw_mode(0o755))?,
@@ -169,7 +164,7 @@ fn filesystem_target(root: &RootDir, plan: &MountPlan, name: &str) -> Result<Own
 /// SECURITY: a mount over files of /proc could redirect what the runtime
 /// writes there (attr/exec, sysctls); only known harmless files may be
 /// covered, and /proc itself only by proc.
-fn refuse_proc(root: &RootDir, target: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn refuse_proc(root: &RootDir, target: &OwnedFd) -> Result<(), Errno> {
     if !is_procfs(target) {
         return Ok(());
     }
@@ -185,139 +180,12 @@ fn refuse_proc(root: &RootDir, target: &OwnedFd) -> Result<(), Errno> {
     if allowed { Ok(()) } else { Err(Errno::PERM) }
 }
 
-/// KERNEL(before 5.2): mount(2).
-fn filesystem_classic(root: &RootDir, plan: &MountPlan, name: &str) -> Result<(), Errno> {
-    let target = filesystem_target(root, plan, name)?;
-    let source = plan.source.as_deref().unwrap_or(Path::new(name));
-    let (flags, data) = classic_parameters(plan);
-    let data = data.iter().map(|item| quote(item)).collect::<Vec<_>>().join(",");
-    let data = CString::new(data).map_err(|_| Errno::INVAL)?;
-    mount(source, proc_path(&target), name, flags, Some(data.as_c_str()))?;
-    finish_classic(root, plan)
-}
-
-/// A label may hold the comma that ends an option.
-fn quote(item: &str) -> String {
-    match item.split_once('=') {
-        Some((key, value)) if value.contains(',') => format!("{key}=\"{value}\""),
-        _ => item.to_owned(),
-    }
-}
-
-/// Superblock flags are among the words of the new interface's data.
-fn classic_parameters(plan: &MountPlan) -> (MountFlags, Vec<&str>) {
-    let mut flags = classic_flags(plan.top);
-    let mut data = Vec::new();
-    for item in &plan.data {
-        match item.as_str() {
-            "sync" => flags |= MountFlags::SYNCHRONOUS,
-            "dirsync" => flags |= MountFlags::DIRSYNC,
-            "lazytime" => flags |= MountFlags::LAZYTIME,
-            "mand" => flags |= MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
-            "silent" => flags |= MountFlags::SILENT,
-            other => data.push(other),
-        }
-    }
-    (flags, data)
-}
-
-fn bind_classic(root: &RootDir, plan: &MountPlan, recursive: bool) -> Result<(), Errno> {
-    let source = plan.source.as_deref().ok_or(Errno::INVAL)?;
-    let kind = FileType::from_raw_mode(rustix::fs::stat(source)?.st_mode);
-    let target = ensure_target(root, &plan.destination, kind == FileType::Directory)?;
-    refuse_proc(root, &target)?;
-    let place = proc_path(&target);
-    if recursive {
-        mount_bind_recursive(source, &place)?
-    } else {
-        mount_bind(source, &place)?
-    }
-    let made = root.locate(&plan.destination)?;
-    if !plan.top.is_empty() {
-        remount_bind(&proc_path(&made), classic_flags(plan.top))?;
-    }
-    finish_classic(root, plan)
-}
-
-/// What the classic interface changes afterwards; recursive attributes it
-/// has none of.
-fn finish_classic(root: &RootDir, plan: &MountPlan) -> Result<(), Errno> {
-    let made = root.locate(&plan.destination)?;
-    if !plan.tree.is_empty() {
-        change(&made, Depth::Recursive, plan.tree)?;
-    }
-    for Propagation { flag, recursive } in &plan.propagation {
-        let mut flags = MountPropagationFlags::from_bits_retain(*flag);
-        if *recursive {
-            flags |= MountPropagationFlags::REC;
-        }
-        mount_change(proc_path(&made), flags)?;
-    }
-    Ok(())
-}
-
-/// Changes the flags of a bind mount, keeping those that are locked.
-pub(crate) fn remount_bind(path: &str, flags: MountFlags) -> Result<(), Errno> {
-    let now = rustix::fs::statvfs(path)?.f_flag.bits();
-    let mut keep = MountFlags::empty();
-    // ST_RDONLY, ST_NOSUID, ST_NODEV and ST_NOEXEC have the numbers of MS_.
-    for flag in [
-        MountFlags::RDONLY,
-        MountFlags::NOSUID,
-        MountFlags::NODEV,
-        MountFlags::NOEXEC,
-    ] {
-        if now & u64::from(flag.bits()) != 0 {
-            keep |= flag;
-        }
-    }
-    match mount_remount(path, MountFlags::BIND | flags, c"") {
-        Err(Errno::PERM) => mount_remount(path, MountFlags::BIND | flags | keep, c""),
-        other => other,
-    }
-}
-
-fn classic_flags(attributes: Attributes) -> MountFlags {
-    use mounts::{
-        MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
-        MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME,
-    };
-    const MS_NOSYMFOLLOW: u32 = 256;
-    let pairs = [
-        (MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
-        (MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
-        (MOUNT_ATTR_NODEV, MountFlags::NODEV),
-        (MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
-        (MOUNT_ATTR_NOATIME, MountFlags::NOATIME),
-        (MOUNT_ATTR_STRICTATIME, MountFlags::STRICTATIME),
-        (MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME),
-        (MOUNT_ATTR_NOSYMFOLLOW, MountFlags::from_bits_retain(MS_NOSYMFOLLOW)),
-    ];
-    pairs
-        .iter()
-        .filter(|(attribute, _)| attributes.set & attribute != 0)
-        .fold(MountFlags::empty(), |all, (_, f)| all | *f)
-}
-
 /// Covers `target` with a copy of the mount that `from` refers to, made
 /// read-only if asked by `set`.
 pub(crate) fn cover(from: BorrowedFd<'_>, target: BorrowedFd<'_>, depth: Depth, set: u32) -> Result<(), Errno> {
-    match mounts::clone_tree(from, c"", depth) {
-        Ok(copy) => {
-            if set != 0 {
-                change(&copy, depth, Attributes { set, clear: 0 })?;
-            }
-            mounts::attach(&copy, target)
-        }
-        Err(Errno::NOSYS) => {
-            let (from, to) = (proc_path(from), proc_path(target));
-            let bind = if depth == Depth::Recursive {
-                mount_bind_recursive
-            } else {
-                mount_bind::<&str, &str>
-            };
-            bind(from.as_str(), to.as_str())
-        }
-        Err(errno) => Err(errno),
+    let copy = mounts::clone_tree(from, c"", depth)?;
+    if set != 0 {
+        change(&copy, depth, Attributes { set, clear: 0 })?;
     }
+    mounts::attach(&copy, target)
 }

@@ -1,35 +1,49 @@
 //! The container's view of its cgroup: the `cgroup` and `cgroup2` mounts.
 
+use super::classic::{self, MountApi};
 use crate::RuntimeError;
-use crate::plan::mounts::MountPlan;
+use crate::plan::mounts::{Attributes, MountPlan};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_change};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use wharf_cgroup::{Cgroup, Version};
+use wharf_sys::fd::proc_path;
 use wharf_sys::mount::{AttrChange, Depth, MOUNT_ATTR_RDONLY, Parameter, attach, clone_tree, new_filesystem, set_attr};
 use wharf_sys::path::RootDir;
 
-/// The directories of one cgroup as detached mounts.
+/// The directories of one cgroup, to be mounted.
 #[derive(Debug, Default)]
 pub(crate) struct CgroupTree {
     /// Version 2: the one directory.
-    unified: Option<OwnedFd>,
+    unified: Option<Directory>,
     /// Version 1: name of each hierarchy's mount, and the directory.
-    hierarchies: Vec<(String, OwnedFd)>,
+    hierarchies: Vec<(String, Directory)>,
     /// Version 1: controllers whose hierarchy has another name.
     links: Vec<(String, String)>,
 }
 
+#[derive(Debug)]
+enum Directory {
+    /// As a detached mount.
+    Tree(OwnedFd),
+    /// Bound by its path on the host, which init still sees.
+    Path(PathBuf),
+}
+
 /// Opens the directories of a cgroup for the mounts of the container.
-pub(crate) fn open_tree(cgroup: &Cgroup) -> Result<CgroupTree, RuntimeError> {
+pub(crate) fn open_tree(cgroup: &Cgroup, api: MountApi) -> Result<CgroupTree, RuntimeError> {
     let mut tree = CgroupTree::default();
     let own = cgroup.path().trim_start_matches('/');
     for (controller, directory) in cgroup.directories() {
-        let failed = |errno| RuntimeError::system("cgroup mount", format!("open {}", directory.display()), errno);
+        let open = || {
+            open_directory(&directory, api)
+                .map_err(|errno| RuntimeError::system("cgroup mount", format!("open {}", directory.display()), errno))
+        };
         if cgroup.version() == Version::V2 {
-            tree.unified = Some(clone_directory(&directory).map_err(failed)?);
+            tree.unified = Some(open()?);
             continue;
         }
         let mount = directory
@@ -40,8 +54,7 @@ pub(crate) fn open_tree(cgroup: &Cgroup) -> Result<CgroupTree, RuntimeError> {
             continue;
         };
         if !tree.hierarchies.iter().any(|(known, _)| known == name) {
-            tree.hierarchies
-                .push((name.to_owned(), clone_directory(&directory).map_err(failed)?));
+            tree.hierarchies.push((name.to_owned(), open()?));
         }
         // `cpu,cpuacct` is reached as `cpu` and as `cpuacct` too.
         if name != controller && name.split(',').any(|part| part == controller) {
@@ -51,9 +64,12 @@ pub(crate) fn open_tree(cgroup: &Cgroup) -> Result<CgroupTree, RuntimeError> {
     Ok(tree)
 }
 
-fn clone_directory(path: &Path) -> Result<OwnedFd, Errno> {
+fn open_directory(path: &Path, api: MountApi) -> Result<Directory, Errno> {
+    if api == MountApi::Classic {
+        return Ok(Directory::Path(path.to_owned()));
+    }
     let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
-    clone_tree(rustix::fs::CWD, &path, Depth::Top)
+    clone_tree(rustix::fs::CWD, &path, Depth::Top).map(Directory::Tree)
 }
 
 /// Makes the planned cgroup mount out of the opened directories.
@@ -71,28 +87,65 @@ pub(crate) fn attach_cgroups(root: &RootDir, plan: &MountPlan, tree: &CgroupTree
     })
 }
 
-fn attach_unified(root: &RootDir, plan: &MountPlan, directory: &OwnedFd) -> Result<(), Errno> {
+fn attach_unified(root: &RootDir, plan: &MountPlan, directory: &Directory) -> Result<(), Errno> {
     let target = root.ensure_dir(&plan.destination, Mode::from_raw_mode(0o755))?;
-    change(directory, plan.top.set)?;
-    attach(directory, &target)
+    directory.attach(&target, plan, || root.locate(&plan.destination))
 }
 
 fn attach_hierarchies(root: &RootDir, plan: &MountPlan, tree: &CgroupTree) -> Result<(), Errno> {
     let target = root.ensure_dir(&plan.destination, Mode::from_raw_mode(0o755))?;
-    let parameters = [Parameter::Text("source", c"tmpfs"), Parameter::Text("mode", c"755")];
+    let is_classic = matches!(tree.hierarchies.first(), Some((_, Directory::Path(_))));
     let flags = plan.top.set & !MOUNT_ATTR_RDONLY;
-    let top = new_filesystem("tmpfs", &parameters, flags)?;
-    attach(&top, &target)?;
+    let top = if is_classic {
+        classic::mount_tmpfs(&target, flags, "mode=755")?;
+        root.locate(&plan.destination)?
+    } else {
+        let parameters = [Parameter::Text("source", c"tmpfs"), Parameter::Text("mode", c"755")];
+        let top = new_filesystem("tmpfs", &parameters, flags)?;
+        attach(&top, &target)?;
+        top
+    };
+    let open = |name: &str| rustix::fs::openat(&top, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     for (name, directory) in &tree.hierarchies {
         rustix::fs::mkdirat(&top, name, Mode::from_raw_mode(0o755))?;
-        let place = rustix::fs::openat(&top, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        change(directory, plan.top.set)?;
-        attach(directory, &place)?;
+        directory.attach(&open(name)?, plan, || open(name))?;
     }
     for (name, to) in &tree.links {
         rustix::fs::symlinkat(to, &top, name)?;
     }
-    change(&top, plan.top.set & MOUNT_ATTR_RDONLY)
+    match plan.top.set & MOUNT_ATTR_RDONLY {
+        0 => Ok(()),
+        _ if is_classic => classic::remount(&top, classic::read_only()),
+        set => change(&top, set),
+    }
+}
+
+impl Directory {
+    /// Puts the directory on `target`; `again` finds the place once more,
+    /// with what is mounted there.
+    fn attach(
+        &self,
+        target: &OwnedFd,
+        plan: &MountPlan,
+        again: impl Fn() -> Result<OwnedFd, Errno>,
+    ) -> Result<(), Errno> {
+        match self {
+            Self::Tree(tree) => {
+                change(tree, plan.top.set)?;
+                attach(tree, target)
+            }
+            Self::Path(path) => {
+                classic::bind(path, target, Depth::Top)?;
+                let made = again()?;
+                let attributes = Attributes {
+                    set: plan.top.set,
+                    clear: 0,
+                };
+                classic::remount(&made, attributes)?;
+                mount_change(proc_path(&made), MountPropagationFlags::DOWNSTREAM)
+            }
+        }
+    }
 }
 
 fn change(mount: &OwnedFd, set: u32) -> Result<(), Errno> {

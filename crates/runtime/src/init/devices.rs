@@ -1,6 +1,8 @@
 //! /dev: nodes, links, and the console.
 
+use super::classic::{self, MountApi};
 use crate::RuntimeError;
+use crate::plan::mounts::Attributes;
 use crate::spec::Device;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mknodat, statat, symlinkat, unlinkat};
 use rustix::io::Errno;
@@ -200,29 +202,35 @@ fn check_existing(parent: BorrowedFd<'_>, name: &OsStr, node: &Node, path: &Path
 
 fn bind_node(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), Errno> {
     let host = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
-    let node = clone_tree(rustix::fs::CWD, &host, Depth::Top)?;
     // SECURITY: a node is to be opened, nothing else, whatever lies there.
+    let set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+    if MountApi::probe() == MountApi::Classic {
+        classic::bind(path, &node_target(parent, name)?, Depth::Top)?;
+        let made = rustix::fs::openat(parent, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        return classic::remount(&made, Attributes { set, clear: 0 });
+    }
+    let node = clone_tree(rustix::fs::CWD, &host, Depth::Top)?;
     let hardened = AttrChange {
-        set: u64::from(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC),
+        set: u64::from(set),
         ..AttrChange::default()
     };
-    match set_attr(&node, Depth::Top, hardened) {
-        // KERNEL(5.12): before, a bind keeps what the host's mount has.
-        Ok(()) | Err(Errno::NOSYS) => {}
-        Err(errno) => return Err(errno),
-    }
+    set_attr(&node, Depth::Top, hardened)?;
     cover_node(parent, name, &node)
 }
 
 /// Puts a mounted node on a file of that name.
 fn cover_node(parent: BorrowedFd<'_>, name: &OsStr, node: &OwnedFd) -> Result<(), Errno> {
+    wharf_sys::mount::attach(node, node_target(parent, name)?)
+}
+
+/// An empty file, to be covered by a node.
+fn node_target(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
     match mknodat(parent, name, FileType::RegularFile, Mode::from_raw_mode(0o666), 0) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    wharf_sys::mount::attach(node, &target)
+    rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
 /// Opens a terminal of the container's own devpts.
@@ -245,10 +253,14 @@ pub(crate) fn open_console(root: &RootDir) -> Result<Pty, RuntimeError> {
 }
 
 /// Puts the terminal on /dev/console.
-pub(crate) fn attach_console(root: &RootDir, pty: &Pty) -> Result<(), RuntimeError> {
+pub(crate) fn attach_console(root: &RootDir, pty: &Pty, api: MountApi) -> Result<(), RuntimeError> {
     let failed = || failed("put the terminal on /dev/console".to_owned());
     let target = root
         .ensure_file("/dev/console", Mode::from_raw_mode(0o666))
         .map_err(failed())?;
-    super::attach::cover(pty.slave.as_fd(), target.as_fd(), Depth::Top, 0).map_err(failed())
+    let made = match api {
+        MountApi::New => super::attach::cover(pty.slave.as_fd(), target.as_fd(), Depth::Top, 0),
+        MountApi::Classic => classic::cover(pty.slave.as_fd(), target.as_fd()),
+    };
+    made.map_err(failed())
 }

@@ -1,5 +1,7 @@
 //! Paths that nobody in the container may read, or write.
 
+use super::attach::cover;
+use super::classic::{self, MountApi};
 use crate::RuntimeError;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -9,8 +11,12 @@ use wharf_sys::path::RootDir;
 
 /// Covers each path: files by /dev/null, directories by one empty read-only
 /// tmpfs that all of them share. What does not exist is passed over.
-pub(crate) fn mask_paths(root: &RootDir, paths: &[String]) -> Result<(), RuntimeError> {
-    let mut covers = Covers::default();
+pub(crate) fn mask_paths(root: &RootDir, paths: &[String], api: MountApi) -> Result<(), RuntimeError> {
+    let mut covers = Covers {
+        api,
+        null: None,
+        empty: None,
+    };
     for path in paths {
         covers
             .mask(root, path)
@@ -19,8 +25,8 @@ pub(crate) fn mask_paths(root: &RootDir, paths: &[String]) -> Result<(), Runtime
     Ok(())
 }
 
-#[derive(Default)]
 struct Covers {
+    api: MountApi,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
 }
@@ -44,37 +50,34 @@ impl Covers {
             )?);
         }
         let null = self.null.as_ref().ok_or(Errno::NOENT)?;
-        super::attach::cover(null.as_fd(), target.as_fd(), Depth::Top, 0)
+        match self.api {
+            MountApi::New => cover(null.as_fd(), target.as_fd(), Depth::Top, 0),
+            MountApi::Classic => classic::cover(null.as_fd(), target.as_fd()),
+        }
     }
 
     fn mask_directory(&mut self, target: &OwnedFd) -> Result<(), Errno> {
         if let Some(empty) = &self.empty {
-            return super::attach::cover(empty.as_fd(), target.as_fd(), Depth::Top, MOUNT_ATTR_RDONLY);
+            return cover(empty.as_fd(), target.as_fd(), Depth::Top, MOUNT_ATTR_RDONLY);
+        }
+        if self.api == MountApi::Classic {
+            return classic::mount_tmpfs(target, MOUNT_ATTR_RDONLY, "nr_blocks=1");
         }
         let parameters = [
             Parameter::Text("source", c"tmpfs"),
             Parameter::Text("nr_blocks", c"1"),
             Parameter::Flag("ro"),
         ];
-        match new_filesystem("tmpfs", &parameters, MOUNT_ATTR_RDONLY) {
-            Ok(empty) => {
-                attach(&empty, target)?;
-                self.empty = Some(empty);
-                Ok(())
-            }
-            Err(Errno::NOSYS) => {
-                let flags = rustix::mount::MountFlags::RDONLY;
-                let place = wharf_sys::fd::proc_path(target);
-                rustix::mount::mount(c"tmpfs", place, c"tmpfs", flags, Some(c"nr_blocks=1"))
-            }
-            Err(errno) => Err(errno),
-        }
+        let empty = new_filesystem("tmpfs", &parameters, MOUNT_ATTR_RDONLY)?;
+        attach(&empty, target)?;
+        self.empty = Some(empty);
+        Ok(())
     }
 }
 
 /// Makes each path (with the mounts below it) read-only. What does not exist
 /// is passed over.
-pub(crate) fn make_paths_read_only(root: &RootDir, paths: &[String]) -> Result<(), RuntimeError> {
+pub(crate) fn make_paths_read_only(root: &RootDir, paths: &[String], api: MountApi) -> Result<(), RuntimeError> {
     for path in paths {
         let failed = |errno| RuntimeError::system("linux.readonlyPaths", format!("make {path} read-only"), errno);
         let target = match root.locate(path) {
@@ -82,18 +85,11 @@ pub(crate) fn make_paths_read_only(root: &RootDir, paths: &[String]) -> Result<(
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             Err(errno) => return Err(failed(errno)),
         };
-        match super::attach::cover(target.as_fd(), target.as_fd(), Depth::Recursive, MOUNT_ATTR_RDONLY) {
-            Err(Errno::NOSYS) => read_only_classic(root, path).map_err(failed)?,
-            other => other.map_err(failed)?,
-        }
+        let made = match api {
+            MountApi::New => cover(target.as_fd(), target.as_fd(), Depth::Recursive, MOUNT_ATTR_RDONLY),
+            MountApi::Classic => classic::make_read_only(root, path),
+        };
+        made.map_err(failed)?;
     }
     Ok(())
-}
-
-/// KERNEL(before 5.12): a bind that is then remounted.
-fn read_only_classic(root: &RootDir, path: &str) -> Result<(), Errno> {
-    let target = wharf_sys::fd::proc_path(&root.locate(path)?);
-    rustix::mount::mount_bind_recursive(&target, &target)?;
-    let made = root.locate(path)?;
-    super::attach::remount_bind(&wharf_sys::fd::proc_path(&made), rustix::mount::MountFlags::RDONLY)
 }

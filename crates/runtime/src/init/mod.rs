@@ -3,6 +3,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod cgroup_tree;
+pub(crate) mod classic;
 pub(crate) mod copy_up;
 pub(crate) mod devices;
 pub(crate) mod identity;
@@ -19,7 +20,9 @@ use crate::plan::mounts::{Kind, MountPlan};
 use crate::plan::namespaces::NamespacePlan;
 use crate::spec::Spec;
 use crate::trace;
-use crate::{Fallbacks, Gate, Rootfs, RuntimeError};
+use crate::{Gate, Rootfs, RuntimeError};
+use classic::MountApi;
+use rustix::io::Errno;
 use settle::ProcessPlan;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -59,14 +62,15 @@ pub(crate) struct InitPlan {
     pub(crate) awaits_runtime: bool,
     pub(crate) process: ProcessPlan,
     pub(crate) gate: Gate,
-    pub(crate) fallbacks: Fallbacks,
+    pub(crate) api: MountApi,
     pub(crate) no_new_keyring: bool,
     pub(crate) no_pivot: bool,
 }
 
-/// Runs init, which ends with the exit code of its failure if there is one.
-pub(crate) fn run(mut plan: InitPlan, mut channel: Channel) -> ! {
-    match set_up_and_execute(&mut plan, &mut channel) {
+/// Runs init, told whether it is in its cgroup (version 2); it ends with the exit code of its failure if there is one.
+pub(crate) fn run(mut plan: InitPlan, mut channel: Channel, placed: Result<(), Errno>) -> ! {
+    let placed = placed.map_err(|errno| RuntimeError::system("cgroup", "join the cgroup", errno));
+    match placed.and_then(|()| set_up_and_execute(&mut plan, &mut channel)) {
         Ok(never) => match never {},
         Err(error) => end(&channel, error),
     }
@@ -216,21 +220,16 @@ fn build_root(plan: &mut InitPlan, channel: &Channel) -> Result<RootDir, Runtime
         Some(opened) => opened,
         None => rootfs::open_place(&plan.place)?,
     };
-    let root = rootfs::attach_rootfs(
-        plan.rootfs_mount.take(),
-        &plan.rootfs,
-        (&plan.place, place),
-        plan.fallbacks,
-    )?;
+    let root = rootfs::attach_rootfs(plan.rootfs_mount.take(), &plan.rootfs, (&plan.place, place))?;
     if !own_mounts {
-        rootfs::isolate_root(&root)?;
+        rootfs::isolate_root(&root, plan.api)?;
     }
     trace::point("init: root attached");
     for (mount, source) in plan.mounts.iter().zip(&plan.sources) {
         if mount.kind == Kind::Cgroup {
             cgroup_tree::attach_cgroups(&root, mount, &plan.cgroup_tree)?;
         } else {
-            attach::attach_mount(&root, mount, source.as_ref(), plan.fallbacks)?;
+            attach::attach_mount(&root, mount, source.as_ref(), plan.api)?;
         }
     }
     trace::point("init: mounts");
@@ -279,7 +278,7 @@ fn open_console(
         return Ok(None);
     }
     let pty = devices::open_console(root)?;
-    devices::attach_console(root, &pty)?;
+    devices::attach_console(root, &pty, plan.api)?;
     settle::hand_over_console(&plan.process, &pty, channel)?;
     Ok(Some(pty))
 }
@@ -289,11 +288,11 @@ fn finish_root(plan: &InitPlan, root: &RootDir) -> Result<(), RuntimeError> {
     let linux = plan.spec.linux();
     // ORDER: while /proc/sys of the host, which shows our namespaces, is there.
     settings::apply_sysctls(&linux.sysctl, &plan.namespaces)?;
-    masks::make_paths_read_only(root, &linux.readonly_paths)?;
-    masks::mask_paths(root, &linux.masked_paths)?;
+    masks::make_paths_read_only(root, &linux.readonly_paths, plan.api)?;
+    masks::mask_paths(root, &linux.masked_paths, plan.api)?;
     settings::ensure_directory(root, &plan.process.process.cwd)?;
     if plan.spec.root.as_ref().is_some_and(|root| root.readonly) {
-        rootfs::make_root_read_only(root)?;
+        rootfs::make_root_read_only(root, plan.api)?;
     }
     trace::point("init: masks");
     Ok(())

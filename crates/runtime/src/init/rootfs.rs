@@ -1,6 +1,7 @@
 //! The root file system: opened by the runtime, attached by init, pivoted to.
 
-use crate::{Fallbacks, Rootfs, RuntimeError};
+use super::classic::{self, MountApi};
+use crate::{Rootfs, RuntimeError};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -11,12 +12,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use wharf_sys::mount::{self as mounts, AttrChange, Depth, Parameter};
-use wharf_sys::path::{Resolver, RootDir};
+use wharf_sys::path::RootDir;
 
 /// Makes the root file system as a mount that is attached nowhere.
 ///
 /// None where only the classic interface works: init then mounts it itself.
-pub(crate) fn open_rootfs(rootfs: &Rootfs, fallbacks: Fallbacks) -> Result<Option<OwnedFd>, RuntimeError> {
+pub(crate) fn open_rootfs(rootfs: &Rootfs, api: MountApi) -> Result<Option<OwnedFd>, RuntimeError> {
     if let Rootfs::Directory(path) = rootfs {
         let stat = rustix::fs::stat(path)
             .map_err(|errno| RuntimeError::system("root.path", format!("open {}", path.display()), errno))?;
@@ -27,7 +28,7 @@ pub(crate) fn open_rootfs(rootfs: &Rootfs, fallbacks: Fallbacks) -> Result<Optio
             ));
         }
     }
-    if fallbacks.classic_mounts {
+    if api == MountApi::Classic {
         return Ok(None);
     }
     let opened = match rootfs {
@@ -36,8 +37,8 @@ pub(crate) fn open_rootfs(rootfs: &Rootfs, fallbacks: Fallbacks) -> Result<Optio
     };
     match opened {
         Ok(fd) => Ok(Some(fd)),
-        // KERNEL(5.2, 6.8): no fsopen, or no `lowerdir+`.
-        Err(Errno::NOSYS | Errno::INVAL) => Ok(None),
+        // KERNEL(6.8): no `lowerdir+`.
+        Err(Errno::INVAL) => Ok(None),
         Err(errno) => Err(RuntimeError::system(
             "rootfs",
             format!("mount {}", describe(rootfs)),
@@ -61,10 +62,8 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
         propagation: u64::from(crate::plan::mounts::MS_SLAVE),
         ..AttrChange::default()
     };
-    match mounts::set_attr(&tree, Depth::Recursive, change) {
-        Ok(()) | Err(Errno::NOSYS) => Ok(tree),
-        Err(errno) => Err(errno),
-    }
+    mounts::set_attr(&tree, Depth::Recursive, change)?;
+    Ok(tree)
 }
 
 fn open_overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Errno> {
@@ -86,15 +85,15 @@ pub(crate) fn isolate_mounts() -> Result<(), RuntimeError> {
 
 /// The same for a root that the host sees too: what is mounted below it
 /// must not travel to the peers of the mount it lies on.
-pub(crate) fn isolate_root(root: &RootDir) -> Result<(), RuntimeError> {
+pub(crate) fn isolate_root(root: &RootDir, api: MountApi) -> Result<(), RuntimeError> {
     let change = AttrChange {
         propagation: u64::from(crate::plan::mounts::MS_PRIVATE),
         ..AttrChange::default()
     };
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    match mounts::set_attr(root.as_fd(), Depth::Recursive, change) {
-        Err(Errno::NOSYS) => mount_change(wharf_sys::fd::proc_path(root.as_fd()), private),
-        other => other,
+    match api {
+        MountApi::New => mounts::set_attr(root.as_fd(), Depth::Recursive, change),
+        MountApi::Classic => mount_change(wharf_sys::fd::proc_path(root.as_fd()), private),
     }
     .map_err(|errno| RuntimeError::system("mounts", "make the root private", errno))
 }
@@ -110,14 +109,8 @@ pub(crate) fn attach_rootfs(
     opened: Option<OwnedFd>,
     rootfs: &Rootfs,
     (place, directory): (&Path, OwnedFd),
-    fallbacks: Fallbacks,
 ) -> Result<RootDir, RuntimeError> {
     let failed = |errno| RuntimeError::system("rootfs", format!("attach it at {}", place.display()), errno);
-    let resolver = if fallbacks.no_openat2 {
-        Resolver::Steps
-    } else {
-        Resolver::Kernel
-    };
     let fd = match opened {
         Some(fd) => {
             mounts::attach(&fd, &directory).map_err(failed)?;
@@ -128,7 +121,7 @@ pub(crate) fn attach_rootfs(
             open_place(place)?
         }
     };
-    Ok(RootDir::from_fd(fd).with_resolver(resolver))
+    Ok(RootDir::from_fd(fd))
 }
 
 fn mount_classic(rootfs: &Rootfs, place: &Path) -> Result<(), RuntimeError> {
@@ -205,17 +198,15 @@ pub(crate) fn propagate_root(word: &str) -> Result<(), RuntimeError> {
 }
 
 /// Makes the root mount read-only.
-pub(crate) fn make_root_read_only(root: &RootDir) -> Result<(), RuntimeError> {
+pub(crate) fn make_root_read_only(root: &RootDir, api: MountApi) -> Result<(), RuntimeError> {
     let change = AttrChange {
         set: u64::from(mounts::MOUNT_ATTR_RDONLY),
         ..AttrChange::default()
     };
     let failed = |errno| RuntimeError::system("root.readonly", "make the root read-only", errno);
-    match mounts::set_attr(root.as_fd(), Depth::Top, change) {
-        Err(Errno::NOSYS) => {
-            let path = wharf_sys::fd::proc_path(root.as_fd());
-            super::attach::remount_bind(&path, MountFlags::RDONLY).map_err(failed)
-        }
-        other => other.map_err(failed),
-    }
+    let made = match api {
+        MountApi::New => mounts::set_attr(root.as_fd(), Depth::Top, change),
+        MountApi::Classic => classic::remount(root, classic::read_only()),
+    };
+    made.map_err(failed)
 }

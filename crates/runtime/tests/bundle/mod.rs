@@ -14,6 +14,8 @@ pub struct Bundle {
     pub directory: tempfile::TempDir,
     pub id: String,
     pub config: Value,
+    /// `linux.seccomp` for the runtime itself; none for no filter.
+    pub filter: Option<Value>,
 }
 
 /// How a program ended.
@@ -56,6 +58,15 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// A filter that answers ENOSYS to these system calls.
+pub fn without(calls: &[&str]) -> Value {
+    const ENOSYS: u32 = 38;
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": calls, "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS }],
+    })
+}
+
 impl Bundle {
     /// A bundle whose program is a shell with this script.
     pub fn new(script: &str) -> Self {
@@ -67,7 +78,12 @@ impl Bundle {
         let id = format!("wrt-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         make_rootfs(&directory.path().join("rootfs"));
         let config = default_config(&id, script);
-        Self { directory, id, config }
+        Self {
+            directory,
+            id,
+            config,
+            filter: None,
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -103,12 +119,22 @@ impl Bundle {
 
     /// The command line with this container's own root.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program("wharf-runtime"));
+        let mut command = self.filtered("wharf-runtime");
         command
             .arg("--root")
             .arg(self.path().join("state"))
             .args(arguments)
             .stdin(Stdio::null());
+        command
+    }
+
+    /// One of the examples, under this bundle's filter.
+    fn filtered(&self, name: &str) -> Command {
+        let Some(filter) = &self.filter else {
+            return Command::new(program(name));
+        };
+        let mut command = Command::new(program("filtered"));
+        command.arg(filter.to_string()).arg(program(name));
         command
     }
 
@@ -149,7 +175,8 @@ impl Bundle {
             .as_object_mut()
             .expect("object")
             .extend(extra.as_object().expect("object").clone());
-        let output = Command::new(program("launch"))
+        let output = self
+            .filtered("launch")
             .arg(launch.to_string())
             .stdin(Stdio::null())
             .output();
@@ -191,6 +218,7 @@ impl Bundle {
 
 impl Drop for Bundle {
     fn drop(&mut self) {
+        self.filter = None;
         let _ = self.cli(&["delete", "--force", &self.id]);
     }
 }

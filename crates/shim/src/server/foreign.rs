@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 use serde_json::Value;
 use wharf_runtime::Stdio;
 
@@ -118,7 +118,7 @@ impl Foreign {
             message: format!("no process id: {text:?}"),
             ..Fault::default()
         })?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| system("open the pidfd", errno))?;
+        let pidfd = wharf_sys::handle::open(pid).map_err(|errno| system("open the pidfd", errno))?;
         Ok(Made {
             pid: pid.as_raw_nonzero().get(),
             pidfd,
