@@ -157,7 +157,7 @@ pub(crate) struct Holder(Child);
 impl Holder {
     fn spawn() -> Result<Self, RuntimeError> {
         let runtime = rustix::process::getpid();
-        let child = clone3(CloneOptions::default(), || {
+        let child = clone3(CloneOptions::default(), |_| {
             // It goes with the runtime, however that ends.
             let _ = set_parent_process_death_signal(Some(Signal::KILL));
             if getppid() != Some(runtime) {
