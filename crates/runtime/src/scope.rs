@@ -4,7 +4,7 @@ use crate::cgroups::chain_of;
 use crate::spec::Spec;
 use crate::{ErrorKind, RuntimeError};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, getppid, set_parent_process_death_signal, waitid};
+use rustix::process::{Signal, WaitIdOptions, getppid, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
 use wharf_cgroup::systemd::{
@@ -180,7 +180,7 @@ impl Holder {
 impl Drop for Holder {
     fn drop(&mut self) {
         let _ = wharf_sys::signal::send(&self.0.pidfd, 9);
-        let _ = waitid(WaitId::PidFd(self.0.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let _ = wharf_sys::handle::wait(&self.0.pidfd, WaitIdOptions::EXITED);
     }
 }
 
