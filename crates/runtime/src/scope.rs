@@ -6,7 +6,6 @@ use crate::{ErrorKind, RuntimeError};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitIdOptions, getppid, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
-use std::os::fd::AsFd;
 use wharf_cgroup::systemd::{
     Instance, Property, Systemd, SystemdError, UnitPlan, Value, delegation, parse_annotation, plan_properties,
 };

@@ -122,7 +122,7 @@ pub(super) fn destroy(global: &Global, entry: &Entry, record: &Record) -> Result
 pub(super) fn await_end(record: &Record) -> Result<(), RuntimeError> {
     let failed = |errno| system(format!("wait for container {}", record.id), errno);
     match record.open_pidfd()? {
-        Some(pidfd) => poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&KILL_DEADLINE))
+        Some(pidfd) => wharf_sys::handle::wait_ended(&pidfd, KILL_DEADLINE)
             .map(drop)
             .map_err(failed),
         None => Ok(()),
