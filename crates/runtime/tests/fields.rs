@@ -381,3 +381,49 @@ fn every_action_of_a_filter_does_what_it_says() {
         refuse(&[("/linux/seccomp", seccomp)], expected);
     }
 }
+
+#[test]
+fn values_of_the_wrong_type_name_their_field() {
+    for (pointer, value, expected) in [
+        (
+            "/process/user/uid",
+            json!(-1),
+            "config.json: process.user.uid: invalid value",
+        ),
+        (
+            "/mounts/1/options",
+            json!(["ro", 7]),
+            "config.json: mounts[1].options[1]: invalid type",
+        ),
+        (
+            "/linux/namespaces/0/type",
+            json!("galaxy"),
+            "linux.namespaces[0].type: unknown variant",
+        ),
+        (
+            "/process/rlimits",
+            json!([{ "type": "RLIMIT_CORE", "soft": "x", "hard": 1 }]),
+            "process.rlimits[0].soft",
+        ),
+    ] {
+        refuse(&[(pointer, value)], expected);
+    }
+    run(
+        "true",
+        &[("/process/unknown", json!({ "deep": [1] })), ("/unknown", json!(7))],
+    )
+    .ok();
+    let bundle = Bundle::new("sleep 100");
+    bundle.start().ok();
+    let file = bundle.path().join("given.json");
+    std::fs::write(&file, r#"{ "args": ["true"], "cwd": 5 }"#).expect("a file");
+    let path = file.to_string_lossy().into_owned();
+    let exec = bundle.cli(&["exec", "--process", &path, &bundle.id]);
+    assert!(exec.stderr.contains("given.json: cwd: invalid type"), "{exec:?}");
+    std::fs::write(&file, r#"{ "pids": { "limit": "many" } }"#).expect("a file");
+    let update = bundle.cli(&["update", "--resources", &path, &bundle.id]);
+    assert!(
+        update.stderr.contains("given.json: pids.limit: invalid type"),
+        "{update:?}"
+    );
+}

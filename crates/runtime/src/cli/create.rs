@@ -250,9 +250,9 @@ fn load(bundle: &Path, config: Option<&Path>) -> Result<Spec, RuntimeError> {
     let path = bundle.join(config.unwrap_or(Path::new("config.json")));
     spec::load_file(&path).map_err(|error| {
         use std::error::Error as _;
-        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        let cause = error.source().map(ToString::to_string);
         RuntimeError {
-            chain: vec![error.to_string(), cause],
+            chain: [error.to_string()].into_iter().chain(cause).collect(),
             ..RuntimeError::invalid("config.json", "")
         }
     })

@@ -4,7 +4,7 @@ use super::global::Global;
 use super::store::{Entry, Record, Status};
 use super::{Call, argument, create, failed, foreground, log, required_id, text, usage};
 use crate::plan::scheduling::parse_list;
-use crate::spec::{Process, Spec, User, validate};
+use crate::spec::{Process, Spec, User, place, validate};
 use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, Stdio, SubCgroup};
 use lexopt::Arg::{Long, Short, Value};
 use std::os::fd::AsFd;
@@ -226,8 +226,10 @@ fn run(
 fn plan_process(options: &Options, spec: &Spec) -> Result<Process, RuntimeError> {
     if let Some(path) = &options.process {
         let bytes = std::fs::read(path).map_err(|error| failed(format!("read {}", path.display()), &error))?;
-        let mut process: Process = serde_json::from_slice(&bytes)
-            .map_err(|error| RuntimeError::invalid("--process", format!("parse {}: {error}", path.display())))?;
+        let mut process: Process = serde_json::from_slice(&bytes).map_err(|error| {
+            let field = place::of_error(&bytes, &error);
+            RuntimeError::invalid("--process", format!("parse {}: {field}: {error}", path.display()))
+        })?;
         process.terminal |= options.tty;
         return Ok(process);
     }

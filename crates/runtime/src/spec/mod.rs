@@ -5,7 +5,7 @@
 
 mod linux;
 mod load;
-mod place;
+pub(crate) mod place;
 mod process;
 mod resources;
 pub mod validate;

@@ -64,7 +64,7 @@ const LISTS: [&str; 23] = [
 ];
 
 /// The field at which reading stopped.
-pub(super) fn of_error(text: &[u8], error: &serde_json::Error) -> String {
+pub(crate) fn of_error(text: &[u8], error: &serde_json::Error) -> String {
     let before = text.split(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
     let line: usize = before.map(|line| line.len() + 1).sum();
     let end = (line + error.column()).min(text.len());
