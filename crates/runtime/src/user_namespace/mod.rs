@@ -1,33 +1,17 @@
 //! User namespaces: id maps, and namespaces that only carry a map.
 
+mod maps;
+
 use crate::RuntimeError;
 use crate::spec::IdMapping;
 use rustix::io::Errno;
 use rustix::process::WaitIdOptions;
-use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use wharf_sys::clone::{CloneOptions, clone3};
 use wharf_sys::namespace::{self, CLONE_NEWUSER};
 
-/// Writes the id maps of a process's new user namespace.
-pub(crate) fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), RuntimeError> {
-    write_map(pid, "uid_map", "linux.uidMappings", uids)?;
-    write_map(pid, "gid_map", "linux.gidMappings", gids)
-}
-
-fn write_map(pid: i32, file: &str, field: &str, map: &[IdMapping]) -> Result<(), RuntimeError> {
-    let path = format!("/proc/{pid}/{file}");
-    wharf_sys::path::write_proc(&path, map_text(map).as_bytes())
-        .map_err(|errno| RuntimeError::system(field, format!("{field}: write {path}"), errno))
-}
-
-fn map_text(map: &[IdMapping]) -> String {
-    map.iter().fold(String::new(), |mut text, entry| {
-        let _ = writeln!(text, "{} {} {}", entry.container_id, entry.host_id, entry.size);
-        text
-    })
-}
+pub(crate) use maps::write_maps;
 
 /// A user namespace with these maps and no process in it, for idmapped mounts.
 pub(crate) fn with_maps(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd, RuntimeError> {
