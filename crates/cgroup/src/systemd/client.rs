@@ -224,3 +224,6 @@ fn property_list(properties: &[Property]) -> Value {
         |(name, value): &Property| Value::Tuple(vec![Value::text(name), Value::Variant(Box::new(value.clone()))]);
     Value::Array("(sv)".into(), properties.iter().map(item).collect())
 }
+
+#[cfg(test)]
+mod tests;
