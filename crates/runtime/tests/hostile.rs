@@ -5,8 +5,11 @@
 
 #[path = "hostile/mod.rs"]
 mod hostile;
+#[path = "hostile/random.rs"]
+mod random;
 
-use hostile::{Random, at, hostile_value, mangle, places, rich_config, verdict};
+use hostile::{at, hostile_value, mangle, places, rich_config, verdict};
+use random::Random;
 use serde_json::{Value, json};
 
 /// The test program itself with all its threads; a configuration of a
@@ -133,5 +136,47 @@ fn depth_and_size_are_bounded() {
         .expect_err("an error")
         .to_string();
     assert!(error.contains("larger than"), "{error}");
+    assert!(largest_size_kb() < MAX_MEMORY_KB, "{} kB", largest_size_kb());
+}
+
+/// Kept configurations are read again by every later command.
+#[test]
+fn what_is_written_of_a_configuration_is_read_again() {
+    let sound = rich_config();
+    let all = places(&sound);
+    let path = std::path::Path::new("config.json");
+    for seed in 0..rounds(300) {
+        let mut random = Random::new(seed);
+        let mut config = sound.clone();
+        let place = random.pick(&all).clone();
+        *at(&mut config, &place) = hostile_value(&mut random);
+        let Ok(spec) = wharf_runtime::spec::parse(path, &text(&config)) else {
+            continue;
+        };
+        let kept = serde_json::to_vec(&spec).expect("written");
+        assert_eq!(
+            wharf_runtime::spec::parse(path, &kept).expect("read again"),
+            spec,
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn profiles_in_docker_s_format_never_panic() {
+    let sound = text(
+        &json!({"defaultAction": "SCMP_ACT_ERRNO", "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+        "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_CHOWN"], "minKernel": "4.8", "arches": ["amd64"]}}]}),
+    );
+    for seed in 0..rounds(1000) {
+        let mut bytes = sound.clone();
+        mangle(&mut bytes, &mut Random::new(seed));
+        let resolved = wharf_runtime::seccomp::resolve_profile(&String::from_utf8_lossy(&bytes), &[]);
+        match resolved {
+            Ok(Some(profile)) => drop(wharf_runtime::seccomp::compile(&profile)),
+            Ok(None) => {}
+            Err(error) => assert!(!error.message().is_empty()),
+        }
+    }
     assert!(largest_size_kb() < MAX_MEMORY_KB, "{} kB", largest_size_kb());
 }

@@ -21,7 +21,7 @@ mod tests;
 use crate::RuntimeError;
 use crate::spec::{Seccomp, Spec};
 use wharf_sys::seccomp as kernel;
-use wharf_sys::seccomp::Instruction;
+pub use wharf_sys::seccomp::Instruction;
 
 pub use cache::compile_cached;
 pub use docker::resolve_profile;

@@ -203,7 +203,8 @@ fn parse_check(field: &str, arg: &SeccompArg) -> Result<Check, RuntimeError> {
         "SCMP_CMP_LE" => (Op::LessOrEqual, arg.value, u64::MAX),
         "SCMP_CMP_GT" => (Op::Greater, arg.value, u64::MAX),
         "SCMP_CMP_GE" => (Op::GreaterOrEqual, arg.value, u64::MAX),
-        "SCMP_CMP_MASKED_EQ" => (Op::Equal, arg.value_two, arg.value),
+        // COMPAT: libseccomp compares nothing outside the mask, on either side.
+        "SCMP_CMP_MASKED_EQ" => (Op::Equal, arg.value_two & arg.value, arg.value),
         other => return Err(invalid(&format!("{field}.args"), format!("unknown op {other:?}"))),
     };
     Ok(Check {
