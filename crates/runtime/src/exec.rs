@@ -74,7 +74,7 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
         None | Some("") => Moment::Birth,
         Some(_) => Moment::Later,
     };
-    let mut join = open_join(target.cgroup, &request.sub_cgroups, moment)?;
+    let mut join = open_join(target.cgroup, &request.sub_cgroups, (target.pid, moment))?;
     let mut plan = ExecPlan {
         target: target.pidfd,
         target_pid: target.pid,

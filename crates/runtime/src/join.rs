@@ -88,7 +88,7 @@ pub(crate) enum Moment {
 pub(crate) fn open_join<'a>(
     group: Option<&'a Cgroup>,
     below: &[SubCgroup],
-    moment: Moment,
+    (init, moment): (i32, Moment),
 ) -> Result<Join<'a>, RuntimeError> {
     let Some(group) = group else {
         return match below.first() {
@@ -109,7 +109,7 @@ pub(crate) fn open_join<'a>(
             entries: open_v1(group, below)?,
             ..Join::default()
         }),
-        Version::V2 => open_v2(group, below, moment),
+        Version::V2 => open_v2(group, below, (init, moment)),
     }
 }
 
@@ -148,7 +148,11 @@ fn open_v1(group: &Cgroup, below: &[SubCgroup]) -> Result<Vec<OwnedFd>, RuntimeE
         .collect()
 }
 
-fn open_v2<'a>(group: &'a Cgroup, below: &[SubCgroup], moment: Moment) -> Result<Join<'a>, RuntimeError> {
+fn open_v2<'a>(
+    group: &'a Cgroup,
+    below: &[SubCgroup],
+    (init, moment): (i32, Moment),
+) -> Result<Join<'a>, RuntimeError> {
     if below.iter().any(|sub| !sub.controllers.is_empty()) {
         return Err(RuntimeError::invalid(
             "--cgroup",
@@ -157,8 +161,12 @@ fn open_v2<'a>(group: &'a Cgroup, below: &[SubCgroup], moment: Moment) -> Result
     }
     let own = group.directories().into_values().next();
     let own = own.ok_or_else(|| RuntimeError::system("cgroup", "find the cgroup", Errno::NOENT))?;
-    let path = match below.first() {
-        Some(sub) => own.join(&sub.path),
+    let place = match below.first() {
+        Some(sub) => Some(own.join(&sub.path)),
+        None => place_beside_init(&own, group.path(), init),
+    };
+    let path = match place {
+        Some(path) => path,
         None if moment == Moment::Birth => {
             return Ok(Join {
                 group: Some(group),
@@ -177,6 +185,29 @@ fn open_v2<'a>(group: &'a Cgroup, below: &[SubCgroup], moment: Moment) -> Result
         below: Some(open(path, OFlags::RDONLY | OFlags::DIRECTORY)?),
         ..Join::default()
     })
+}
+
+/// Where init is, if the group takes no processes itself because it hands
+/// controllers down, as under a systemd inside; none if it takes them.
+fn place_beside_init(own: &Path, group: &str, init: i32) -> Option<PathBuf> {
+    let handed_down = std::fs::read_to_string(own.join("cgroup.subtree_control")).unwrap_or_default();
+    if handed_down.trim().is_empty() {
+        return None;
+    }
+    let table = std::fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap_or_default();
+    below_group(group, &table).map(|below| own.join(below))
+}
+
+/// The path below the group in a `/proc/<pid>/cgroup` of version 2.
+fn below_group(group: &str, table: &str) -> Option<PathBuf> {
+    let path = table.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let below = path.strip_prefix(group.trim_end_matches('/'))?.strip_prefix('/')?;
+    // SECURITY: a process outside of the group would show with dots.
+    let is_below = !below.is_empty()
+        && Path::new(below)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+    is_below.then(|| below.into())
 }
 
 #[cfg(test)]
@@ -207,5 +238,27 @@ mod tests {
             &["cpu:x", "y"],
             "--cgroup \"y\": one of several needs controllers in front",
         );
+    }
+
+    #[test]
+    fn init_of_a_supervisor_is_found_below_the_group() {
+        let check = |table: &str, expected: Option<&str>| {
+            assert_eq!(below_group("/a/b", table), expected.map(PathBuf::from), "{table}");
+        };
+        check("0::/a/b/init.scope\n", Some("init.scope"));
+        check("1:name=systemd:/x\n0::/a/b/c/d\n", Some("c/d"));
+        check("0::/a/b\n", None);
+        check("0::/a/bc/d\n", None);
+        check("0::/a/b/../../x\n", None);
+        check("0::/../x\n", None);
+    }
+
+    #[test]
+    fn only_a_group_that_hands_controllers_down_refuses_processes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("cgroup.subtree_control");
+        assert_eq!(place_beside_init(directory.path(), "/a", 1), None);
+        std::fs::write(&file, "\n").expect("a file");
+        assert_eq!(place_beside_init(directory.path(), "/a", 1), None);
     }
 }

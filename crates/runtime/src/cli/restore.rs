@@ -50,6 +50,8 @@ pub(super) fn restore(mut call: Call) -> Result<i32, RuntimeError> {
     let mut cgroup = crate::group::create_group(&making.record.id, &making.spec, call.global.cgroup_choice())?;
     making.record.cgroup = cgroup.group().map(|group| group.path().to_owned());
     making.record.scope = cgroup.scope().cloned();
+    let mut class = crate::resctrl::create_group(making.spec.linux(), &making.record.id)?;
+    making.record.resctrl = class.group().cloned();
     let watch = if place.detach {
         None
     } else {
@@ -61,6 +63,7 @@ pub(super) fn restore(mut call: Call) -> Result<i32, RuntimeError> {
         bundle: &making.record.bundle,
         root: &making.record.rootfs,
         cgroup: cgroup.group(),
+        class: class.group(),
     };
     let mut console = None;
     let id = making.record.id.clone();
@@ -78,6 +81,7 @@ pub(super) fn restore(mut call: Call) -> Result<i32, RuntimeError> {
     let Some(watch) = watch else {
         init.keep();
         cgroup.keep();
+        class.keep();
         making.keep();
         return Ok(0);
     };

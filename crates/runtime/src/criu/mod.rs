@@ -14,10 +14,9 @@ mod options;
 mod session;
 mod wire;
 
-use crate::init::c_text;
 use crate::plan::mounts::{Kind, MountPlan, plan_mounts};
 use crate::spec::{Linux, NamespaceKind, Spec};
-use crate::{Cgroup, ErrorKind, RuntimeError};
+use crate::{Cgroup, ErrorKind, ResctrlGroup, RuntimeError};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -53,6 +52,8 @@ pub(crate) struct Revival<'a> {
     /// The root file system as a mount point.
     pub(crate) root: &'a Path,
     pub(crate) cgroup: Option<&'a Cgroup>,
+    /// Its class of cache and memory bandwidth.
+    pub(crate) class: Option<&'a ResctrlGroup>,
 }
 
 fn failed(what: String, error: &std::io::Error) -> RuntimeError {
@@ -280,6 +281,9 @@ pub(crate) fn restore(
     let inherited: Vec<_> = namespaces.iter().map(AsFd::as_fd).collect();
     let session = criu.start(Streams::Inherited, &inherited)?;
     join_cgroup(&mut message, revival.cgroup, session.pid())?;
+    if let Some(class) = revival.class {
+        class.add(session.pid())?;
+    }
     let mut pid = 0;
     let answer = session.request(Request::Restore, &[(2, &message)], &mut |notice| {
         if notice.script == "post-restore" {
@@ -419,13 +423,9 @@ fn join_cgroup(message: &mut Message, cgroup: Option<&Cgroup>, pid: i32) -> Resu
 ///
 /// The caller has one thread.
 pub(crate) fn mount_root(rootfs: &Path) -> Result<(), RuntimeError> {
-    use wharf_sys::mount::{Depth, attach, clone_tree};
     use wharf_sys::namespace::{CLONE_NEWNS, unshare};
     let failed = |errno| RuntimeError::system("criu", format!("mount {}", rootfs.display()), errno);
     unshare(CLONE_NEWNS).map_err(failed)?;
     crate::init::rootfs::isolate_mounts()?;
-    let tree = clone_tree(rustix::fs::CWD, &c_text(&rootfs.to_string_lossy()), Depth::Recursive).map_err(failed)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let target = rustix::fs::open(rootfs, flags, Mode::empty()).map_err(failed)?;
-    attach(&tree, &target).map_err(failed)
+    rustix::mount::mount_bind_recursive(rootfs, rootfs).map_err(failed)
 }
