@@ -88,6 +88,21 @@ fn apply_cpuset(branches: &Branches<'_>, cpuset: &Cpuset) -> Result<(), CgroupEr
     Ok(())
 }
 
+/// The share of a period must be possible at each step: of two that shrink,
+/// the runtime comes first.
+fn apply_realtime(dir: &Dir, cpu: Cpu) -> Result<(), CgroupError> {
+    let period = cpu.realtime_period_us.filter(|period| *period != 0);
+    let runtime = cpu.realtime_runtime_us.filter(|runtime| *runtime != 0);
+    let is_invalid = |error: &CgroupError| error.errno() == Some(rustix::io::Errno::INVAL.raw_os_error());
+    match write_some(dir, "cpu.rt_period_us", period) {
+        Err(error) if runtime.is_some() && is_invalid(&error) => {
+            write_some(dir, "cpu.rt_runtime_us", runtime)?;
+            write_some(dir, "cpu.rt_period_us", period)
+        }
+        other => other.and_then(|()| write_some(dir, "cpu.rt_runtime_us", runtime)),
+    }
+}
+
 fn apply_cpu(branches: &Branches<'_>, cpu: Cpu) -> Result<(), CgroupError> {
     if cpu == Cpu::default() {
         return Ok(());
@@ -95,16 +110,7 @@ fn apply_cpu(branches: &Branches<'_>, cpu: Cpu) -> Result<(), CgroupError> {
     let dir = branches(Controller::Cpu, "cpu limits")?;
     write_some(&dir, "cpu.shares", cpu.shares.filter(|shares| *shares != 0))?;
     write_some(&dir, "cpu.idle", cpu.idle)?;
-    write_some(
-        &dir,
-        "cpu.rt_period_us",
-        cpu.realtime_period_us.filter(|period| *period != 0),
-    )?;
-    write_some(
-        &dir,
-        "cpu.rt_runtime_us",
-        cpu.realtime_runtime_us.filter(|runtime| *runtime != 0),
-    )?;
+    apply_realtime(&dir, cpu)?;
     apply_bandwidth(&dir, cpu)
 }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use wharf_cgroup::Cgroup;
 use wharf_sys::clone::{Child, CloneOptions};
 use wharf_sys::handle;
-use wharf_sys::mount::{AttrChange, Depth, clone_tree, set_attr};
+use wharf_sys::mount::{AttrChange, Depth, MOUNT_ATTR_RDONLY, clone_tree, set_attr};
 use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUSER};
 
 /// A container whose init has set everything up and waits for [`Created::start`].
@@ -190,6 +190,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
     let mut mounts = plan_mounts(&bundle, &spec.mounts)?;
     complete_id_maps(&mut mounts, spec.linux())?;
     label_mounts(&mut mounts, spec.linux().mount_label.as_deref())?;
+    let is_dev_read_only = leave_dev_writable(&mut mounts);
     add_default_propagation(&mut mounts, spec.linux().rootfs_propagation.as_deref());
     let namespaces = plan_namespaces(spec.linux())?;
     let api = MountApi::probe();
@@ -200,7 +201,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         true => device_nodes::make_all(spec.linux(), &nodes),
         false => Vec::new(),
     };
-    let sources = open_sources(&mounts, api)?;
+    let sources = open_sources(&mounts, &rootfs, api)?;
     let place = attach_place(&bundle, &spec, &rootfs);
     Ok(InitPlan {
         id,
@@ -212,6 +213,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         mounts,
         sources,
         nodes,
+        is_dev_read_only,
         made_nodes,
         cgroup_tree: cgroup_tree::CgroupTree::default(),
         cgroup_entries: Vec::new(),
@@ -225,6 +227,20 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         no_pivot: request.no_pivot,
         spec,
     })
+}
+
+/// A file system for /dev must take nodes and mounts before it is read-only;
+/// tells whether it is to be.
+fn leave_dev_writable(mounts: &mut [MountPlan]) -> bool {
+    let is_dev = |plan: &&mut MountPlan| {
+        matches!(plan.kind, Kind::Filesystem(_)) && plan.destination.components().as_path() == Path::new("/dev")
+    };
+    let Some(dev) = mounts.iter_mut().rfind(is_dev) else {
+        return false;
+    };
+    let is_read_only = dev.top.set & MOUNT_ATTR_RDONLY != 0;
+    dev.top.set &= !MOUNT_ATTR_RDONLY;
+    is_read_only
 }
 
 /// A bind that says nothing of propagation takes that of the root: slave
@@ -262,7 +278,7 @@ fn attach_place(bundle: &Path, spec: &Spec, rootfs: &Rootfs) -> PathBuf {
 /// the host's mount.
 ///
 /// The classic interface binds by path, in init.
-fn open_sources(mounts: &[MountPlan], api: MountApi) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
+fn open_sources(mounts: &[MountPlan], rootfs: &Rootfs, api: MountApi) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
     let failed = |plan: &MountPlan| {
         let what = init::attach::describe(plan);
         move |errno| RuntimeError::system("mounts", what, errno)
@@ -273,6 +289,10 @@ fn open_sources(mounts: &[MountPlan], api: MountApi) -> Result<Vec<Option<OwnedF
             let (Kind::Bind { recursive }, Some(source)) = (&plan.kind, &plan.source) else {
                 return Ok(None);
             };
+            // What lies below the root may be there only when earlier mounts are: init opens it.
+            if matches!(rootfs, Rootfs::Directory(root) if source.starts_with(root)) && plan.id_map.is_none() {
+                return Ok(None);
+            }
             if api == MountApi::Classic {
                 return rustix::fs::stat(source).map(|_| None).map_err(failed(plan));
             }

@@ -226,7 +226,7 @@ fn run(
 fn plan_process(options: &Options, spec: &Spec) -> Result<Process, RuntimeError> {
     if let Some(path) = &options.process {
         let bytes = std::fs::read(path).map_err(|error| failed(format!("read {}", path.display()), &error))?;
-        let mut process: Process = serde_json::from_slice(&bytes).map_err(|error| {
+        let mut process: Process = crate::spec::nulls::from_slice(&bytes).map_err(|error| {
             let field = place::of_error(&bytes, &error);
             RuntimeError::invalid("--process", format!("parse {}: {field}: {error}", path.display()))
         })?;

@@ -11,6 +11,8 @@ use wharf_cgroup::systemd::Instance;
 pub(super) struct Global {
     /// Directory of the states.
     pub(super) root: PathBuf,
+    /// It was named, and not just the default.
+    pub(super) is_root_given: bool,
     /// Where errors are logged beside stderr.
     pub(super) log: Option<PathBuf>,
     /// More is logged than errors and warnings.
@@ -39,6 +41,7 @@ impl Default for Global {
             .join("wharf-runtime");
         Self {
             root,
+            is_root_given: false,
             log: None,
             debug: false,
             json_log: false,
@@ -96,7 +99,10 @@ impl Global {
     pub(super) fn parse(&mut self, parser: &mut lexopt::Parser) -> Result<Option<String>, RuntimeError> {
         while let Some(arg) = parser.next().map_err(argument)? {
             match arg {
-                Long("root") => self.root = parser.value().map_err(argument)?.into(),
+                Long("root") => {
+                    self.root = parser.value().map_err(argument)?.into();
+                    self.is_root_given = true;
+                }
                 Long("log") => self.log = Some(parser.value().map_err(argument)?.into()),
                 Long("log-format") => self.json_log = self.parse_format(parser)?,
                 Long("systemd-cgroup") => self.systemd_cgroup = true,

@@ -1,7 +1,7 @@
 //! `list`.
 
 use super::store::list_entries;
-use super::{Call, argument, state, text, usage};
+use super::{Call, argument, failed, state, text, usage};
 use crate::RuntimeError;
 use lexopt::Arg::{Long, Short};
 
@@ -14,6 +14,11 @@ pub(super) fn list(mut call: Call) -> Result<i32, RuntimeError> {
             Long("quiet") | Short('q') => quiet = true,
             other => return Err(argument(other.unexpected())),
         }
+    }
+    if call.global.is_root_given
+        && let Err(error) = std::fs::metadata(&call.global.root)
+    {
+        return Err(failed(format!("open {}", call.global.root.display()), &error));
     }
     let entries = list_entries(&call.global.root)?;
     let documents: Vec<_> = entries

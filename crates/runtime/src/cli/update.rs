@@ -62,7 +62,7 @@ fn read(path: &str) -> Result<Resources, RuntimeError> {
         path => std::fs::read(path).map(|content| bytes = content),
     };
     done.map_err(|error| failed(format!("read {path}"), &error))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    crate::spec::nulls::from_slice(&bytes).map_err(|error| {
         let field = crate::spec::place::of_error(&bytes, &error);
         RuntimeError::invalid("--resources", format!("parse {path}: {field}: {error}"))
     })

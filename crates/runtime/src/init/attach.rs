@@ -42,7 +42,8 @@ pub(crate) fn attach_mount(
 ) -> Result<(), RuntimeError> {
     let made = match (&plan.kind, source, api) {
         (Kind::Bind { .. }, Some(tree), _) => attach_tree(root, plan, tree),
-        (Kind::Bind { recursive }, None, _) => classic::mount_source(root, plan, *recursive),
+        (Kind::Bind { recursive }, None, MountApi::New) => attach_path(root, plan, *recursive),
+        (Kind::Bind { recursive }, None, MountApi::Classic) => classic::mount_source(root, plan, *recursive),
         (Kind::Filesystem(name), _, MountApi::Classic) => classic::mount_filesystem(root, plan, name),
         (Kind::Filesystem(name), _, MountApi::New) => attach_filesystem(root, plan, name),
         // Done by its own step, which knows the cgroup's directories.
@@ -78,7 +79,17 @@ fn attach_tree(root: &RootDir, plan: &MountPlan, tree: &OwnedFd) -> Result<(), E
     finish(tree, plan)
 }
 
+/// Binds what is there by now, as the host would by this path.
+fn attach_path(root: &RootDir, plan: &MountPlan, recursive: bool) -> Result<(), Errno> {
+    let source = plan.source.as_deref().ok_or(Errno::INVAL)?;
+    let source = CString::new(source.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
+    let depth = if recursive { Depth::Recursive } else { Depth::Top };
+    let tree = mounts::clone_tree(rustix::fs::CWD, &source, depth)?;
+    attach_tree(root, plan, &tree)
+}
+
 fn attach_filesystem(root: &RootDir, plan: &MountPlan, name: &str) -> Result<(), Errno> {
+    let mode = inherited_mode(root, plan, name);
     let target = filesystem_target(root, plan, name)?;
     let source = plan.source.as_deref().unwrap_or(Path::new(name));
     let source = CString::new(source.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
@@ -96,6 +107,8 @@ fn attach_filesystem(root: &RootDir, plan: &MountPlan, name: &str) -> Result<(),
         Some(value) => Parameter::Text(key, value),
         None => Parameter::Flag(key),
     }));
+    let mode = mode.map(|mode| super::c_text(&mode));
+    parameters.extend(mode.as_deref().map(|mode| Parameter::Text("mode", mode)));
     let made = mounts::new_filesystem(name, &parameters, plan.top.set)?;
     if plan.copy_up {
         super::copy_up::copy_tree(&target, &made)?;
@@ -136,6 +149,18 @@ pub(crate) fn ensure_target(root: &RootDir, destination: &Path, directory: bool)
     } else {
         root.ensure_file(destination, Mode::from_raw_mode(0o644))
     }
+}
+
+/// A tmpfs without a mode of its own has that of the directory it covers.
+///
+/// COMPAT: as runc.
+pub(super) fn inherited_mode(root: &RootDir, plan: &MountPlan, name: &str) -> Option<String> {
+    if name != "tmpfs" || plan.data.iter().any(|item| item.starts_with("mode=")) {
+        return None;
+    }
+    let covered = root.locate(&plan.destination).ok()?;
+    let mode = rustix::fs::fstat(covered).ok()?.st_mode & 0o7777;
+    Some(format!("{mode:o}"))
 }
 
 fn is_kernel_view(name: &str) -> bool {

@@ -4,7 +4,7 @@
 //! mounted is found by resolving its place again. It makes and changes a
 //! mount in two steps, and has neither id maps nor recursive attributes.
 
-use super::attach::{ensure_target, filesystem_target, refuse_proc};
+use super::attach::{ensure_target, filesystem_target, inherited_mode, refuse_proc};
 use crate::RuntimeError;
 use crate::plan::mounts::{Attributes, MountPlan, Propagation};
 use rustix::fs::FileType;
@@ -63,10 +63,15 @@ impl MountApi {
 
 /// Mounts a file system of its own.
 pub(crate) fn mount_filesystem(root: &RootDir, plan: &MountPlan, name: &str) -> Result<(), Errno> {
+    let mode = inherited_mode(root, plan, name);
     let target = filesystem_target(root, plan, name)?;
     let source = plan.source.as_deref().unwrap_or(Path::new(name));
     let (flags, data) = parameters(plan);
-    let data = data.iter().map(|item| quote(item)).collect::<Vec<_>>().join(",");
+    let data = data
+        .iter()
+        .map(|item| quote(item))
+        .chain(mode.map(|mode| format!("mode={mode}")));
+    let data = data.collect::<Vec<_>>().join(",");
     let data = CString::new(data).map_err(|_| Errno::INVAL)?;
     // ORDER: what is copied up must be written before the mount is read-only.
     let late = if plan.copy_up {

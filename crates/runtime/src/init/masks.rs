@@ -17,7 +17,8 @@ pub(crate) fn mask_paths(root: &RootDir, paths: &[String], api: MountApi) -> Res
         null: None,
         empty: None,
     };
-    for path in paths {
+    let mut seen = std::collections::BTreeSet::new();
+    for path in paths.iter().filter(|path| seen.insert(path.as_str())) {
         covers
             .mask(root, path)
             .map_err(|errno| RuntimeError::system("linux.maskedPaths", format!("mask {path}"), errno))?;

@@ -51,6 +51,8 @@ pub(crate) struct InitPlan {
     pub(crate) nodes: Vec<devices::Node>,
     /// The same made outside, with a user namespace that may make none.
     pub(crate) made_nodes: Vec<Option<OwnedFd>>,
+    /// /dev is to be read-only, once it is filled.
+    pub(crate) is_dev_read_only: bool,
     /// Directories of the cgroup as detached mounts.
     pub(crate) cgroup_tree: cgroup_tree::CgroupTree,
     /// Files through which it joins its cgroup (version 1).
@@ -290,6 +292,9 @@ fn finish_root(plan: &InitPlan, root: &RootDir) -> Result<(), RuntimeError> {
     settings::apply_sysctls(&linux.sysctl, &plan.namespaces)?;
     masks::make_paths_read_only(root, &linux.readonly_paths, plan.api)?;
     masks::mask_paths(root, &linux.masked_paths, plan.api)?;
+    if plan.is_dev_read_only {
+        rootfs::make_read_only(root, std::path::Path::new("/dev"), plan.api)?;
+    }
     settings::ensure_directory(root, &plan.process.process.cwd)?;
     if plan.spec.root.as_ref().is_some_and(|root| root.readonly) {
         rootfs::make_root_read_only(root, plan.api)?;
@@ -318,9 +323,7 @@ fn wait_go(gate: &Gate, channel: &mut Channel) -> Result<(), RuntimeError> {
             Some(Message::Kept) => {}
             _ => return Err(unexpected("the end before the container was recorded")),
         }
-        let failed = |errno| RuntimeError::system("start", "wait for the start of the container", errno);
-        let flags = rustix::net::SocketFlags::CLOEXEC;
-        *channel = Channel::from_fd(rustix::net::accept_with(listener, flags).map_err(failed)?);
+        *channel = settings::accept_start(listener)?;
     }
     match channel.receive()? {
         Some(Message::Go) => Ok(()),

@@ -8,7 +8,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_move, unmount,
 };
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use wharf_sys::mount::{self as mounts, AttrChange, Depth, Parameter};
@@ -163,6 +163,7 @@ pub(crate) fn pivot(root: &RootDir, no_pivot: bool) -> Result<(), RuntimeError> 
     let failed = |what: &'static str| move |errno| RuntimeError::system("pivot_root", what, errno);
     rustix::process::fchdir(root.as_fd()).map_err(failed("enter the root"))?;
     if no_pivot {
+        hide_kernel_views(root).map_err(failed("hide the host's proc and sysfs"))?;
         mount_move(c".", c"/").map_err(failed("move the root"))?;
         rustix::process::chroot(c".").map_err(failed("change the root"))?;
         return rustix::process::chdir(c"/").map_err(failed("enter the new root"));
@@ -171,6 +172,36 @@ pub(crate) fn pivot(root: &RootDir, no_pivot: bool) -> Result<(), RuntimeError> 
     // The old root now lies over the new one, at the current directory.
     unmount(c".", UnmountFlags::DETACH).map_err(failed("let go of the old root"))?;
     rustix::process::chdir(c"/").map_err(failed("enter the new root"))
+}
+
+/// SECURITY: mounts of the host stay below a moved root. A whole proc or
+/// sysfs among them would let a user namespace inside mount an unmasked one.
+fn hide_kernel_views(root: &RootDir) -> Result<(), Errno> {
+    let own = rustix::fs::readlink(wharf_sys::fd::proc_path(root.as_fd()), Vec::new())?;
+    let own = PathBuf::from(own.to_string_lossy().into_owned());
+    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(|_| Errno::IO)?;
+    for place in kernel_views(&table).filter(|place| !place.starts_with(&own)) {
+        match unmount(&place, UnmountFlags::DETACH) {
+            // Gone with the one it lay on.
+            Ok(()) | Err(Errno::NOENT) => {}
+            // One that a user namespace may not take away is covered.
+            Err(Errno::INVAL | Errno::PERM) => {
+                mount(c"tmpfs", &place, c"tmpfs", MountFlags::RDONLY, Some(c"nr_blocks=1"))?;
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Where proc and sysfs are mounted (proc(5), mountinfo).
+fn kernel_views(table: &str) -> impl Iterator<Item = PathBuf> {
+    table.lines().filter_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let kind = filesystem.split(' ').next()?;
+        let place = mount.split(' ').nth(4)?;
+        (kind == "proc" || kind == "sysfs").then(|| PathBuf::from(place.replace("\\040", " ")))
+    })
 }
 
 /// Makes `root` the root of the process alone, whose mounts are the host's.
@@ -190,23 +221,37 @@ pub(crate) fn propagate_root(word: &str) -> Result<(), RuntimeError> {
         )
     })?;
     let mut flags = MountPropagationFlags::from_bits_retain(propagation.flag);
+    let failed = |errno| RuntimeError::system("linux.rootfsPropagation", format!("make the root {word}"), errno);
+    if flags == MountPropagationFlags::SHARED {
+        // It has been a slave of the host's mount, and would stay one beside.
+        mount_change(c"/", MountPropagationFlags::PRIVATE).map_err(failed)?;
+    }
     if propagation.recursive {
         flags |= MountPropagationFlags::REC;
     }
-    mount_change(c"/", flags)
-        .map_err(|errno| RuntimeError::system("linux.rootfsPropagation", format!("make the root {word}"), errno))
+    mount_change(c"/", flags).map_err(failed)
 }
 
 /// Makes the root mount read-only.
 pub(crate) fn make_root_read_only(root: &RootDir, api: MountApi) -> Result<(), RuntimeError> {
+    set_read_only(root.as_fd(), api)
+        .map_err(|errno| RuntimeError::system("root.readonly", "make the root read-only", errno))
+}
+
+/// Makes the mount at `path` read-only.
+pub(crate) fn make_read_only(root: &RootDir, path: &Path, api: MountApi) -> Result<(), RuntimeError> {
+    root.locate(path)
+        .and_then(|place| set_read_only(place.as_fd(), api))
+        .map_err(|errno| RuntimeError::system("mounts", format!("make {} read-only", path.display()), errno))
+}
+
+fn set_read_only(mount: BorrowedFd<'_>, api: MountApi) -> Result<(), Errno> {
     let change = AttrChange {
         set: u64::from(mounts::MOUNT_ATTR_RDONLY),
         ..AttrChange::default()
     };
-    let failed = |errno| RuntimeError::system("root.readonly", "make the root read-only", errno);
-    let made = match api {
-        MountApi::New => mounts::set_attr(root.as_fd(), Depth::Top, change),
-        MountApi::Classic => classic::remount(root, classic::read_only()),
-    };
-    made.map_err(failed)
+    match api {
+        MountApi::New => mounts::set_attr(mount, Depth::Top, change),
+        MountApi::Classic => classic::remount(mount, classic::read_only()),
+    }
 }

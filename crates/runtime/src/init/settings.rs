@@ -8,6 +8,7 @@ use crate::plan::namespaces::NamespacePlan;
 use crate::plan::rights::{sysctl_namespace, sysctl_path};
 use crate::spec::{Process, TimeOffset};
 use crate::{ErrorKind, RuntimeError};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
@@ -32,6 +33,32 @@ pub(crate) fn reset_signals() -> Result<(), RuntimeError> {
     signal::set_mask(SignalSet::empty())
         .map(drop)
         .map_err(failed("signals", "reset the signal mask"))
+}
+
+/// Waits for the one who starts the container.
+///
+/// COMPAT: the first process of a pid namespace is deaf to signals that it
+/// has no handler for; runc's, waiting here, ends with those that ask for it.
+pub(crate) fn accept_start(listener: &OwnedFd) -> Result<Channel, RuntimeError> {
+    const ENDINGS: [i32; 4] = [1, 2, 3, 15];
+    let failed = |errno| failed("start", "wait for the start of the container")(errno);
+    let endings = SignalSet::of(&ENDINGS);
+    signal::block(endings).map_err(failed)?;
+    // A filter that is already in force may forbid it; then they wait too.
+    if let Ok(signals) = signal::open_signalfd(endings) {
+        let mut ready = [
+            PollFd::new(listener, PollFlags::IN),
+            PollFd::new(&signals, PollFlags::IN),
+        ];
+        rustix::io::retry_on_intr(|| poll(&mut ready, None)).map_err(failed)?;
+        if let (false, Ok(Some(number))) = (ready[1].revents().is_empty(), signal::read_signalfd(&signals)) {
+            wharf_sys::clone::exit(128 + number);
+        }
+    }
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let accepted = rustix::net::accept_with(listener, flags).map_err(failed)?;
+    signal::set_mask(SignalSet::empty()).map_err(failed)?;
+    Ok(Channel::from_fd(accepted))
 }
 
 /// Lets the process run on every CPU of its cgroup, whatever the one who

@@ -1,7 +1,7 @@
 //! Reading a configuration that may be anything: bounded, and with errors
 //! that name the field.
 
-use super::{Spec, place};
+use super::{Spec, nulls, place};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -89,7 +89,7 @@ pub fn load_file(path: &Path) -> Result<Spec, LoadError> {
 /// # Errors
 /// All but those of reading the file.
 pub fn parse(path: &Path, text: &[u8]) -> Result<Spec, LoadError> {
-    let spec = serde_json::from_slice(text).map_err(|source| LoadError::Parse {
+    let spec = nulls::from_slice(text).map_err(|source| LoadError::Parse {
         path: path.to_owned(),
         place: place::of_error(text, &source),
         source,

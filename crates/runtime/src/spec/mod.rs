@@ -5,6 +5,7 @@
 
 mod linux;
 mod load;
+pub(crate) mod nulls;
 pub(crate) mod place;
 mod process;
 mod resources;
