@@ -197,6 +197,64 @@ fn preserved_descriptors_are_there() {
 }
 
 #[test]
+fn descriptors_of_the_runtime_itself_are_never_preserved() {
+    let bundle = Bundle::new("ls /proc/self/fd >/seen");
+    bundle.write();
+    let path = bundle.path().to_string_lossy().into_owned();
+    let status = bundle
+        .command(&["create", "--preserve-fds", "100", "-b", &path, &bundle.id])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status();
+    assert!(status.expect("create").success());
+    // SECURITY: nor may init hold them while it waits, such as the container's lock.
+    let state: serde_json::Value = serde_json::from_str(&bundle.cli(&["state", &bundle.id]).ok()).expect("JSON");
+    let open = std::fs::read_dir(format!("/proc/{}/fd", state["pid"]))
+        .expect("descriptors")
+        .flatten();
+    let open: Vec<_> = open.filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
+    assert!(
+        !open
+            .iter()
+            .any(|path| path.ends_with("lock") || path.starts_with("/sys")),
+        "{open:?}"
+    );
+    bundle.cli(&["start", &bundle.id]).ok();
+    bundle.await_file("seen");
+    let seen = || std::fs::read_to_string(bundle.rootfs().join("seen")).expect("seen");
+    for _ in 0..2000 {
+        if seen().lines().any(|line| line == "3") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // Listed are the streams, the directory that is being listed, and what
+    // the caller of this test handed on.
+    let inherited = inherited();
+    let foreign: Vec<_> = seen()
+        .lines()
+        .map(str::to_owned)
+        .filter(|fd| !inherited.contains(fd))
+        .collect();
+    assert_eq!(foreign, ["0", "1", "2", "3"]);
+}
+
+/// Descriptors beyond the streams that this process passes on to its children.
+fn inherited() -> Vec<String> {
+    const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+    let passes_on = |fd: &String| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        flags.is_some_and(|flags| u32::from_str_radix(flags.trim(), 8).is_ok_and(|flags| flags & CLOSE_ON_EXEC == 0))
+    };
+    let open = std::fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+    let names = open.map(|fd| fd.file_name().to_string_lossy().into_owned());
+    names
+        .filter(|fd| !["0", "1", "2", "3"].contains(&fd.as_str()) && passes_on(fd))
+        .collect()
+}
+
+#[test]
 fn parameters_of_namespaces_are_set_and_those_of_the_host_refused() {
     let mut bundle = Bundle::new("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax");
     bundle.set(

@@ -2,7 +2,9 @@
 
 use crate::raw::{fd_arg, syscall};
 use crate::{Errno, Result, is_unavailable};
-use linux_raw_sys::general::{__NR_close, __NR_close_range, __NR_dup3, __NR_fcntl, __NR_getdents64, __NR_ioctl};
+use linux_raw_sys::general::{
+    __NR_close, __NR_close_range, __NR_dup3, __NR_fcntl, __NR_getdents64, __NR_ioctl, F_GETFD, FD_CLOEXEC,
+};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -159,6 +161,29 @@ pub fn close_from(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
         start = number + 1;
     }
     close_range(start, u32::MAX)
+}
+
+/// Closes those from `first` to below `end` that an execve would close, but
+/// for `keep`: what is left was handed to this process on purpose.
+///
+/// # Errors
+/// When one cannot be closed. The same holds for them as with [`close_from`].
+pub fn close_own(first: u32, end: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    for number in first..end {
+        let is_kept = keep.iter().any(|fd| fd.as_raw_fd().cast_unsigned() == number);
+        if !is_kept && is_close_on_exec(number) {
+            close_range(number, number)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the descriptor is open and goes away with an execve.
+fn is_close_on_exec(number: u32) -> bool {
+    let args = [number as usize, F_GETFD as usize, 0, 0, 0, 0];
+    // SAFETY: asks for the flags of a number, which may be open or not.
+    let flags = unsafe { syscall(__NR_fcntl, args) };
+    flags.is_ok_and(|flags| flags & FD_CLOEXEC as usize != 0)
 }
 
 fn close_range(first: u32, last: u32) -> Result<()> {

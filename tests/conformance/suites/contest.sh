@@ -8,8 +8,13 @@ mkdir -p "$scratch/tmp"
 printf '#!/bin/sh\nexec "%s" "$@"\n' "$runtime" >"$scratch/runtime"
 chmod +x "$scratch/runtime"
 cd "$suite" || exit 1
-# Without RUNTIME_KIND it would expect youki's own wording in a few places.
-export TMPDIR=$scratch/tmp RUNTIME_KIND=runc
+# It counts descriptors inside; those that the caller of this script had open are none of its business.
+for fd in /proc/$$/fd/*; do
+  number=${fd##*/}
+  if [ "$number" -gt 2 ] && [ "$number" -ne 255 ]; then eval "exec $number>&-"; fi
+done
+# It makes allowances for the runtimes that it knows by this name.
+export TMPDIR=$scratch/tmp RUNTIME_KIND=$(basename "$runtime")
 judge() {
   awk -v group="$2" -v code="$3" '
     /^[0-9]+ \/ [0-9]+ : .* : / {

@@ -314,7 +314,15 @@ fn check_directory(plan: &ProcessPlan) -> Result<(), RuntimeError> {
 }
 
 fn close_others(plan: &ProcessPlan, keep: &[BorrowedFd<'_>]) -> Result<(), RuntimeError> {
-    wharf_sys::fd::close_from(3 + plan.preserve_fds, keep)
+    const MOST: u32 = 1 << 16;
+    if plan.preserve_fds > MOST {
+        let text = format!("--preserve-fds: {} is above {MOST}", plan.preserve_fds);
+        return Err(RuntimeError::invalid("descriptors", text));
+    }
+    let end = 3 + plan.preserve_fds;
+    // ORDER: ours among the preserved too, before anybody waits for init: one is the lock of the container.
+    wharf_sys::fd::close_own(3, end, keep)
+        .and_then(|()| wharf_sys::fd::close_from(end, keep))
         .map_err(|errno| RuntimeError::system("descriptors", "close those of the host", errno))
 }
 
@@ -365,7 +373,6 @@ pub(crate) fn plan_process(request: ProcessRequest<'_>) -> Result<ProcessPlan, R
         seccomp,
     } = request;
     let (capabilities, unknown) = plan_capabilities(&process.capabilities.clone().unwrap_or_default());
-    capabilities.check_inheritable()?;
     let mut warnings = Vec::new();
     if !unknown.is_empty() {
         // COMPAT: runc's words.
@@ -374,6 +381,11 @@ pub(crate) fn plan_process(request: ProcessRequest<'_>) -> Result<ProcessPlan, R
             unknown.join(" ")
         ));
     }
+    capabilities.check_inheritable().map_err(|mut error| {
+        // A set may lack it because its name was not known.
+        error.chain.extend(warnings.iter().cloned());
+        error
+    })?;
     for name in capabilities.lost_ambient() {
         // COMPAT: the words of runc.
         warnings.push(format!(
