@@ -3,8 +3,9 @@
  *   floor ROOTFS NAME PROGRAM [ARGS...]
  *
  * Does what `wharf-runtime run` does with the configuration that `wharf-runtime spec` writes: cgroup directories
- * with device rules, new pid, network, ipc, uts, mount and cgroup namespaces, the default mounts and device nodes,
- * read-only and masked paths, a read-only root, pivot_root, capabilities, execve, wait, removal of the cgroups.
+ * with device rules, new pid, network (its loopback up), ipc, uts, mount and cgroup namespaces, the default mounts and
+ * device nodes, read-only and masked paths, a read-only root, pivot_root, capabilities, execve, wait, removal of the
+ * cgroups.
  * It parses no configuration, checks nothing that could only be wrong in a real one, keeps no state, protects no
  * binary and knows one container: what a runtime costs beyond it is the runtime's own.
  *
@@ -16,12 +17,14 @@
 #include <linux/capability.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -258,6 +261,9 @@ static void init(int tree, const char *rootfs, char **program)
     for (int i = 0; i < count && group_fd < 0; i++)
         MUST(write(tasks[i], "0", 1));
     MUST(unshare(CLONE_NEWCGROUP));
+    struct ifreq loopback = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    int net = MUST(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    MUST(ioctl(net, SIOCSIFFLAGS, &loopback));
     MUST(setsid());
     syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, "floor");
     MUST(sethostname("floor", 5));
