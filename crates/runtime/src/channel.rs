@@ -156,7 +156,10 @@ fn encode(message: &Message) -> Result<Vec<u8>, Errno> {
         Message::ListenerTaken => (b'T', (&[][..]).into()),
         Message::Kept => (b'K', (&[][..]).into()),
         Message::Go => (b'G', (&[][..]).into()),
-        Message::Failed(error) => (b'E', serde_json::to_vec(error).map_err(|_| Errno::INVAL)?.into()),
+        Message::Failed(error) => (
+            b'E',
+            serde_json::to_vec(&error.shortened()).map_err(|_| Errno::INVAL)?.into(),
+        ),
     };
     Ok([&[tag], body.as_ref()].concat())
 }

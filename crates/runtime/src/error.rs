@@ -78,6 +78,19 @@ impl RuntimeError {
         }
     }
 
+    /// The same error with no part too long for a message between processes:
+    /// names out of a configuration may have any length.
+    #[must_use]
+    pub(crate) fn shortened(&self) -> Self {
+        const LONGEST: usize = 4096;
+        let mut error = self.clone();
+        for part in error.chain.iter_mut().filter(|part| part.len() > LONGEST) {
+            part.truncate(part.floor_char_boundary(LONGEST));
+            part.push_str("...");
+        }
+        error
+    }
+
     /// The same error, said to have happened while doing `what`.
     #[must_use]
     pub fn context(mut self, what: impl Into<String>) -> Self {

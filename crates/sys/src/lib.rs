@@ -25,6 +25,7 @@ pub mod namespace;
 pub mod overlay;
 pub mod path;
 pub mod process;
+pub mod procfs;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;

@@ -376,20 +376,6 @@ pub fn read_proc(path: impl AsRef<Path>) -> Result<Vec<u8>> {
     }
 }
 
-/// Writes to a file of the calling process under /proc, such as `attr/exec`,
-/// after checking that it is one.
-///
-/// # Errors
-/// ENODEV when it is not on procfs; as open(2) and write(2).
-pub fn write_proc(path: impl AsRef<Path>, text: &[u8]) -> Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = openat(CWD, path.as_ref(), flags, Mode::empty())?;
-    if !is_procfs(&fd) {
-        return Err(Errno::NODEV);
-    }
-    rustix::io::write(&fd, text).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

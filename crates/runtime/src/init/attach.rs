@@ -71,7 +71,9 @@ pub(crate) fn describe(plan: &MountPlan) -> String {
 fn attach_tree(root: &RootDir, plan: &MountPlan, tree: &OwnedFd) -> Result<(), Errno> {
     let kind = FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode);
     let target = ensure_target(root, &plan.destination, kind == FileType::Directory)?;
-    refuse_proc(root, &target)?;
+    if !is_procfs(tree) {
+        refuse_proc(root, &target)?;
+    }
     if !plan.top.is_empty() {
         change(tree, Depth::Top, plan.top)?;
     }
@@ -188,17 +190,17 @@ pub(crate) fn filesystem_target(root: &RootDir, plan: &MountPlan, name: &str) ->
 
 /// SECURITY: a mount over files of /proc could redirect what the runtime
 /// writes there (attr/exec, sysctls); only known harmless files may be
-/// covered, and /proc itself only by proc.
+/// covered, and /proc itself, mounted or not yet, only by proc.
 pub(crate) fn refuse_proc(root: &RootDir, target: &OwnedFd) -> Result<(), Errno> {
-    if !is_procfs(target) {
-        return Ok(());
-    }
     let at = rustix::fs::readlink(proc_path(target), Vec::new())?;
     let top = rustix::fs::readlink(proc_path(root.as_fd()), Vec::new())?;
     let at = at.to_string_lossy();
     let inside = at
         .strip_prefix(top.to_string_lossy().trim_end_matches('/'))
         .unwrap_or(&at);
+    if !is_procfs(target) {
+        return if inside == "/proc" { Err(Errno::PERM) } else { Ok(()) };
+    }
     let allowed = inside
         .strip_prefix("/proc/")
         .is_some_and(|file| PROC_FILES.contains(&file));

@@ -89,11 +89,13 @@ pub(crate) fn attach_cgroups(root: &RootDir, plan: &MountPlan, tree: &CgroupTree
 
 fn attach_unified(root: &RootDir, plan: &MountPlan, directory: &Directory) -> Result<(), Errno> {
     let target = root.ensure_dir(&plan.destination, Mode::from_raw_mode(0o755))?;
+    super::attach::refuse_proc(root, &target)?;
     directory.attach(&target, plan, || root.locate(&plan.destination))
 }
 
 fn attach_hierarchies(root: &RootDir, plan: &MountPlan, tree: &CgroupTree) -> Result<(), Errno> {
     let target = root.ensure_dir(&plan.destination, Mode::from_raw_mode(0o755))?;
+    super::attach::refuse_proc(root, &target)?;
     let is_classic = matches!(tree.hierarchies.first(), Some((_, Directory::Path(_))));
     let flags = plan.top.set & !MOUNT_ATTR_RDONLY;
     let top = if is_classic {

@@ -7,7 +7,7 @@
 use super::attach::{ensure_target, filesystem_target, inherited_mode, refuse_proc};
 use crate::RuntimeError;
 use crate::plan::mounts::{Attributes, MountPlan, Propagation};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount,
@@ -20,7 +20,7 @@ use wharf_sys::mount::{
     Depth, MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME,
 };
-use wharf_sys::path::RootDir;
+use wharf_sys::path::{RootDir, is_procfs};
 
 const MS_NOSYMFOLLOW: MountFlags = MountFlags::from_bits_retain(256);
 
@@ -128,7 +128,10 @@ pub(crate) fn mount_source(root: &RootDir, plan: &MountPlan, recursive: bool) ->
     let stat = rustix::fs::stat(source)?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let target = ensure_target(root, &plan.destination, is_directory)?;
-    refuse_proc(root, &target)?;
+    let from = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if !is_procfs(&from) {
+        refuse_proc(root, &target)?;
+    }
     bind(source, &target, if recursive { Depth::Recursive } else { Depth::Top })?;
     let made = root.locate(&plan.destination)?;
     // SECURITY: a second container on the same root may have put a link in

@@ -252,12 +252,28 @@ pub(crate) fn open_console(root: &RootDir) -> Result<Pty, RuntimeError> {
     wharf_sys::pty::from_master(master).map_err(failed("open the terminal"))
 }
 
+/// SECURITY: a link in that place would let the image choose which file the
+/// terminal covers, one of /proc among them (CVE-2025-52565).
+fn console_target(root: &RootDir) -> Result<OwnedFd, Errno> {
+    let dev = root.ensure_dir("/dev", Mode::from_raw_mode(0o755))?;
+    match mknodat(&dev, "console", FileType::RegularFile, Mode::from_raw_mode(0o666), 0) {
+        Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(&dev, "console", flags, Mode::empty())?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode) {
+        FileType::Symlink => Err(Errno::LOOP),
+        FileType::Directory => Err(Errno::ISDIR),
+        _ if wharf_sys::path::is_procfs(&target) => Err(Errno::PERM),
+        _ => Ok(target),
+    }
+}
+
 /// Puts the terminal on /dev/console.
 pub(crate) fn attach_console(root: &RootDir, pty: &Pty, api: MountApi) -> Result<(), RuntimeError> {
     let failed = || failed("put the terminal on /dev/console".to_owned());
-    let target = root
-        .ensure_file("/dev/console", Mode::from_raw_mode(0o666))
-        .map_err(failed())?;
+    let target = console_target(root).map_err(failed())?;
     let made = match api {
         MountApi::New => super::attach::cover(pty.slave.as_fd(), target.as_fd(), Depth::Top, 0),
         MountApi::Classic => classic::cover(pty.slave.as_fd(), target.as_fd()),

@@ -42,13 +42,8 @@ impl Covers {
         if FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode) == FileType::Directory {
             return self.mask_directory(&target);
         }
-        // SECURITY: the host's own /dev/null, not what the image calls so.
         if self.null.is_none() {
-            self.null = Some(rustix::fs::open(
-                c"/dev/null",
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?);
+            self.null = Some(open_null()?);
         }
         let null = self.null.as_ref().ok_or(Errno::NOENT)?;
         match self.api {
@@ -73,6 +68,21 @@ impl Covers {
         attach(&empty, target)?;
         self.empty = Some(empty);
         Ok(())
+    }
+}
+
+/// SECURITY: the host's own /dev/null, not what the image calls so, and by
+/// its number: whatever else stood there would be laid over the path
+/// (CVE-2025-31133).
+fn open_null() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let null = rustix::fs::open(c"/dev/null", flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&null)?;
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if is_device && stat.st_rdev == rustix::fs::makedev(1, 3) {
+        Ok(null)
+    } else {
+        Err(Errno::NODEV)
     }
 }
 

@@ -89,6 +89,7 @@ pub(crate) fn end(channel: &Channel, error: RuntimeError) -> ! {
 fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std::convert::Infallible, RuntimeError> {
     settings::reset_signals()?;
     settings::open_umask();
+    settings::hide_from_others(&plan.namespaces)?;
     // ORDER: before anything that the limits are about.
     crate::cgroups::enter(&plan.cgroup_entries)?;
     settings::unbind_from_cpus();

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use wharf_sys::namespace::{self, CLONE_NEWTIME};
+use wharf_sys::namespace::{self, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER};
 use wharf_sys::path::RootDir;
 use wharf_sys::signal::{self, SignalSet};
 
@@ -72,6 +72,19 @@ pub(crate) fn unbind_from_cpus() {
     let _ = rustix::thread::sched_setaffinity(None, &all);
 }
 
+/// SECURITY: where processes of others see init from its first moment on, as
+/// in a pid namespace that it joins, they must not reach the descriptors it
+/// holds, nor trace it before it gives up its rights (CVE-2016-9962). The
+/// program is visible as usual again.
+pub(crate) fn hide_from_others(namespaces: &NamespacePlan) -> Result<(), RuntimeError> {
+    // In a user namespace it must own its files in /proc, and does so out of the reach of those outside.
+    if namespaces.makes(CLONE_NEWPID) || namespaces.has(CLONE_NEWUSER) {
+        return Ok(());
+    }
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(failed("pid namespace", "become undumpable"))
+}
+
 /// Modes given to nodes and directories are meant as they are.
 pub(crate) fn open_umask() {
     rustix::process::umask(Mode::empty());
@@ -102,7 +115,7 @@ pub(crate) fn enter_time_namespace(offsets: &BTreeMap<String, TimeOffset>) -> Re
         let _ = writeln!(text, "{clock} {} {}", offset.secs, offset.nanosecs);
     }
     if !text.is_empty() {
-        wharf_sys::path::write_proc("/proc/self/timens_offsets", text.as_bytes()).map_err(failed(
+        wharf_sys::procfs::write("self/timens_offsets", text.as_bytes()).map_err(failed(
             "linux.timeOffsets",
             format!("set {}", text.trim_end().replace('\n', ", ")),
         ))?;
@@ -133,10 +146,12 @@ pub(crate) fn join_keyring(name: &str) -> Result<(), RuntimeError> {
 /// Host and domain name of the UTS namespace.
 pub(crate) fn set_host_names(plan: &InitPlan) -> Result<(), RuntimeError> {
     if let Some(name) = plan.spec.hostname.as_deref().filter(|name| !name.is_empty()) {
-        rustix::system::sethostname(name.as_bytes()).map_err(failed("hostname", format!("set it to {name:?}")))?;
+        rustix::system::sethostname(name.as_bytes())
+            .map_err(failed("hostname", format!("hostname: set it to {name:?}")))?;
     }
     if let Some(name) = plan.spec.domainname.as_deref().filter(|name| !name.is_empty()) {
-        rustix::system::setdomainname(name.as_bytes()).map_err(failed("domainname", format!("set it to {name:?}")))?;
+        rustix::system::setdomainname(name.as_bytes())
+            .map_err(failed("domainname", format!("domainname: set it to {name:?}")))?;
     }
     Ok(())
 }
@@ -188,15 +203,12 @@ fn open_label(field: &'static str, (name, marker): (&str, &str), text: String) -
         return Err(RuntimeError::new(ErrorKind::Invalid, field, text));
     }
     // KERNEL(5.8): each module has a directory of its own.
-    let (own, shared) = (format!("/proc/self/attr/{name}/exec"), "/proc/self/attr/exec");
-    let open = |path: &str| rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    let (own, shared) = (format!("self/attr/{name}/exec"), "self/attr/exec");
+    // SECURITY: a container's /proc could be anything (CVE-2019-16884, CVE-2025-52881).
+    let open = |path: &str| wharf_sys::procfs::open(path, OFlags::WRONLY);
     let file = open(&own)
         .or_else(|_| open(shared))
-        .map_err(failed(field, format!("open {shared}")))?;
-    // SECURITY: a container's /proc could be anything (CVE-2019-16884).
-    if !wharf_sys::path::is_procfs(&file) {
-        return Err(RuntimeError::invalid(field, format!("{field}: /proc is not procfs")));
-    }
+        .map_err(failed(field, format!("open /proc/{shared}")))?;
     Ok(LsmLabel { file, text, field })
 }
 
@@ -205,7 +217,7 @@ pub(crate) fn set_oom_score(process: &Process, channel: &Channel) -> Result<(), 
     let Some(score) = process.oom_score_adj else {
         return Ok(());
     };
-    match wharf_sys::path::write_proc("/proc/self/oom_score_adj", score.to_string().as_bytes()) {
+    match wharf_sys::procfs::write("self/oom_score_adj", score.to_string().as_bytes()) {
         Ok(()) => Ok(()),
         Err(Errno::ACCESS | Errno::PERM) => {
             let text = format!("process.oomScoreAdj: not permitted to set {score}");
@@ -228,7 +240,7 @@ pub(crate) fn apply_sysctls(
             return Err(invalid("needs a namespace of the container's own"));
         }
         let path = sysctl_path(key).ok_or_else(|| invalid("is not a name of a parameter"))?;
-        wharf_sys::path::write_proc(format!("/proc/sys/{path}"), value.as_bytes())
+        wharf_sys::procfs::write(format!("sys/{path}"), value.as_bytes())
             .map_err(failed("linux.sysctl", format!("set {key} to {value:?}")))?;
     }
     Ok(())

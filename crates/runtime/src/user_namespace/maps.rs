@@ -85,9 +85,9 @@ fn write_map(pid: i32, kind: Kind, map: &[IdMapping], rights: Rights) -> Result<
     match choose(kind, map, rights) {
         Way::Direct => write_direct(pid, kind, map),
         Way::WithoutGroups => {
-            let path = format!("/proc/{pid}/setgroups");
-            wharf_sys::path::write_proc(&path, b"deny").map_err(|errno| {
-                RuntimeError::system(kind.field(), format!("{}: write {path}", kind.field()), errno)
+            let path = format!("{pid}/setgroups");
+            wharf_sys::procfs::write(&path, b"deny").map_err(|errno| {
+                RuntimeError::system(kind.field(), format!("{}: write /proc/{path}", kind.field()), errno)
             })?;
             write_direct(pid, kind, map)
         }
@@ -105,13 +105,13 @@ fn choose(kind: Kind, map: &[IdMapping], rights: Rights) -> Way {
 }
 
 fn write_direct(pid: i32, kind: Kind, map: &[IdMapping]) -> Result<(), RuntimeError> {
-    let path = format!("/proc/{pid}/{}", kind.file());
+    let path = format!("{pid}/{}", kind.file());
     let text = map.iter().fold(String::new(), |mut text, entry| {
         let _ = writeln!(text, "{} {} {}", entry.container_id, entry.host_id, entry.size);
         text
     });
-    wharf_sys::path::write_proc(&path, text.as_bytes())
-        .map_err(|errno| RuntimeError::system(kind.field(), format!("{}: write {path}", kind.field()), errno))
+    wharf_sys::procfs::write(&path, text.as_bytes())
+        .map_err(|errno| RuntimeError::system(kind.field(), format!("{}: write /proc/{path}", kind.field()), errno))
 }
 
 fn run_program(pid: i32, kind: Kind, map: &[IdMapping]) -> Result<(), RuntimeError> {

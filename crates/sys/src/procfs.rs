@@ -1,0 +1,86 @@
+//! Files of /proc, opened so that they are what they seem.
+//!
+//! SECURITY: what is written to a file such as `/proc/self/attr/exec` decides
+//! about confinement. Where somebody else has a say in the mounts, another
+//! file of procfs may lie over it, so that the write goes nowhere, or to a
+//! file that stops the machine; that it is on procfs proves nothing
+//! (CVE-2019-16884, CVE-2025-31133, CVE-2025-52881). Paths here start at the
+//! root of a procfs, by its inode number, and cross no mount.
+
+use crate::mount::new_filesystem;
+use crate::path::is_procfs;
+use crate::{Errno, Result};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// Inode number of the root of every procfs (linux/proc_fs.h).
+const PROC_ROOT_INO: u64 = 1;
+
+/// Opens a file by its path below /proc, such as `self/attr/exec`.
+///
+/// Where a mount lies over it, the file of a procfs that nobody else sees is
+/// opened instead.
+///
+/// # Errors
+/// EXDEV when something is mounted over it and no procfs can be made; ENODEV
+/// when /proc is something else; as openat2(2).
+pub fn open(path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd> {
+    let path = path.as_ref();
+    match root().and_then(|root| open_below(&root, path, flags)) {
+        Err(errno @ (Errno::XDEV | Errno::NODEV)) => {
+            let private = new_filesystem("proc", &[], 0).map_err(|_| errno)?;
+            open_below(&private, path, flags)
+        }
+        other => other,
+    }
+}
+
+/// Writes to a file by its path below /proc, such as `self/oom_score_adj`.
+///
+/// # Errors
+/// As [`open`] and write(2).
+pub fn write(path: impl AsRef<Path>, text: &[u8]) -> Result<()> {
+    let file = open(path, OFlags::WRONLY)?;
+    rustix::io::retry_on_intr(|| rustix::io::write(&file, text)).map(drop)
+}
+
+fn root() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = openat(CWD, c"/proc", flags, Mode::empty())?;
+    if is_procfs(&root) && rustix::fs::fstat(&root)?.st_ino == PROC_ROOT_INO {
+        Ok(root)
+    } else {
+        Err(Errno::NODEV)
+    }
+}
+
+fn open_below(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    match openat2(&root, path, flags, Mode::empty(), resolve) {
+        // KERNEL(5.6): mounts over it are not seen, other file systems are.
+        Err(Errno::NOSYS) => {
+            let file = openat(&root, path, flags | OFlags::NOFOLLOW, Mode::empty())?;
+            if is_procfs(&file) { Ok(file) } else { Err(Errno::NODEV) }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_the_process_are_found_and_links_out_are_not() {
+        assert!(open("self/stat", OFlags::RDONLY).is_ok());
+        assert_eq!(open("self/nothing", OFlags::RDONLY).err(), Some(Errno::NOENT));
+        assert_eq!(open("self/root/etc", OFlags::RDONLY).err(), Some(Errno::LOOP));
+        assert_eq!(open("self/exe", OFlags::RDONLY).err(), Some(Errno::LOOP));
+        assert!(matches!(
+            open("../etc/passwd", OFlags::RDONLY),
+            Err(Errno::XDEV | Errno::NOENT)
+        ));
+    }
+}
