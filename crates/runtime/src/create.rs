@@ -188,6 +188,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         seccomp: spec.linux().seccomp.as_ref(),
     })?;
     let mut mounts = plan_mounts(&bundle, &spec.mounts)?;
+    strip_root(&mut mounts, &rootfs);
     complete_id_maps(&mut mounts, spec.linux())?;
     label_mounts(&mut mounts, spec.linux().mount_label.as_deref())?;
     let is_dev_read_only = leave_dev_writable(&mut mounts);
@@ -227,6 +228,18 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         no_pivot: request.no_pivot,
         spec,
     })
+}
+
+/// A destination may be written as the host sees it, below the root.
+///
+/// COMPAT: as runc takes it.
+fn strip_root(mounts: &mut [MountPlan], rootfs: &Rootfs) {
+    let Rootfs::Directory(root) = rootfs else { return };
+    for mount in mounts.iter_mut().filter(|_| root != Path::new("/")) {
+        if let Ok(inside) = mount.destination.strip_prefix(root) {
+            mount.destination = Path::new("/").join(inside);
+        }
+    }
 }
 
 /// A file system for /dev must take nodes and mounts before it is read-only;

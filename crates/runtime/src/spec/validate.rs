@@ -124,11 +124,12 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<(), RuntimeError> {
 
 /// Names that have a field of their own are not set twice.
 fn check_sysctls(spec: &Spec, linux: &Linux) -> Result<(), RuntimeError> {
-    for key in linux.sysctl.keys() {
+    let named = spec.domainname.as_ref().filter(|name| !name.is_empty());
+    for (key, value) in &linux.sysctl {
         let field = match key.replace('/', ".").as_str() {
             // COMPAT: never by sysctl, as runc and crun have it.
             "kernel.hostname" => "hostname",
-            "kernel.domainname" if spec.domainname.as_ref().is_some_and(|name| !name.is_empty()) => "domainname",
+            "kernel.domainname" if named.is_some_and(|name| name != value) => "domainname",
             _ => continue,
         };
         return Err(invalid(
