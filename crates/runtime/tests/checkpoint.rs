@@ -258,8 +258,19 @@ fn the_real_criu_saves_and_brings_back_where_the_kernel_lets_it() {
         eprintln!("not run: criu is not installed");
         return;
     }
-    let bundle = Bundle::new("n=0; while :; do n=$((n+1)); echo $n >/tmp/n; sleep 0.1; done");
-    bundle.start().ok();
+    let mut bundle = Bundle::new("n=0; while :; do n=$((n+1)); echo $n >/tmp/n; sleep 0.1; done");
+    // For a network of the container's own it would need iptables.
+    bundle.set(
+        "/linux/namespaces",
+        json!([{ "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }]),
+    );
+    bundle.write();
+    let path = bundle.path().to_string_lossy().into_owned();
+    // Streams that lead to files of the host could not be saved.
+    let mut create = bundle.command(&["create", "--bundle", &path, &bundle.id]);
+    let created = create.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(created.expect("create").success());
+    bundle.cli(&["start", &bundle.id]).ok();
     bundle.await_file("tmp/n");
     let images = images(&bundle);
     let outcome = bundle.cli(&["checkpoint", "--image-path", &images, &bundle.id]);
@@ -272,12 +283,10 @@ fn the_real_criu_saves_and_brings_back_where_the_kernel_lets_it() {
         eprintln!("not run to its end: {}", outcome.stderr);
         return;
     }
-    outcome.ok();
+    assert_eq!(outcome.code, 0, "{outcome:?}\n{}", end_of_log(&images, "dump.log"));
     let before: u64 = read_count(&bundle);
-    let path = bundle.path().to_string_lossy().into_owned();
-    bundle
-        .cli(&["restore", "-d", "-b", &path, "--image-path", &images, &bundle.id])
-        .ok();
+    let outcome = bundle.cli(&["restore", "-d", "-b", &path, "--image-path", &images, &bundle.id]);
+    assert_eq!(outcome.code, 0, "{outcome:?}\n{}", end_of_log(&images, "restore.log"));
     for _ in 0..1000 {
         if read_count(&bundle) > before + 1 {
             return;
@@ -285,6 +294,13 @@ fn the_real_criu_saves_and_brings_back_where_the_kernel_lets_it() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     panic!("it does not count on from {before}");
+}
+
+/// What CRIU did last.
+fn end_of_log(images: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("{images}/{name}")).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
 fn read_count(bundle: &Bundle) -> u64 {

@@ -5,6 +5,7 @@ use super::store::{Entry, Record, Status};
 use super::{Call, argument, log, pattern, required_id, system, text};
 use crate::{ErrorKind, RuntimeError};
 use lexopt::Arg::{Long, Short, Value};
+use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -135,7 +136,11 @@ fn end_init(record: &Record) -> Result<(), RuntimeError> {
     let Some(pidfd) = record.open_pidfd()? else {
         return Ok(());
     };
-    wharf_sys::signal::send(&pidfd, 9).map_err(failed)?;
+    match wharf_sys::signal::send(&pidfd, 9) {
+        // It has just ended by itself; others may still be in the group.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
     if let Some(group) = record.open_cgroup()? {
         group.kill().map_err(|error| crate::cgroups::failed("delete", &error))?;
     }

@@ -243,7 +243,8 @@ impl Session {
                 error.errno = Some(answer.errno);
                 error.chain.push(crate::error::errno_text(answer.errno));
             }
-            error.chain.extend(Some(answer.message).filter(|text| !text.is_empty()));
+            let said = answer.message.lines().next().map(|line| line.trim().to_owned());
+            error.chain.extend(said.filter(|text| !text.is_empty()));
             return Err(self.explain(error));
         }
         if answer.kind != kind.number() {
@@ -292,10 +293,13 @@ impl Drop for Session {
     }
 }
 
-/// The first line with an error in what CRIU wrote; those after it follow from it.
+/// The first line with an error in what CRIU wrote, those after it follow
+/// from it; that a helper program failed says less than what it was for.
 pub(crate) fn first_error(text: &str) -> Option<String> {
-    text.lines()
-        .find(|line| line.contains("Error"))
+    let errors = || text.lines().filter(|line| line.contains("Error ("));
+    errors()
+        .find(|line| !line.contains("exited, status="))
+        .or_else(|| errors().next())
         .map(|line| line.trim().to_owned())
 }
 
@@ -365,6 +369,11 @@ mod tests {
         assert_eq!(
             first_error(log).as_deref(),
             Some("(00.2) Error (criu/x.c:1): no such thing")
+        );
+        let helper = "(1) Error (criu/util.c:642): exited, status=1\n(2) Error (criu/f.c:4): Can't dump tmpfs\n";
+        assert_eq!(
+            first_error(helper).as_deref(),
+            Some("(2) Error (criu/f.c:4): Can't dump tmpfs")
         );
         assert_eq!(first_error("all is well"), None);
     }

@@ -96,7 +96,7 @@ pub(crate) fn settle(
         wharf_sys::pty::make_controlling(rustix::stdio::stdin())
             .map_err(|errno| RuntimeError::system("process.terminal", "make it the controlling terminal", errno))?;
     }
-    own_streams(&identity)?;
+    own_streams(&identity, &root)?;
     // SECURITY: from here on no descriptor of the host is open that a path
     // such as /proc/self/fd/7 could lead through (CVE-2024-21626).
     enter_directory(plan, &root)?;
@@ -266,15 +266,23 @@ fn place_streams(plan: &ProcessPlan, console: Option<Pty>) -> Result<bool, Runti
 }
 
 /// The user may open /dev/stdout again, which for a pipe or terminal asks
-/// who owns it. /dev/null and files that cannot be given away stay, and so
-/// does the group of terminals.
-fn own_streams(identity: &Identity) -> Result<(), RuntimeError> {
+/// who owns it. Files that cannot be given away stay, and so does the group
+/// of terminals; the host's /dev/null becomes the container's.
+fn own_streams(identity: &Identity, root: &RootDir) -> Result<(), RuntimeError> {
     let uid = rustix::fs::Uid::from_raw(identity.uid);
     let gid = rustix::fs::Gid::from_raw(identity.gid);
-    for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let mut null = None;
+    for (fd, number) in streams.into_iter().zip(0..) {
         let Ok(stat) = rustix::fs::fstat(fd) else { continue };
-        let is_null = stat.st_rdev == rustix::fs::makedev(1, 3);
-        if stat.st_uid == identity.uid || is_null {
+        if is_null(&stat) {
+            if let Some(own) = null.get_or_insert_with(|| open_null(root)) {
+                wharf_sys::fd::place(own, number)
+                    .map_err(|errno| RuntimeError::system("stdio", "place /dev/null", errno))?;
+            }
+            continue;
+        }
+        if stat.st_uid == identity.uid {
             continue;
         }
         let group = (!rustix::termios::isatty(fd)).then_some(gid);
@@ -284,6 +292,26 @@ fn own_streams(identity: &Identity) -> Result<(), RuntimeError> {
         }
     }
     Ok(())
+}
+
+fn is_null(stat: &rustix::fs::Stat) -> bool {
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    kind == rustix::fs::FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3)
+}
+
+/// The container's own /dev/null: only what is reachable inside can be
+/// checkpointed. None where there is no such device.
+///
+/// SECURITY: whatever the image has in its place is looked at before it is opened.
+fn open_null(root: &RootDir) -> Option<OwnedFd> {
+    let place = root
+        .open_at("/dev/null", OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+        .ok()?;
+    if !is_null(&rustix::fs::fstat(&place).ok()?) {
+        return None;
+    }
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::open(wharf_sys::fd::proc_path(&place), flags, Mode::empty()).ok()
 }
 
 fn directory_error(plan: &ProcessPlan, errno: Errno) -> RuntimeError {
