@@ -212,6 +212,8 @@ impl DeviceAccess {
                 'r' => access.read = true,
                 'w' => access.write = true,
                 'm' => access.mknod = true,
+                // COMPAT: written for all, as the kernel writes it for kinds; runc lets it pass.
+                'a' => access = Self::ALL,
                 _ => return None,
             }
         }
