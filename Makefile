@@ -107,7 +107,7 @@ packages-test:
 packages-conformance:
 	@packaging/apt.sh mmdebstrap docker.io containerd podman conmon runc
 packages-vm:
-	@packaging/apt.sh build-essential busybox-static qemu-system-x86 e2fsprogs cpio kmod jq
+	@packaging/apt.sh build-essential busybox-static criu qemu-system-x86 e2fsprogs cpio kmod jq
 packages-bench:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq python3 docker.io podman runc crun mmdebstrap
 

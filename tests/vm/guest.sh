@@ -14,7 +14,8 @@ mount -t tmpfs tmpfs /run
 ln -sf /proc/self/fd /dev/fd
 ip link set lo up
 hostname machine
-for module in overlay fuse loop brd null_blk veth bridge nf_tables nft_chain_nat nft_masq nft_ct; do
+for module in overlay fuse loop brd null_blk veth bridge nf_tables nft_chain_nat nft_masq nft_ct \
+  unix_diag inet_diag tcp_diag udp_diag af_packet_diag netlink_diag; do
   modprobe $module 2>/dev/null
 done
 echo 16 >/proc/sys/vm/nr_hugepages

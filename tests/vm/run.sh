@@ -44,6 +44,11 @@ install "$here/guest.sh" "$root/guest.sh"
 install "$shim" "$root/t/wharf-shim"; ln -s wharf-shim "$root/t/wharf-runtime"
 echo $((deadline / 3)) >"$root/t/deadline"
 copy_tests
+# Containers are checkpointed there in earnest: not every host's kernel lets CRIU do it. It saves tmpfs by GNU tar.
+for program in criu tar; do
+  path=$(PATH=$PATH:/usr/sbin command -v $program)
+  install "$path" "$root/bin/$program"; copy_libraries "$path"
+done
 cp -r "$kernel_dir"/lib/modules/* "$root/lib/modules/"
 mke2fs -q -t ext4 -d "$root" "$work/disk" 3G
 
