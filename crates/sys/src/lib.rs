@@ -30,6 +30,7 @@ pub mod pty;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;
+pub mod timeout;
 
 pub use rustix::io::{Errno, Result};
 

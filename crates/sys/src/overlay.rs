@@ -3,7 +3,7 @@
 
 use crate::mount::{Parameter, new_filesystem};
 use crate::namespace::unshare;
-use crate::{Errno, Result};
+use crate::{Errno, Result, is_unavailable};
 use linux_raw_sys::general::CLONE_NEWNS;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -45,7 +45,7 @@ pub enum Way {
 pub fn open_overlay(lower: &[PathBuf], writable: Option<Writable<'_>>, way: Way) -> Result<OwnedFd> {
     if way == Way::Newest {
         match open_newest(lower, writable) {
-            Err(Errno::NOSYS | Errno::INVAL) => {}
+            Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {}
             other => return other,
         }
     }
@@ -74,6 +74,28 @@ fn open_newest(lower: &[PathBuf], writable: Option<Writable<'_>>) -> Result<Owne
     new_filesystem("overlay", &parameters, 0)
 }
 
+/// Mounts the same kind of overlay on `target`, in the caller's mount namespace.
+///
+/// KERNEL(6.8): before, by mount(2) with short names, as in [`open_overlay`];
+/// the caller's working directory is another one meanwhile.
+///
+/// # Errors
+/// As [`open_overlay`] and move_mount(2).
+pub fn mount_overlay(lower: &[PathBuf], writable: Writable<'_>, target: &Path) -> Result<()> {
+    let place = |path: &Path| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    match open_newest(lower, Some(writable)) {
+        Ok(made) => match crate::mount::attach(made, place(target)?) {
+            Err(errno) if is_unavailable(errno) => {}
+            other => return other,
+        },
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    let here = place(Path::new("."))?;
+    let mounted = mount_by_numbers(lower, Some(writable), target);
+    rustix::process::fchdir(here).and(mounted)
+}
+
 /// To be called in a thread that ends afterwards.
 fn open_classic(lower: &[PathBuf], writable: Option<Writable<'_>>) -> Result<OwnedFd> {
     // ORDER: first, because the kernel takes no layer that was opened in
@@ -81,7 +103,20 @@ fn open_classic(lower: &[PathBuf], writable: Option<Writable<'_>>) -> Result<Own
     // of its own.
     unshare(CLONE_NEWNS)?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+    let target = lower.first().ok_or(Errno::INVAL)?;
+    mount_by_numbers(lower, writable, target)?;
+    open(
+        target,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// By mount(2), with the numbers of open directories as their names; leaves
+/// the working directory changed.
+fn mount_by_numbers(lower: &[PathBuf], writable: Option<Writable<'_>>, target: &Path) -> Result<()> {
     let place = |path: &Path| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let target = std::path::absolute(target).map_err(|_| Errno::INVAL)?;
     let layers = lower.iter().map(|path| place(path)).collect::<Result<Vec<_>>>()?;
     let names: Vec<String> = layers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     let mut options = format!("index=off,metacopy=off,redirect_dir=off,lowerdir={}", names.join(":"));
@@ -94,11 +129,9 @@ fn open_classic(lower: &[PathBuf], writable: Option<Writable<'_>>) -> Result<Own
         }
     }
     let options = CString::new(options).map_err(|_| Errno::INVAL)?;
-    let target = lower.first().ok_or(Errno::INVAL)?;
     rustix::process::chdir("/proc/thread-self/fd")?;
     let flags = MountFlags::empty();
-    mount("overlay", target, "overlay", flags, Some(options.as_c_str()))?;
-    place(target)
+    mount("overlay", target, "overlay", flags, Some(options.as_c_str()))
 }
 
 fn c_string(path: &Path) -> Result<CString> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use wharf_sys::timeout::in_milliseconds;
 
 use super::control::{Answer, Change, Connection, PortKey, Protocol, Request, Upstream};
 use super::forward::Forward;
@@ -135,7 +136,7 @@ impl Reactor {
         let mut events = Vec::with_capacity(EVENTS);
         while !self.is_done() {
             events.clear();
-            let timeout = self.timeout().and_then(|timeout| timeout.try_into().ok());
+            let timeout = self.timeout().map(in_milliseconds);
             match epoll::wait(
                 &self.epoll,
                 rustix::buffer::spare_capacity(&mut events),

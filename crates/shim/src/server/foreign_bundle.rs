@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Gid, Uid};
 use serde_json::{Value, json};
-use wharf_sys::mount::Parameter;
+use wharf_sys::overlay::Writable;
 
 use super::container::{fault, fault_of, system};
 use super::foreign::write_json;
@@ -64,19 +64,7 @@ fn mount_overlay(lower: &[PathBuf], (upper, work): (&Path, &Path), target: &Path
     std::fs::create_dir_all(target).map_err(|error| fault("make the root's directory", &error))?;
     wharf_sys::namespace::unshare(wharf_sys::namespace::CLONE_NEWNS).map_err(failed)?;
     mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(failed)?;
-    let text = |path: &Path| {
-        use std::os::unix::ffi::OsStrExt as _;
-        std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(rustix::io::Errno::INVAL))
-    };
-    let layers = lower.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>()?;
-    let (upper, work) = (text(upper)?, text(work)?);
-    let mut parameters = vec![Parameter::Text("source", c"overlay")];
-    parameters.extend(layers.iter().map(|layer| Parameter::Text("lowerdir+", layer)));
-    parameters.extend([Parameter::Text("upperdir", &upper), Parameter::Text("workdir", &work)]);
-    let overlay = wharf_sys::mount::new_filesystem("overlay", &parameters, 0).map_err(failed)?;
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let place = rustix::fs::open(target, flags, rustix::fs::Mode::empty()).map_err(failed)?;
-    wharf_sys::mount::attach(overlay, place).map_err(failed)
+    wharf_sys::overlay::mount_overlay(lower, Writable { upper, work }, target).map_err(failed)
 }
 
 /// Removes what [`prepare`] made, as far as it goes: directories are removed only when empty, so a

@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
+use wharf_sys::timeout::in_milliseconds;
 
 /// What a readiness notice is about. Ids are never reused, so a notice for something that was
 /// closed a moment ago finds nothing.
@@ -128,10 +128,7 @@ impl Reactor {
 
     /// Waits until something is ready or the time is over.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> Result<Vec<Ready>, Errno> {
-        let timeout = timeout.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
+        let timeout = timeout.map(in_milliseconds);
         self.events.clear();
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
