@@ -13,7 +13,8 @@ mount -t mqueue mqueue /dev/mqueue
 mount -t tmpfs tmpfs /run
 ln -sf /proc/self/fd /dev/fd
 ip link set lo up
-hostname machine
+hostname machine; hostname >/etc/hostname
+export WHARF_CREATES=20
 for module in overlay fuse loop brd null_blk veth bridge nf_tables nft_chain_nat nft_masq nft_ct \
   unix_diag inet_diag tcp_diag udp_diag af_packet_diag netlink_diag; do
   modprobe $module 2>/dev/null
