@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use wharf_cgroup::{Cgroup, Resources};
-use wharf_runtime::spec::{Process as ProcessSpec, Spec};
+use wharf_runtime::spec::{ConsoleSize, Process as ProcessSpec, Spec};
 use wharf_runtime::{CreateRequest, Created, ErrorKind, ExecRequest, ExecTarget, Rootfs, RuntimeError, Stdio};
 
 use super::foreign::Foreign;
@@ -150,6 +150,11 @@ impl Container {
             ..Fault::default()
         })?;
         process.terminal = plan.stdio.terminal;
+        // ORDER: the terminal has its size before the program can ask for it.
+        process.console_size = plan.stdio.console_size.map(|size| ConsoleSize {
+            height: size.rows,
+            width: size.cols,
+        });
         let own_score = spec.process.as_ref().and_then(|process| process.oom_score_adj);
         process.oom_score_adj.get_or_insert(own_score.unwrap_or(0));
         let target = ExecTarget {
