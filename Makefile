@@ -64,6 +64,8 @@ e2e: packages-test build-debug
 # Suites that others wrote. ORACLE=DIR holds the program `oracle` with its transcripts;
 # SUITES=DIR holds built suites (see docs/conformance.md). Neither is part of this project.
 conformance: packages-test packages-conformance build
+	cargo build --locked -p wharf-runtime --examples
+	WHARF_CREATES=2000 cargo test --locked -p wharf-runtime --test edges hundreds_of_creates
 	tests/conformance/run.sh $(TARGET)/release "$(ORACLE)" "$(SUITES)"
 
 # The runtime's tests under a Debian kernel with cgroup v2 only, emulated; KERNEL is 6.1 or 5.10.

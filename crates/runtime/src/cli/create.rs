@@ -250,7 +250,15 @@ fn load(bundle: &Path, config: Option<&Path>) -> Result<Spec, RuntimeError> {
     let path = bundle.join(config.unwrap_or(Path::new("config.json")));
     spec::load_file(&path).map_err(|error| {
         use std::error::Error as _;
-        let cause = error.source().map(ToString::to_string);
+        // The errno's text as everywhere: callers match on it.
+        let text = |cause: &(dyn std::error::Error + 'static)| match cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error)
+        {
+            Some(errno) => crate::error::errno_text(errno),
+            None => cause.to_string(),
+        };
+        let cause = error.source().map(text);
         RuntimeError {
             chain: [error.to_string()].into_iter().chain(cause).collect(),
             ..RuntimeError::invalid("config.json", "")

@@ -186,7 +186,9 @@ fn listen(child: &OwnedFd, said: OwnedFd, deadline_ms: Option<i64>) -> Result<Op
                 said = None;
             }
         } else if ended {
-            return Ok(Some(String::from_utf8_lossy(&kept).trim().to_owned()));
+            let said = String::from_utf8_lossy(&kept);
+            // An error is one line, whatever a hook says.
+            return Ok(Some(said.trim().lines().collect::<Vec<_>>().join("; ")));
         }
     }
 }
