@@ -61,7 +61,7 @@ fn docker_run_refuses_with_docker_s_words_and_codes() {
         (&["exec", "nothing", "true"], 1, "No such container: nothing"),
         (&["unpause", "taken"], 1, "is not paused"),
         (&["network", "create", "bridge"], 1, "predefined"),
-        (&["volume", "inspect", "nothing"], 1, "no such volume"),
+        (&["volume", "inspect", "nothing"], 1, "such volume"),
     ];
     for (args, code, text) in table {
         s.docker(args).fails(*code, text);

@@ -58,12 +58,17 @@ fn both_command_lines_say_the_same() {
         &["start", "nothing"],
         &["run", "--no-such-flag", "busybox"],
     ];
+    // The words are those of docker 28; an older one must agree in the exit codes alone.
+    let same_words = s.docker_major() >= 28;
+    if !same_words {
+        eprintln!("NOT CHECKED: what is printed, as the docker CLI of this machine is older than 28");
+    }
     for args in table {
         // Ages tick between two calls: what differs is asked again, and must agree within a few times.
         let mut last = None;
         for _ in 0..5 {
             let (ours, theirs) = (s.wharf(args), s.docker(args));
-            let agree = (ours.code, &ours.stdout) == (theirs.code, &theirs.stdout);
+            let agree = ours.code == theirs.code && (!same_words || ours.stdout == theirs.stdout);
             last = (!agree).then_some((ours, theirs));
             if agree {
                 break;

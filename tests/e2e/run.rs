@@ -100,7 +100,7 @@ fn exit_codes_are_docker_s() {
     for (command, code) in table {
         let out = s.docker(&[&["run", "--rm", "busybox"], *command].concat());
         assert_eq!(out.code, *code, "{out}");
-        assert!(!out.stderr.contains("waiting for container"), "{out}");
+        assert!(!out.stderr.contains("Error waiting for container"), "{out}");
     }
     assert_eq!(s.docker(&["ps", "-aq"]).ok(), "", "failed runs with --rm leave nothing");
 }

@@ -111,6 +111,6 @@ fn anonymous_volumes_go_with_rm_and_a_used_volume_stays() {
     s.docker(&["volume", "rm", "used"]).fails(1, "volume is in use");
     s.docker(&["rm", "-v", "user"]).ok();
     assert_eq!(s.docker(&["volume", "ls", "-q"]).ok(), "used");
-    s.docker(&["volume", "prune", "-af"]).ok();
+    s.wharf(&["volume", "prune", "-af"]).ok();
     assert_eq!(s.docker(&["volume", "ls", "-q"]).ok(), "");
 }

@@ -183,7 +183,7 @@ fn fifty_kills_at_random_moments_leave_nothing() {
         s.docker(&[&["rm", "-f"], &ids[..]].concat()).ok();
     }
     s.docker(&["system", "prune", "-af", "--volumes"]).ok();
-    s.docker(&["volume", "prune", "-af"]).ok();
+    s.wharf(&["volume", "prune", "-af"]).ok();
     nothing_is_left(&s);
 }
 

@@ -82,7 +82,7 @@ fn same_refusal(lines: &[&str]) {
 
 fn compare(lines: &[&str], judge: impl Fn(&str, &fake::Ran, &fake::Ran) -> Option<String>) {
     let Some(docker) = docker() else {
-        eprintln!("NOT CHECKED: there is no docker CLI on this machine to compare with");
+        eprintln!("NOT CHECKED: there is no docker CLI of version 28 or later on this machine to compare with");
         return;
     };
     let (_dir, ours) = ours();

@@ -226,6 +226,17 @@ impl Sandbox {
         command
     }
 
+    /// The first number of the docker CLI's version.
+    ///
+    /// # Panics
+    /// When it does not say.
+    pub fn docker_major(&self) -> u32 {
+        let out = self.docker(&["--version"]);
+        let version = out.ok().strip_prefix("Docker version ").expect("a version");
+        let major = version.split('.').next().and_then(|number| number.parse().ok());
+        major.expect("a number")
+    }
+
     /// Our own CLI, talking to this engine.
     #[track_caller]
     pub fn wharf(&self, args: &[&str]) -> Output {

@@ -196,12 +196,19 @@ fn decode(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// The real docker CLI, when this machine has one.
+/// The first docker CLI whose words and requests ours are.
+const SINCE: u32 = 28;
+
+/// The real docker CLI, when this machine has one that is not too old to be the judge.
 pub(crate) fn docker() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
+    let docker = std::env::split_paths(&path)
         .map(|dir| dir.join("docker"))
-        .find(|file| file.is_file())
+        .find(|file| file.is_file())?;
+    let said = Command::new(&docker).arg("--version").output().ok()?.stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let major = said.strip_prefix("Docker version ")?.split('.').next()?.parse().ok();
+    major.is_some_and(|major: u32| major >= SINCE).then_some(docker)
 }
 
 /// Our CLI under the name `docker`, so that both speak of themselves alike.

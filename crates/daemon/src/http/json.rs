@@ -9,14 +9,17 @@ use serde_json::{Map, Value};
 
 use super::Failure;
 
-/// Decodes one JSON document. Trailing content, a document of another shape and a cut one are
+/// Decodes one JSON document; `null` is `None`, a body that was not given. Trailing content, a document of another shape and a cut one are
 /// the client's mistake. `template` has the optional objects filled in, so that the names of
 /// their fields are known too.
-pub(crate) fn decode_like<T: DeserializeOwned + Serialize>(body: &[u8], template: &T) -> Result<T, Failure> {
+pub(crate) fn decode_like<T: DeserializeOwned + Serialize>(body: &[u8], template: &T) -> Result<Option<T>, Failure> {
     let mut value = document(body)?;
+    if value.is_null() {
+        return Ok(None);
+    }
     let names = serde_json::to_value(template).map_err(|error| Failure::internal(error.to_string()))?;
     adopt_names(&mut value, &names).map_err(|path| invalid(&format!("{path} is not an object")))?;
-    serde_json::from_value(value).map_err(|error| invalid(&error))
+    serde_json::from_value(value).map(Some).map_err(|error| invalid(&error))
 }
 
 /// Parses exactly one document.
@@ -95,7 +98,14 @@ mod tests {
     }
 
     fn sample(text: &str) -> Result<Sample, String> {
-        decode_like(text.as_bytes(), &Sample::default()).map_err(|failure| failure.message)
+        let read = decode_like(text.as_bytes(), &Sample::default()).map_err(|failure| failure.message)?;
+        read.ok_or_else(|| "not given".to_owned())
+    }
+
+    #[test]
+    fn null_is_a_body_that_was_not_given() {
+        assert_eq!(sample(" null\n").expect_err("no document"), "not given");
+        assert!(sample("null null").is_err_and(|error| error.contains("after JSON")));
     }
 
     #[test]
@@ -117,7 +127,6 @@ mod tests {
             r#"{}{}"#,
             r#"{} x"#,
             "[]",
-            "null",
             r#""busybox""#,
             "5",
             r#"{"Cmd":"a"}"#,

@@ -88,7 +88,7 @@ impl Request {
         self.body.take().expect("invariant: a handler takes the body once")
     }
 
-    /// A body that must be JSON. An empty one is `None`, whatever its type says.
+    /// A body that must be JSON. An empty one is `None`, whatever its type says, and so is `null`.
     pub(crate) async fn json<T>(&mut self) -> Result<Option<T>, Failure>
     where
         T: DeserializeOwned + Serialize + Default,
@@ -110,7 +110,7 @@ impl Request {
             return Ok(None);
         }
         let bytes = self.read_body(JSON_LIMIT).await?;
-        json::decode_like(&bytes, template).map(Some)
+        json::decode_like(&bytes, template)
     }
 
     /// A JSON body that may not be missing.
