@@ -37,16 +37,17 @@ fn no_more_processes_than_allowed() {
 }
 
 #[test]
-fn half_a_cpu_is_half_a_cpu() {
+fn a_share_of_a_cpu_is_not_exceeded() {
     let s = Sandbox::with_busybox();
-    let script = "end=$(($(date +%s)+2)); while [ $(date +%s) -lt $end ]; do :; done; cat /sys/fs/cgroup/cpu/cpu.stat /sys/fs/cgroup/cpu.stat 2>/dev/null; true";
-    let out = s.docker(&["run", "--rm", "--cpus", "0.2", "busybox", "sh", "-c", script]);
-    let throttled = out
-        .ok()
-        .lines()
-        .find_map(|l| l.strip_prefix("nr_throttled "))
-        .and_then(|n| n.parse::<u64>().ok());
-    assert!(throttled.is_some_and(|n| n > 3), "{out}");
+    // On a busy machine it may take a while until the container gets what it is then refused.
+    let script = "
+        throttled() { cat /sys/fs/cgroup/cpu/cpu.stat /sys/fs/cgroup/cpu.stat 2>/dev/null | sed -n 's/^nr_throttled //p'; }
+        end=$(($(date +%s)+60))
+        while [ $(date +%s) -lt $end ] && [ $(throttled) -le 3 ]; do :; done
+        throttled";
+    let out = s.docker(&["run", "--rm", "--cpus", "0.05", "busybox", "sh", "-c", script]);
+    let throttled = out.ok().parse::<u64>();
+    assert!(throttled.is_ok_and(|n| n > 3), "{out}");
 }
 
 #[test]

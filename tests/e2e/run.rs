@@ -97,7 +97,13 @@ fn exit_codes_are_docker_s() {
         (&["/etc/passwd"], 126),
         (&["/etc"], 126),
     ];
+    // Clients take the code from the words of the error; older ones do not know all of them.
+    let knows_directories = s.docker_major() >= 28;
     for (command, code) in table {
+        if *command == ["/etc"] && !knows_directories {
+            eprintln!("NOT CHECKED: the code of a directory, as the docker CLI of this machine is older than 28");
+            continue;
+        }
         let out = s.docker(&[&["run", "--rm", "busybox"], *command].concat());
         assert_eq!(out.code, *code, "{out}");
         assert!(!out.stderr.contains("Error waiting for container"), "{out}");
