@@ -90,3 +90,50 @@ fn an_unknown_command_or_flag_is_named() {
     s.wharf(&["ps", "--frobnicate"])
         .fails(s.docker(&["ps", "--frobnicate"]).code, "--frobnicate");
 }
+
+#[test]
+fn an_engine_starts_by_itself_whether_its_default_address_is_named_or_not() {
+    let instance = format!("wa{}", std::process::id());
+    // The default places, but in namespaces of its own; what it makes in cgroups has the name of this test.
+    let script = format!(
+        r#"
+        mount --make-rprivate /
+        mount -t tmpfs none /run
+        mount -t tmpfs none /var/lib
+        mkdir -p /run/etc/upper/wharf /run/etc/work
+        echo 'instance = "{instance}"' > /run/etc/upper/wharf/config.toml
+        mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work none /etc
+        ip link set lo up
+        kill_engine() {{
+            pid=$(cut -d ' ' -f 1 /var/lib/wharf/engine.lock)
+            kill -9 "$pid"
+            while [ -e "/proc/$pid" ]; do sleep 0.01; done
+        }}
+        wharf run --rm --network none hello | head -n 1
+        kill_engine
+        export DOCKER_HOST=unix:///run/wharf/wharf.sock
+        wharf ps -aq
+        kill_engine
+        wharf -H unix:///run/wharf/wharf.sock ps -aq
+        wharf system reset --force --instance {instance}
+        test ! -e /run/wharf
+        ! DOCKER_HOST=unix:///run/other.sock wharf ps
+        "#
+    );
+    let wharf = wharf_testkit::sandbox::wharf_binary();
+    let path = format!(
+        "{}:{}",
+        wharf.parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args(["sh", "-ec", &script]).env("PATH", path);
+    for variable in ["DOCKER_HOST", "WHARF_HOST", "XDG_RUNTIME_DIR"] {
+        command.env_remove(variable);
+    }
+    let said = wharf_testkit::run(&mut command, b"", std::time::Duration::from_secs(60)).unwrap();
+    assert_eq!(said.ok(), "Hello from Wharf!", "{said}");
+    let left = wharf_testkit::Leftovers::find(&instance, &std::env::temp_dir().join(&instance));
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -16,13 +16,12 @@ use crate::flags::Parsed;
 #[derive(Debug)]
 pub(crate) struct Choice {
     address: Endpoint,
-    default: bool,
 }
 
 impl Choice {
-    /// True when nothing was said and the default address is used.
+    /// True for the address of the default engine, whether it was named or not.
     pub(crate) fn is_default(&self) -> bool {
-        self.default
+        self.address == default_address()
     }
 
     /// Its address.
@@ -59,15 +58,15 @@ pub(crate) fn choose(globals: &Parsed) -> Result<Choice, CliError> {
         .or_else(|| variable("WHARF_HOST"))
         .or_else(|| variable("DOCKER_HOST"));
     match named {
-        Some(text) => Ok(Choice {
-            address: text.parse()?,
-            default: false,
-        }),
+        Some(text) => Ok(Choice { address: text.parse()? }),
         None => Ok(Choice {
-            address: Endpoint::Unix(default_run_dir().join("wharf.sock")),
-            default: true,
+            address: default_address(),
         }),
     }
+}
+
+fn default_address() -> Endpoint {
+    Endpoint::Unix(default_run_dir().join("wharf.sock"))
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -228,7 +228,7 @@ pub(crate) fn normal(value: &Value) -> Value {
                 .map(|(key, value)| {
                     (
                         key.clone(),
-                        if matches!(key.as_str(), "Binds" | "Env") {
+                        if value.is_array() && matches!(key.as_str(), "Binds" | "Env" | "Ulimits" | "Config") {
                             sorted(value)
                         } else {
                             normal(value)
@@ -243,7 +243,7 @@ pub(crate) fn normal(value: &Value) -> Value {
     }
 }
 
-/// Docker's CLI sends binds and variables in any order.
+/// Docker's CLI sends binds, variables, limits and the subnets of a network in any order.
 fn sorted(value: &Value) -> Value {
     let mut list: Vec<Value> = value.as_array().cloned().unwrap_or_default();
     list.sort_by_key(Value::to_string);
