@@ -226,7 +226,9 @@ fn send_filter(
     cache: Option<&Path>,
 ) -> Result<(), RuntimeError> {
     if let Some(filter) = filter {
-        let _ = channel.send(&Message::Filter(seccomp::compile_cached(filter, cache)?.bytes()));
+        let bytes = seccomp::compile_cached(filter, cache)?.bytes();
+        // A child that is gone takes nothing; why it went is what the next read from it tells.
+        let _ = channel.send(&Message::Filter(bytes));
     }
     Ok(())
 }
