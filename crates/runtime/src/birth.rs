@@ -40,7 +40,7 @@ pub(crate) fn clone_init(
 ) -> Result<Child, RuntimeError> {
     let join: Vec<_> = join.iter().copied().filter(|(kind, _)| kinds & kind != 0).collect();
     if kinds & CLONE_NEWUSER != 0 {
-        return clone_through(&join, options, init);
+        return clone_sister(options, || enter_with_user(&join), init);
     }
     let own = enter_all(&join)?;
     let cloned = clone3(options, init);
@@ -71,12 +71,12 @@ fn go_back(own: &[(u32, OwnedFd)]) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Through a process that enters the user namespace and then clones init as
-/// its sister, whose descriptor it hands over.
-fn clone_through(
-    join: &[(u32, BorrowedFd<'_>)],
+/// Through a process that enters the user namespace and then clones the wanted
+/// one as its sister, whose handle it hands over.
+pub(crate) fn clone_sister(
     options: CloneOptions<'_>,
-    init: impl FnOnce(Result<(), Errno>) -> i32,
+    enter: impl FnOnce() -> Result<(), (u32, Errno)>,
+    child: impl FnOnce(Result<(), Errno>) -> i32,
 ) -> Result<Child, RuntimeError> {
     let system = |what: &'static str| move |errno| RuntimeError::system("join namespaces", what, errno);
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -87,7 +87,7 @@ fn clone_through(
             flags: options.flags | CLONE_PARENT,
             ..options
         };
-        let made = enter_with_user(join).and_then(|()| clone3(sister, init).map_err(|errno| (0, errno)));
+        let made = enter().and_then(|()| clone3(sister, child).map_err(|errno| (0, errno)));
         report(&theirs, made)
     })
     .map_err(system("clone the process that joins"))?;

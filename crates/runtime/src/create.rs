@@ -14,7 +14,7 @@ use crate::plan::labels::label_mounts;
 use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_mounts};
 use crate::plan::namespaces::plan_namespaces;
 use crate::resctrl::{self, ResctrlGroup, ResctrlGuard};
-use crate::spec::{Spec, validate};
+use crate::spec::{IdMapping, Linux, Spec, validate};
 use crate::{CreateRequest, ErrorKind, Gate, Rootfs, RuntimeError, Scope, seccomp, trace};
 use crate::{device_nodes, user_namespace};
 use rustix::process::WaitIdOptions;
@@ -100,6 +100,7 @@ pub fn create_while(
 ) -> Result<Created, RuntimeError> {
     trace::point("configuration read");
     validate::validate(&request.spec)?;
+    crate::privileges::check(request.spec.linux())?;
     let filter_cache = request.filter_cache.clone();
     seccomp::check_names(&request.spec)?;
     let is_open = matches!(request.gate, Gate::Open);
@@ -191,18 +192,20 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
     strip_root(&mut mounts, &rootfs);
     complete_id_maps(&mut mounts, spec.linux())?;
     label_mounts(&mut mounts, spec.linux().mount_label.as_deref())?;
+    drop_unmapped_groups(&mut mounts, spec.linux());
     let is_dev_read_only = leave_dev_writable(&mut mounts);
     add_default_propagation(&mut mounts, spec.linux().rootfs_propagation.as_deref());
     let namespaces = plan_namespaces(spec.linux())?;
     let api = MountApi::probe();
     api.check(&mounts)?;
-    let rootfs_mount = rootfs::open_rootfs(&rootfs, api)?;
+    let outside = api.outside();
+    let rootfs_mount = rootfs::open_rootfs(&rootfs, outside)?;
     let nodes = init::devices::plan_nodes(&spec.linux().devices)?;
-    let made_nodes = match namespaces.makes(CLONE_NEWUSER) && api == MountApi::New {
+    let made_nodes = match namespaces.makes(CLONE_NEWUSER) && outside == MountApi::New {
         true => device_nodes::make_all(spec.linux(), &nodes),
         false => Vec::new(),
     };
-    let sources = open_sources(&mounts, &rootfs, api)?;
+    let sources = open_sources(&mounts, &rootfs, outside)?;
     let place = attach_place(&bundle, &spec, &rootfs);
     Ok(InitPlan {
         id,
@@ -254,6 +257,23 @@ fn leave_dev_writable(mounts: &mut [MountPlan]) -> bool {
     let is_read_only = dev.top.set & MOUNT_ATTR_RDONLY != 0;
     dev.top.set &= !MOUNT_ATTR_RDONLY;
     is_read_only
+}
+
+/// COMPAT: as crun does, a group that the container's user namespace does not map is not asked for
+/// on its terminals; usual configurations name `gid=5`.
+fn drop_unmapped_groups(mounts: &mut [MountPlan], linux: &Linux) {
+    if linux.gid_mappings.is_empty() {
+        return;
+    }
+    let is_mapped = |item: &str| {
+        let gid = item.strip_prefix("gid=").and_then(|gid| gid.parse().ok());
+        gid.is_none_or(|gid| IdMapping::host_of(&linux.gid_mappings, gid).is_some())
+    };
+    for mount in mounts {
+        if mount.kind == Kind::Filesystem("devpts".to_owned()) {
+            mount.data.retain(|item| is_mapped(item));
+        }
+    }
 }
 
 /// A bind that says nothing of propagation takes that of the root: slave
@@ -345,7 +365,7 @@ fn map_ids(plan: &MountPlan, tree: OwnedFd) -> Result<OwnedFd, RuntimeError> {
 
 fn open_cgroup_tree(plan: &mut InitPlan, group: Option<&Cgroup>) -> Result<(), RuntimeError> {
     if let (Some(group), true) = (group, plan.mounts.iter().any(|mount| mount.kind == Kind::Cgroup)) {
-        plan.cgroup_tree = cgroup_tree::open_tree(group, plan.api)?;
+        plan.cgroup_tree = cgroup_tree::open_tree(group, plan.api.outside())?;
     }
     Ok(())
 }

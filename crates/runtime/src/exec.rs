@@ -3,6 +3,7 @@
 //! The child is born in the container's pid namespace and cgroup, enters the
 //! other namespaces through init's pidfd, and then goes the same way as init.
 
+use crate::birth;
 use crate::channel::{self, Channel, Message, unexpected};
 use crate::init::identity::Groups;
 use crate::init::settle::{self, ProcessPlan, ProcessRequest};
@@ -10,7 +11,7 @@ use crate::init::{devices, settings};
 use crate::join::{Join, Moment, open_join};
 use crate::listener::Listened;
 use crate::plan::namespaces::flag;
-use crate::spec::{Capabilities, NamespaceKind, Spec};
+use crate::spec::{Capabilities, Spec};
 use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, hooks, seccomp, trace};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, WaitIdOptions};
@@ -40,6 +41,8 @@ struct ExecPlan<'a> {
     target_pid: i32,
     /// `CLONE_NEW...` to enter, the pid namespace apart.
     namespaces: u32,
+    /// It is born in the container's user namespace.
+    is_user_entered: bool,
     /// Files through which it joins the cgroup (version 1).
     cgroup_entries: Vec<OwnedFd>,
     process: ProcessPlan,
@@ -79,13 +82,22 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
         target: target.pidfd,
         target_pid: target.pid,
         namespaces: all & !CLONE_NEWPID,
+        is_user_entered: false,
         cgroup_entries: std::mem::take(&mut join.entries),
         process,
     };
     let mut warnings = std::mem::take(&mut plan.process.warnings);
     let (ours, theirs) = channel::pair()?;
     let own_pids = (all & CLONE_NEWPID != 0).then_some(target.pidfd);
-    let child = clone_into(own_pids, &join, |placed| run(plan, theirs, placed))?;
+    let child = if all & CLONE_NEWUSER != 0 && !crate::privileges::may_mount() {
+        plan.namespaces &= !CLONE_NEWUSER;
+        plan.is_user_entered = true;
+        clone_as_user(target.pidfd, all & (CLONE_NEWUSER | CLONE_NEWPID), &join, |placed| {
+            run(plan, theirs, placed)
+        })?
+    } else {
+        clone_into(own_pids, &join, |placed| run(plan, theirs, placed))?
+    };
     let pid = child.pid.as_raw_nonzero().get();
     let classed = match target.resctrl.map_or(Ok(()), |class| class.add(pid)) {
         // Nothing held it up: it may have ended already.
@@ -151,6 +163,23 @@ fn complete_rights(request: &mut ExecRequest, spec: &Spec) {
     if request.process.selinux_label.is_none() {
         request.process.selinux_label.clone_from(&own.selinux_label);
     }
+}
+
+/// The same without privileges: only who is in the container's user namespace
+/// may enter its others, and there is no way back.
+fn clone_as_user(
+    target: BorrowedFd<'_>,
+    kinds: u32,
+    join: &Join<'_>,
+    child: impl FnOnce(Result<(), Errno>) -> i32,
+) -> Result<Child, RuntimeError> {
+    let enter = || {
+        // SECURITY: as in enter_and_execute, and before the container can see the child.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|errno| (0, errno))?;
+        namespace::enter_all(target, kinds).map_err(|errno| (CLONE_NEWUSER, errno))
+    };
+    let cgroup = join.birthplace();
+    birth::clone_sister(CloneOptions { flags: 0, cgroup }, enter, child)
 }
 
 /// Clones a child into the pid namespace and, on version 2, the cgroup.
@@ -286,7 +315,7 @@ fn enter_and_execute(plan: &ExecPlan<'_>, channel: &Channel) -> Result<std::conv
     if let Some(root) = root {
         crate::init::rootfs::change_root(&root)?;
     }
-    if plan.namespaces & flag(NamespaceKind::User) == CLONE_NEWUSER {
+    if plan.is_user_entered || plan.namespaces & CLONE_NEWUSER != 0 {
         settings::become_root_of_user_namespace(Groups::Own)?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("become undumpable"))?;
     }

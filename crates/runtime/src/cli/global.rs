@@ -31,14 +31,7 @@ pub(super) struct Global {
 
 impl Default for Global {
     fn default() -> Self {
-        let run = if rustix::process::geteuid().is_root() {
-            None
-        } else {
-            std::env::var_os("XDG_RUNTIME_DIR")
-        };
-        let root = run
-            .map_or_else(|| PathBuf::from("/run"), PathBuf::from)
-            .join("wharf-runtime");
+        let root = crate::privileges::runtime_dir().join("wharf-runtime");
         Self {
             root,
             is_root_given: false,

@@ -97,6 +97,7 @@ impl Entry {
         let directory = global.root.join(id);
         std::fs::create_dir_all(&global.root)
             .map_err(|error| failed(format!("make {}", global.root.display()), &error))?;
+        crate::privileges::keep_directory(&global.root);
         match rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o700)) {
             Ok(()) => {
                 let entry = Self { directory };

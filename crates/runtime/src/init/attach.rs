@@ -45,7 +45,10 @@ pub(crate) fn attach_mount(
         (Kind::Bind { recursive }, None, MountApi::New) => attach_path(root, plan, *recursive),
         (Kind::Bind { recursive }, None, MountApi::Classic) => classic::mount_source(root, plan, *recursive),
         (Kind::Filesystem(name), _, MountApi::Classic) => classic::mount_filesystem(root, plan, name),
-        (Kind::Filesystem(name), _, MountApi::New) => attach_filesystem(root, plan, name),
+        (Kind::Filesystem(name), _, MountApi::New) => match attach_filesystem(root, plan, name) {
+            Err(Errno::PERM) if name == "sysfs" => attach_host_sys(root, plan),
+            other => other,
+        },
         // Done by its own step, which knows the cgroup's directories.
         (Kind::Cgroup, _, _) => Ok(()),
     };
@@ -88,6 +91,17 @@ fn attach_path(root: &RootDir, plan: &MountPlan, recursive: bool) -> Result<(), 
     let depth = if recursive { Depth::Recursive } else { Depth::Top };
     let tree = mounts::clone_tree(rustix::fs::CWD, &source, depth)?;
     attach_tree(root, plan, &tree)
+}
+
+/// COMPAT: as crun does. sysfs shows the network namespace, and a user namespace that does not own
+/// it may not mount one; then the host's is bound, with all that lies on it.
+fn attach_host_sys(root: &RootDir, plan: &MountPlan) -> Result<(), Errno> {
+    let tree = mounts::clone_tree(rustix::fs::CWD, c"/sys", Depth::Recursive)?;
+    let target = filesystem_target(root, plan, "sysfs")?;
+    let set = Attributes { clear: 0, ..plan.top };
+    change(&tree, Depth::Recursive, set)?;
+    mounts::attach(&tree, &target)?;
+    finish(&tree, plan)
 }
 
 fn attach_filesystem(root: &RootDir, plan: &MountPlan, name: &str) -> Result<(), Errno> {

@@ -42,6 +42,16 @@ impl MountApi {
         }
     }
 
+    /// What of it the caller of the runtime may use itself: without privileges, nothing. Init then
+    /// opens what it mounts, in its own namespaces.
+    pub(crate) fn outside(self) -> Self {
+        if crate::privileges::may_mount() {
+            self
+        } else {
+            Self::Classic
+        }
+    }
+
     /// Refuses what only the new interface can do.
     pub(crate) fn check(self, plans: &[MountPlan]) -> Result<(), RuntimeError> {
         if self == Self::New {

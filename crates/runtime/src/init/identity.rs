@@ -80,7 +80,7 @@ pub(crate) fn adopt(identity: &Identity, plan: &ProcessPlan) -> Result<(), Runti
     caps::limit_bounding(plan.capabilities.bounding).map_err(failed("drop capabilities from the bounding set"))?;
     rustix::thread::set_keep_capabilities(true).map_err(failed("keep capabilities"))?;
     if plan.groups == Groups::Own {
-        set_groups(&identity.groups)?;
+        set_groups(identity)?;
     }
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|errno| unmapped("gid", identity.gid, errno))?;
@@ -101,11 +101,16 @@ fn unmapped(kind: &str, id: u32, errno: Errno) -> RuntimeError {
     RuntimeError::system("process.user", format!("become {kind} {id}{why}"), errno)
 }
 
-fn set_groups(groups: &[u32]) -> Result<(), RuntimeError> {
-    let gids: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+fn set_groups(identity: &Identity) -> Result<(), RuntimeError> {
+    let gids: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    // The primary group is there without being listed.
+    let asks_more = identity.groups.iter().any(|gid| *gid != identity.gid);
     match rustix::thread::set_thread_groups(&gids) {
-        // A user namespace may forbid it; then there is nothing to add either.
-        Err(Errno::PERM) if groups.is_empty() || is_setgroups_denied() => Ok(()),
+        Err(Errno::PERM) if !asks_more => Ok(()),
+        Err(errno) if is_setgroups_denied() => {
+            let text = "process.user.additionalGids: the user namespace, made without privileges, allows none";
+            Err(RuntimeError::system("process.user", text, errno))
+        }
         other => other.map_err(|errno| RuntimeError::system("process.user", "set the supplementary groups", errno)),
     }
 }

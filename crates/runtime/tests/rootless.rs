@@ -1,0 +1,274 @@
+//! The runtime in the hands of a user without privileges. Needs root, to become that user.
+
+mod bundle;
+
+use bundle::{Bundle, Outcome, program};
+use serde_json::{Value, json};
+use std::os::unix::fs::{PermissionsExt as _, chown, lchown};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A user that the machine does not know.
+const USER: u32 = 54_321;
+
+/// A bundle of the user's, with the runtime beside it.
+struct Own(Bundle);
+
+fn give(path: &Path) {
+    lchown(path, Some(USER), Some(USER)).expect("chown");
+    if path.is_dir() && !path.is_symlink() {
+        for entry in std::fs::read_dir(path).expect("list") {
+            give(&entry.expect("entry").path());
+        }
+    }
+}
+
+impl Own {
+    /// With a user namespace that maps the own id alone.
+    fn new(script: &str) -> Self {
+        let mut bundle = Bundle::new(script);
+        let map = json!([{ "containerID": 0, "hostID": USER, "size": 1 }]);
+        bundle
+            .set("/linux/uidMappings", map.clone())
+            .set("/linux/gidMappings", map);
+        bundle.config["linux"]["namespaces"]
+            .as_array_mut()
+            .expect("list")
+            .push(json!({ "type": "user" }));
+        bundle.config["linux"]
+            .as_object_mut()
+            .expect("linux")
+            .remove("cgroupsPath");
+        std::fs::copy(program("wharf-runtime"), bundle.path().join("wharf-runtime")).expect("copy the runtime");
+        std::fs::create_dir(bundle.path().join("run")).expect("make the user's directory");
+        std::fs::set_permissions(bundle.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        give(bundle.path());
+        Self(bundle)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let id = USER.to_string();
+        let mut command = Command::new("setpriv");
+        command
+            .args([
+                "--reuid",
+                &id,
+                "--regid",
+                &id,
+                "--clear-groups",
+                "--inh-caps=-all",
+                "--",
+            ])
+            .arg(self.0.path().join("wharf-runtime"))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env("XDG_RUNTIME_DIR", self.0.path().join("run"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn cli(&self, arguments: &[&str]) -> Outcome {
+        self.command(arguments).output().expect("setpriv is installed").into()
+    }
+
+    fn run(&self) -> Outcome {
+        self.0.write();
+        self.cli(&["run", &self.0.id])
+    }
+
+    fn start(&self) {
+        self.0.write();
+        let mut create = self.command(&["create", &self.0.id]);
+        let status = create.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(status.expect("create").success());
+        self.cli(&["start", &self.0.id]).ok();
+    }
+
+    /// The one-line error of a run that must fail.
+    fn refusal(&self) -> String {
+        let outcome = self.run();
+        assert_ne!(outcome.code, 0, "{outcome:?}");
+        outcome.stderr
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.cli(&["delete", "--force", &self.0.id]);
+    }
+}
+
+#[test]
+fn a_user_runs_containers_under_the_own_id() {
+    let own = Own::new(
+        "id -u; tr -s ' ' </proc/self/uid_map; echo x >/dev/null && head -c 2 /dev/zero | wc -c; \
+         touch /made && stat -c %u /made; hostname; cat /proc/self/setgroups",
+    );
+    let expected = format!("0\n 0 {USER} 1\n2\n0\ninside\ndeny");
+    assert_eq!(own.run().ok(), expected);
+    let made = std::fs::metadata(own.0.rootfs().join("made")).expect("made");
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), USER);
+}
+
+#[test]
+fn the_whole_life_of_a_container_needs_no_privileges() {
+    let own = Own::new("trap 'exit 0' TERM; while :; do sleep 0.05; done");
+    own.start();
+    let state = own.0.path().join("run/wharf-runtime");
+    assert!(state.join(&own.0.id).is_dir(), "states are in XDG_RUNTIME_DIR");
+    let mode = std::fs::metadata(&state).expect("state").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o1700, "kept from being cleaned away");
+    let inside = own.cli(&[
+        "exec",
+        &own.0.id,
+        "sh",
+        "-c",
+        "hostname; id -u; cat /proc/1/comm; exit 7",
+    ]);
+    assert_eq!(
+        (inside.code, inside.stdout.as_str()),
+        (7, "inside\n0\nsh"),
+        "{inside:?}"
+    );
+    assert!(own.cli(&["state", &own.0.id]).ok().contains("running"));
+    own.cli(&["kill", &own.0.id, "KILL"]).ok();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !own.cli(&["state", &own.0.id]).ok().contains("stopped") {
+        assert!(std::time::Instant::now() < deadline, "never stopped");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    own.cli(&["delete", &own.0.id]).ok();
+    assert!(!state.join(&own.0.id).exists());
+}
+
+#[test]
+fn the_configuration_that_spec_writes_runs() {
+    let own = Own::new("");
+    own.cli(&["spec", "--rootless"]).ok();
+    let path = own.0.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("written")).expect("JSON");
+    assert!(!config.to_string().contains("gid=5"));
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["/bin/sh", "-c", "id -u; ls /sys/kernel >/dev/null && echo seen"]);
+    std::fs::write(&path, config.to_string()).expect("write");
+    assert_eq!(own.cli(&["run", &own.0.id]).ok(), "0\nseen");
+}
+
+#[test]
+fn usual_configurations_are_bent_to_what_a_user_may_do() {
+    let mut own = Own::new("grep -c devpts /proc/mounts; ls /sys/kernel >/dev/null && echo seen; touch /bound/x 2>&1");
+    own.0.set(
+        "/mounts/2/options",
+        json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+    );
+    let namespaces = own.0.config["linux"]["namespaces"].as_array_mut().expect("list");
+    namespaces.retain(|namespace| namespace["type"] != "network");
+    let bound = own.0.path().join("run");
+    own.0
+        .add_mount(json!({ "destination": "/bound", "type": "bind", "source": bound, "options": ["rbind", "rro"] }));
+    assert_eq!(own.run().stdout, "1\nseen\ntouch: /bound/x: Read-only file system");
+}
+
+#[test]
+fn what_a_user_may_not_do_is_named() {
+    let mut own = Own::new("true");
+    own.0
+        .set("/linux/resources", json!({ "memory": { "limit": 100_000_000 } }));
+    let refused = own.refusal();
+    assert!(refused.contains("linux.resources.memory: cannot be set"), "{refused}");
+
+    let mut own = Own::new("true");
+    own.0
+        .set("/process/user", json!({ "uid": 0, "gid": 0, "additionalGids": [7] }));
+    let refused = own.refusal();
+    assert!(refused.contains("process.user.additionalGids"), "{refused}");
+
+    let mut own = Own::new("true");
+    let namespaces = own.0.config["linux"]["namespaces"].as_array_mut().expect("list");
+    namespaces.retain(|namespace| namespace["type"] != "user");
+    let linux = own.0.config["linux"].as_object_mut().expect("linux");
+    linux.remove("uidMappings");
+    linux.remove("gidMappings");
+    let refused = own.refusal();
+    assert!(
+        refused.contains("linux.namespaces: without privileges a container needs a user namespace"),
+        "{refused}"
+    );
+
+    let mut own = Own::new("true");
+    own.0.set(
+        "/linux/uidMappings",
+        json!([{ "containerID": 0, "hostID": 0, "size": 1 }]),
+    );
+    let refused = own.refusal();
+    assert!(refused.contains("linux.uidMappings"), "{refused}");
+
+    let refused = own.cli(&["--rootless", "maybe", "list"]);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused
+            .stderr
+            .contains("--rootless: \"maybe\" is not auto, true or false"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn whoever_is_not_rootless_gets_no_container_without_its_cgroup() {
+    let own = Own::new("true");
+    own.0.write();
+    let refused = own.cli(&["--rootless", "false", "run", &own.0.id]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("cgroup"), "{refused:?}");
+    own.cli(&["--rootless", "true", "run", &own.0.id]).ok();
+}
+
+/// newuidmap asks for a user that is known, and for ids of its own: the tables say so in a mount
+/// namespace of the test's.
+#[test]
+fn further_ids_are_mapped_by_the_setuid_programs() {
+    if Command::new("newuidmap").output().is_err() {
+        eprintln!("not run: newuidmap is not installed (package uidmap)");
+        return;
+    }
+    let mut own = Own::new("tr -s ' ' </proc/self/uid_map; id -u; id -G");
+    let map = |own: u32| json!([{ "containerID": 0, "hostID": own, "size": 1 }, { "containerID": 1, "hostID": 300_000, "size": 1000 }]);
+    own.0
+        .set("/linux/uidMappings", map(USER))
+        .set("/linux/gidMappings", map(USER));
+    own.0
+        .set("/process/user", json!({ "uid": 3, "gid": 3, "additionalGids": [7] }));
+    own.0.write();
+    let tables = own.0.path().join("tables");
+    std::fs::create_dir(&tables).expect("tables");
+    let line = format!("someone:x:{USER}:{USER}::/tmp:/bin/sh\n");
+    for (name, text) in [
+        ("passwd", line.as_str()),
+        ("subuid", "someone:300000:1000\n"),
+        ("subgid", "someone:300000:1000\n"),
+    ] {
+        std::fs::write(tables.join(name), text).expect("write");
+    }
+    let script = "for t in passwd subuid subgid; do [ -e /etc/$t ] && mount --bind tables/$t /etc/$t || exit 9; done; \
+                  exec setpriv --reuid $0 --regid $0 --clear-groups ./wharf-runtime run \"$1\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, &USER.to_string(), &own.0.id])
+        .current_dir(own.0.path())
+        .env("XDG_RUNTIME_DIR", own.0.path().join("run"))
+        .stdin(Stdio::null())
+        .output();
+    let outcome = Outcome::from(output.expect("unshare"));
+    if outcome.code == 9 {
+        eprintln!("not run: /etc/subuid or /etc/subgid does not exist");
+        return;
+    }
+    assert_eq!(outcome.ok(), format!(" 0 {USER} 1\n 1 300000 1000\n3\n3 7"));
+    // The setuid programs refuse what the tables do not list.
+    let refused = own.run();
+    assert_ne!(refused.code, 0);
+    assert!(
+        refused.stderr.contains("linux.uidMappings: newuidmap failed"),
+        "{refused:?}"
+    );
+    chown(own.0.path(), Some(0), Some(0)).expect("chown");
+}
