@@ -198,7 +198,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
     let namespaces = plan_namespaces(spec.linux())?;
     let api = MountApi::probe();
     api.check(&mounts)?;
-    let outside = api.outside();
+    let outside = api.outside(&mounts)?;
     let rootfs_mount = rootfs::open_rootfs(&rootfs, outside)?;
     let nodes = init::devices::plan_nodes(&spec.linux().devices)?;
     let made_nodes = match namespaces.makes(CLONE_NEWUSER) && outside == MountApi::New {
@@ -365,7 +365,7 @@ fn map_ids(plan: &MountPlan, tree: OwnedFd) -> Result<OwnedFd, RuntimeError> {
 
 fn open_cgroup_tree(plan: &mut InitPlan, group: Option<&Cgroup>) -> Result<(), RuntimeError> {
     if let (Some(group), true) = (group, plan.mounts.iter().any(|mount| mount.kind == Kind::Cgroup)) {
-        plan.cgroup_tree = cgroup_tree::open_tree(group, plan.api.outside())?;
+        plan.cgroup_tree = cgroup_tree::open_tree(group, plan.api.outside(&plan.mounts)?)?;
     }
     Ok(())
 }

@@ -203,6 +203,17 @@ fn what_a_user_may_not_do_is_named() {
     let refused = own.refusal();
     assert!(refused.contains("linux.uidMappings"), "{refused}");
 
+    let mut own = Own::new("true");
+    let bound = own.0.path().join("run");
+    let options = json!(["bind", "idmap"]);
+    own.0
+        .add_mount(json!({ "destination": "/bound", "type": "bind", "source": bound, "options": options }));
+    let refused = own.refusal();
+    assert!(
+        refused.contains("mounts: /bound: an id map needs privileges"),
+        "{refused}"
+    );
+
     let refused = own.cli(&["--rootless", "maybe", "list"]);
     assert_eq!(refused.code, 1);
     assert!(

@@ -44,11 +44,19 @@ impl MountApi {
 
     /// What of it the caller of the runtime may use itself: without privileges, nothing. Init then
     /// opens what it mounts, in its own namespaces.
-    pub(crate) fn outside(self) -> Self {
+    ///
+    /// # Errors
+    /// A mount that only the caller could prepare.
+    pub(crate) fn outside(self, plans: &[MountPlan]) -> Result<Self, RuntimeError> {
         if crate::privileges::may_mount() {
-            self
-        } else {
-            Self::Classic
+            return Ok(self);
+        }
+        match plans.iter().find(|plan| plan.id_map.is_some()) {
+            None => Ok(Self::Classic),
+            Some(plan) => {
+                let text = format!("mounts: {}: an id map needs privileges", plan.destination.display());
+                Err(RuntimeError::invalid("mounts", text))
+            }
         }
     }
 
