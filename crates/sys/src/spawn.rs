@@ -341,8 +341,9 @@ mod tests {
             (a_write.as_fd(), b_write.as_raw_fd()),
             (b_write.as_fd(), a_write.as_raw_fd()),
         ];
+        // By path: not every shell takes a number of two digits behind `>&`.
         let script = format!(
-            "echo $WHO >&{}; ls /proc/self/fd | tr '\\n' ' ' >&{}",
+            "echo $WHO >/proc/self/fd/{}; ls /proc/self/fd | tr '\\n' ' ' >/proc/self/fd/{}",
             b_write.as_raw_fd(),
             a_write.as_raw_fd()
         );
