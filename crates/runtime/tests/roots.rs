@@ -54,6 +54,98 @@ fn a_root_may_be_on_tmpfs_or_an_overlay() {
     assert!(!bundle.rootfs().join("written").exists());
 }
 
+fn is_installed(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    if !there {
+        eprintln!("NOT CHECKED: {program} is not installed");
+    }
+    there
+}
+
+/// The whole life of a container whose root is `place` below its bundle.
+fn live_on(bundle: &mut Bundle) {
+    bundle.set("/root/path", json!("place"));
+    assert_eq!(bundle.run().ok(), "/bin/sh\n/written");
+    assert!(bundle.path().join("place/written").exists());
+    bundle.set("/process/args", json!(["/bin/sh", "-c", "sleep 1000"]));
+    bundle.set("/linux/maskedPaths", json!(["/written"]));
+    bundle.start().ok();
+    assert_eq!(
+        bundle.cli(&["exec", &bundle.id, "wc", "-c", "/written"]).ok(),
+        "0 /written"
+    );
+    bundle.cli(&["delete", "--force", &bundle.id]).ok();
+    bundle.set("/root/readonly", json!(true));
+    bundle.set(
+        "/process/args",
+        json!(["/bin/sh", "-c", "touch /x 2>/dev/null || echo refused"]),
+    );
+    assert_eq!(bundle.run().ok(), "refused");
+}
+
+#[test]
+fn a_root_may_be_on_btrfs() {
+    if !is_installed("mkfs.btrfs") {
+        return;
+    }
+    let mut bundle = Bundle::new("echo x >/written && ls /bin/sh /written");
+    let image = bundle.path().join("image");
+    let file = std::fs::File::create(&image).expect("create");
+    file.set_len(128 << 20).expect("grow");
+    let made = Command::new("mkfs.btrfs")
+        .arg("-q")
+        .arg(&image)
+        .output()
+        .expect("mkfs.btrfs");
+    assert!(made.status.success(), "{made:?}");
+    let place = bundle.path().join("place");
+    std::fs::create_dir(&place).expect("a mount point");
+    let done = Command::new("mount")
+        .args(["-t", "btrfs", "-o", "loop"])
+        .arg(&image)
+        .arg(&place)
+        .output();
+    let done = done.expect("mount");
+    if !done.status.success() {
+        eprintln!("NOT CHECKED: no btrfs here: {}", String::from_utf8_lossy(&done.stderr));
+        return;
+    }
+    let mounted = Mounted(&place);
+    copy(&bundle, &place);
+    live_on(&mut bundle);
+    drop(mounted);
+}
+
+#[test]
+fn a_root_may_be_behind_a_fuse_server() {
+    if !is_installed("fuse-overlayfs") {
+        return;
+    }
+    let mut bundle = Bundle::new("echo x >/written && ls /bin/sh /written");
+    let path = bundle.path().to_path_buf();
+    for name in ["upper", "work", "place"] {
+        std::fs::create_dir(path.join(name)).expect("a directory");
+    }
+    let options = format!(
+        "lowerdir={0}/rootfs,upperdir={0}/upper,workdir={0}/work",
+        path.display()
+    );
+    let place = path.join("place");
+    let served = Command::new("fuse-overlayfs")
+        .args(["-o", &options])
+        .arg(&place)
+        .output();
+    let served = served.expect("fuse-overlayfs");
+    if !served.status.success() {
+        eprintln!("NOT CHECKED: no FUSE here: {}", String::from_utf8_lossy(&served.stderr));
+        return;
+    }
+    let mounted = Mounted(&place);
+    live_on(&mut bundle);
+    assert!(!bundle.rootfs().join("written").exists());
+    drop(mounted);
+}
+
 #[test]
 fn a_full_dev_shm_does_not_keep_programs_from_running() {
     let mut bundle = Bundle::new("cat /dev/zero >/dev/shm/fill 2>/dev/null; echo full; touch /ready; sleep 1000");
