@@ -324,7 +324,8 @@ fn enter_and_execute(plan: &ExecPlan<'_>, channel: &Channel) -> Result<std::conv
     let settled = settle::settle(&plan.process, console, &keep, channel)?;
     let filter = crate::init::receive_filter(&plan.process, channel)?;
     let filter = settle::load_listened(&plan.process, filter, channel)?;
-    Err(settle::finish(&plan.process, settled, filter.as_deref(), &lsm))
+    settle::confine(&plan.process, filter.as_deref(), &lsm)?;
+    Err(settled.execute())
 }
 
 /// SECURITY: a container without a mount namespace is held by its root

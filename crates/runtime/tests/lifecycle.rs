@@ -298,6 +298,28 @@ fn devices_not_named_are_refused() {
 }
 
 #[test]
+fn a_hook_inside_has_no_more_rights_than_the_program() {
+    let rights = "grep -E '^(Seccomp|Cap...|NoNewPrivs):' /proc/self/status";
+    let mut bundle = Bundle::new(&format!("{rights} >/program"));
+    let filter = wharf_runtime::seccomp::default_profile(&[]);
+    bundle.set("/linux/seccomp", serde_json::to_value(filter).expect("JSON"));
+    let caps = json!(["CAP_CHOWN", "CAP_DAC_OVERRIDE"]);
+    bundle.set(
+        "/process/capabilities",
+        json!({ "bounding": caps, "effective": caps, "permitted": caps }),
+    );
+    let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("{rights} >/hook")], "env": ["PATH=/bin"] }]);
+    bundle.set("/hooks", json!({ "startContainer": hook }));
+    for no_new_privileges in [false, true] {
+        bundle.set("/process/noNewPrivileges", json!(no_new_privileges));
+        bundle.run().ok();
+        let read = |name: &str| std::fs::read_to_string(bundle.rootfs().join(name)).expect(name);
+        assert_eq!(read("hook"), read("program"));
+        assert!(read("hook").contains("Seccomp:\t2"), "{}", read("hook"));
+    }
+}
+
+#[test]
 fn hooks_run_in_their_order_with_the_state_on_stdin() {
     let mut bundle = Bundle::new("echo program >>/order; grep -q Seccomp:.*2 /proc/self/status");
     let filter = wharf_runtime::seccomp::default_profile(&[]);

@@ -113,11 +113,14 @@ fn run_one(
         let _ = wharf_sys::signal::send(&child.pidfd, 9);
     }
     let status = handle::wait(&child.pidfd, WaitIdOptions::EXITED).map_err(failed("wait for"))?;
-    let how = match status.and_then(|status| status.exit_status()) {
+    let signal = status.as_ref().and_then(|status| status.terminating_signal());
+    let how = match (status.and_then(|status| status.exit_status()), signal) {
         _ if timed_out => format!("did not end within {} s", hook.timeout.unwrap_or_default()),
-        Some(0) => return Ok(()),
-        Some(code) => format!("failed with exit code {code}"),
-        None => "was ended by a signal".to_owned(),
+        (Some(0), _) => return Ok(()),
+        (Some(code), _) => format!("failed with exit code {code}"),
+        // What a filter does that is in force for it already.
+        (None, Some(31)) => "was ended by signal 31 (bad system call)".to_owned(),
+        (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
     };
     // COMPAT: how runc begins this error, which engines show to users.
     let text = format!(

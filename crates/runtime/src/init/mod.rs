@@ -132,9 +132,11 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
     let filter = settle::load_listened(&plan.process, filter, channel)?;
     tell(channel, &Message::Standing)?;
     wait_go(&plan.gate, channel)?;
+    settle::confine(&plan.process, filter.as_deref(), &lsm)?;
+    // SECURITY: what the container's own files make of a hook has no more rights than its program.
     let surroundings = (settled.environment(), &hook_output);
     crate::hooks::run_start_container(&plan.spec, &plan.id, &plan.bundle, surroundings)?;
-    Err(settle::finish(&plan.process, settled, filter.as_deref(), &lsm))
+    Err(settled.execute())
 }
 
 /// For the hooks that run when the host's files are out of sight.

@@ -63,6 +63,11 @@ impl Settled {
     pub(crate) fn environment(&self) -> &[CString] {
         &self.program.env
     }
+
+    /// Becomes the program; returns only the error that stopped it.
+    pub(crate) fn execute(self) -> RuntimeError {
+        self.program.execute()
+    }
 }
 
 /// Sends the master side to the runtime and sets the size.
@@ -109,30 +114,22 @@ pub(crate) fn settle(
     Ok(Settled { program })
 }
 
-/// The last steps; returns only the error that stopped them.
-pub(crate) fn finish(plan: &ProcessPlan, settled: Settled, filter: Option<&[u8]>, lsm: &[LsmLabel]) -> RuntimeError {
-    match last_steps(plan, filter, lsm) {
-        Ok(()) => {
-            trace::point("init: rights and filter");
-            settled.program.execute()
-        }
-        Err(error) => error,
-    }
-}
-
-fn last_steps(plan: &ProcessPlan, filter: Option<&[u8]>, lsm: &[LsmLabel]) -> Result<(), RuntimeError> {
+/// Gives up every right that the program is not to have.
+pub(crate) fn confine(plan: &ProcessPlan, filter: Option<&[u8]>, lsm: &[LsmLabel]) -> Result<(), RuntimeError> {
     lsm.iter().try_for_each(LsmLabel::apply)?;
     let filter: Option<Vec<Instruction>> = filter.map(decode_filter);
     if plan.process.no_new_privileges {
         forbid_new_privileges()?;
         identity::limit_capabilities(plan.capabilities)?;
         // ORDER: last, so that the filter sees the program's calls only.
-        load_filter(plan, filter.as_deref()).map(drop)
+        load_filter(plan, filter.as_deref())?;
     } else {
         // ORDER: loading needs CAP_SYS_ADMIN, which the next line gives up.
         load_filter(plan, filter.as_deref())?;
-        identity::limit_capabilities(plan.capabilities)
+        identity::limit_capabilities(plan.capabilities)?;
     }
+    trace::point("init: rights and filter");
+    Ok(())
 }
 
 /// Loads a filter with notified calls, whose listener the runtime takes while
