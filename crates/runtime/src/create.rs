@@ -196,6 +196,8 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
     let is_dev_read_only = leave_dev_writable(&mut mounts);
     add_default_propagation(&mut mounts, spec.linux().rootfs_propagation.as_deref());
     let namespaces = plan_namespaces(spec.linux())?;
+    let is_locked = namespaces.has(CLONE_NEWUSER);
+    mounts.iter_mut().for_each(|mount| mount.is_locked = is_locked);
     let api = MountApi::probe();
     api.check(&mounts)?;
     let outside = api.outside(&mounts)?;

@@ -44,6 +44,95 @@ fn a_bind_may_take_what_an_earlier_mount_brought() {
     assert_eq!(bundle.run().ok(), "brought");
 }
 
+/// The flags of `/place`, a bind with these options of a mount with those, or the error.
+fn bound(of: &str, options: &[&str], has_users: bool) -> Result<String, String> {
+    let mut bundle =
+        Bundle::new("while read -r _ at _ flags _; do test $at != /place || echo $flags; done </proc/mounts");
+    let source = bundle.path().join("source");
+    std::fs::create_dir(&source).expect("make a directory");
+    let run = |arguments: &[&str]| {
+        let done = std::process::Command::new("mount")
+            .args(arguments)
+            .arg(&source)
+            .status();
+        assert!(done.expect("mount").success(), "{arguments:?}");
+    };
+    run(&["-t", "tmpfs", "-o", "strictatime", "tmpfs"]);
+    run(&["-o", &format!("remount,bind,{of}")]);
+    bundle.add_mount(json!({ "destination": "/place", "source": source, "options": options }));
+    if has_users {
+        let kinds = bundle.config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+        kinds.push(json!({ "type": "user" }));
+        let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        bundle
+            .set("/linux/uidMappings", map.clone())
+            .set("/linux/gidMappings", map);
+    }
+    std::fs::create_dir(bundle.rootfs().join("place")).expect("the mapped root may not make it");
+    for path in [bundle.path().to_path_buf(), bundle.rootfs()] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    }
+    let outcome = bundle.run();
+    let unmounted = std::process::Command::new("umount").arg(&source).status();
+    assert!(unmounted.expect("umount").success());
+    match outcome.code {
+        0 => Ok(outcome.stdout.trim().to_owned()),
+        _ => Err(outcome.stderr),
+    }
+}
+
+#[test]
+fn a_bind_with_attributes_has_those_and_no_others_of_its_source() {
+    let is_there = |flags: &str, name: &str| flags.split(',').any(|flag| flag == name);
+    let check = |of: &str, options: &[&str], has_users: bool, (present, absent): (&[&str], &[&str])| {
+        let flags = bound(of, options, has_users).expect("a bind");
+        for name in present {
+            assert!(is_there(&flags, name), "{options:?} of {of}: no {name} in {flags}");
+        }
+        for name in absent {
+            assert!(!is_there(&flags, name), "{options:?} of {of}: {name} in {flags}");
+        }
+    };
+    let source = "ro,noexec,nosuid,nodiratime,nosymfollow";
+    let all: &[&str] = &["ro", "noexec", "nosuid", "nodiratime", "nosymfollow"];
+    check(source, &["bind"], false, (all, &[]));
+    check(source, &["bind"], true, (all, &[]));
+    check(
+        source,
+        &["bind", "dev"],
+        false,
+        (&["rw", "nodiratime"], &["noexec", "nosuid", "nosymfollow"]),
+    );
+    // A user namespace may not take from a mount of the host what protects the host.
+    check(
+        source,
+        &["bind", "dev"],
+        true,
+        (&["ro", "noexec", "nosuid"], &["nosymfollow"]),
+    );
+    check("ro", &["bind", "rw", "nodev"], false, (&["rw", "nodev"], &[]));
+    let refused = bound("ro", &["bind", "rw", "nodev"], true).expect_err("locked");
+    assert!(
+        refused.contains("/place") && refused.contains("not permitted"),
+        "{refused}"
+    );
+    let refused = bound("nodiratime", &["bind", "strictatime"], true).expect_err("locked");
+    assert!(refused.contains("not permitted"), "{refused}");
+    check("noatime", &["bind", "atime"], false, (&["noatime"], &[]));
+    check(
+        "noatime",
+        &["bind", "nodiratime"],
+        false,
+        (&["nodiratime", "relatime"], &["noatime"]),
+    );
+    check(
+        "nodiratime",
+        &["bind", "strictatime"],
+        false,
+        (&[], &["nodiratime", "relatime", "noatime"]),
+    );
+}
+
 #[test]
 fn a_moved_root_leaves_no_proc_of_the_host_within_reach() {
     let mut bundle = Bundle::new("unshare -mrpf mount -t proc none /proc 2>&1 || echo refused");

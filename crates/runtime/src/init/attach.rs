@@ -5,8 +5,8 @@
 
 use super::classic::{self, MountApi};
 use crate::RuntimeError;
-use crate::plan::mounts::{Attributes, Kind, MountPlan, Propagation};
-use rustix::fs::{FileType, Mode, OFlags};
+use crate::plan::mounts::{Attributes, Kind, LOCKABLE, MountPlan, Propagation};
+use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -77,11 +77,36 @@ fn attach_tree(root: &RootDir, plan: &MountPlan, tree: &OwnedFd) -> Result<(), E
     if !is_procfs(tree) {
         refuse_proc(root, &target)?;
     }
-    if !plan.top.is_empty() {
-        change(tree, Depth::Top, plan.top)?;
-    }
+    change_bind(tree, plan)?;
     mounts::attach(tree, &target)?;
     finish(tree, plan)
+}
+
+/// SECURITY: the source may be held by a mount of the host, where nothing is locked yet; a user
+/// namespace gets no more of it than it could take when it made the bind itself.
+fn change_bind(tree: &OwnedFd, plan: &MountPlan) -> Result<(), Errno> {
+    let attributes = plan.top.of_bind(plan.is_locked);
+    if attributes.is_empty() {
+        return Ok(());
+    }
+    // Of the times of access no change at all is let through.
+    const TIMES: StatVfsMountFlags = StatVfsMountFlags::NOATIME
+        .union(StatVfsMountFlags::NODIRATIME)
+        .union(StatVfsMountFlags::RELATIME);
+    // The other flags of statvfs(3) have the values of the attributes.
+    let locked = TIMES | StatVfsMountFlags::from_bits_retain(u64::from(attributes.clear & LOCKABLE));
+    if !plan.is_locked {
+        return change(tree, Depth::Top, attributes);
+    }
+    let flags = |tree: &OwnedFd| rustix::fs::fstatvfs(tree).map(|stat| stat.f_flag & locked);
+    let before = flags(tree)?;
+    change(tree, Depth::Top, attributes)?;
+    // What is left is the file system's own.
+    if before == flags(tree)? {
+        Ok(())
+    } else {
+        Err(Errno::PERM)
+    }
 }
 
 /// Binds what is there by now, as the host would by this path.

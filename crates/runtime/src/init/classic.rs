@@ -158,8 +158,9 @@ pub(crate) fn mount_source(root: &RootDir, plan: &MountPlan, recursive: bool) ->
     if (found.st_dev, found.st_ino) != (stat.st_dev, stat.st_ino) {
         return Err(Errno::XDEV);
     }
-    if !plan.top.is_empty() {
-        remount(&made, plan.top)?;
+    let attributes = plan.top.of_bind(plan.is_locked);
+    if !attributes.is_empty() {
+        remount(&made, attributes)?;
     }
     propagate(&made, plan)
 }

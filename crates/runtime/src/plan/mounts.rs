@@ -29,6 +29,10 @@ pub(crate) enum Kind {
     Filesystem(String),
 }
 
+/// The attributes that the kernel keeps a user namespace from taking away from the mounts it was
+/// given (`MNT_LOCK_...`).
+pub(crate) const LOCKABLE: u32 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
 /// Attributes to set and clear on a mount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Attributes {
@@ -39,6 +43,28 @@ pub(crate) struct Attributes {
 impl Attributes {
     pub(crate) fn is_empty(self) -> bool {
         self == Self::default()
+    }
+
+    /// What these make of a bind: nothing of one without attributes, which stays as its source is.
+    /// Otherwise they are all it has, the lockable ones of its source apart where they are locked.
+    ///
+    /// COMPAT: as runc, and mount(2) with `MS_REMOUNT | MS_BIND`: the times of access stay as they
+    /// are unless one is named, and `nodiratime` alone brings `relatime`.
+    pub(crate) fn of_bind(mut self, is_locked: bool) -> Self {
+        if self.clear & MOUNT_ATTR__ATIME == 0 {
+            self.clear &= !MOUNT_ATTR_NODIRATIME;
+        }
+        if self.is_empty() {
+            return self;
+        }
+        let unnamed = (LOCKABLE | MOUNT_ATTR_NOSYMFOLLOW) & !self.set;
+        self.clear |= if is_locked { unnamed & !LOCKABLE } else { unnamed };
+        if self.clear & MOUNT_ATTR__ATIME != 0 {
+            self.clear |= MOUNT_ATTR_NODIRATIME & !self.set;
+        } else if self.set & MOUNT_ATTR_NODIRATIME != 0 {
+            self.clear |= MOUNT_ATTR__ATIME;
+        }
+        self
     }
 
     fn apply(&mut self, change: Change) {
@@ -54,6 +80,10 @@ impl Attributes {
             Change::Time(flag) => {
                 self.clear |= MOUNT_ATTR__ATIME;
                 self.set = (self.set & !MOUNT_ATTR__ATIME) | flag;
+            }
+            Change::Usual => {
+                self.clear &= !MOUNT_ATTR__ATIME;
+                self.set &= !MOUNT_ATTR__ATIME;
             }
         }
     }
@@ -75,6 +105,8 @@ pub(crate) struct MountPlan {
     pub(crate) top: Attributes,
     pub(crate) tree: Attributes,
     pub(crate) propagation: Vec<Propagation>,
+    /// It comes into a user namespace, which may not take lockable attributes of its source away.
+    pub(crate) is_locked: bool,
     /// Parameters of the file system: `key` or `key=value`.
     pub(crate) data: Vec<String>,
     pub(crate) copy_up: bool,
@@ -98,6 +130,8 @@ enum Change {
     Set(u32),
     Clear(u32),
     Time(u32),
+    /// The time of access that a mount has when nothing is said; a bind keeps that of its source.
+    Usual,
 }
 
 enum Word {
@@ -118,7 +152,7 @@ enum Word {
 }
 
 fn attribute_word(word: &str) -> Option<Change> {
-    use Change::{Clear, Set, Time};
+    use Change::{Clear, Set, Time, Usual};
     Some(match word {
         "ro" => Set(MOUNT_ATTR_RDONLY),
         "rw" => Clear(MOUNT_ATTR_RDONLY),
@@ -134,7 +168,8 @@ fn attribute_word(word: &str) -> Option<Change> {
         "symfollow" => Clear(MOUNT_ATTR_NOSYMFOLLOW),
         "noatime" => Time(MOUNT_ATTR_NOATIME),
         "strictatime" => Time(MOUNT_ATTR_STRICTATIME),
-        "relatime" | "atime" | "norelatime" | "nostrictatime" => Time(0),
+        "relatime" => Time(0),
+        "atime" | "norelatime" | "nostrictatime" => Usual,
         _ => return None,
     })
 }
@@ -162,7 +197,10 @@ fn classify(word: &str) -> Word {
         return Word::Propagate(propagation);
     }
     if let Some(change) = word.strip_prefix('r').and_then(attribute_word) {
-        return Word::Tree(change);
+        return Word::Tree(match change {
+            Change::Usual => Change::Time(0),
+            other => other,
+        });
     }
     match word {
         "bind" => Word::Bind { recursive: false },
@@ -213,6 +251,7 @@ fn plan_mount(bundle: &Path, index: usize, mount: &Mount) -> Result<MountPlan, R
         top: Attributes::default(),
         tree: Attributes::default(),
         propagation: Vec::new(),
+        is_locked: false,
         data: Vec::new(),
         copy_up: false,
         id_map: None,
@@ -313,6 +352,28 @@ mod tests {
             (0, 2 | 4 | 8),
             (0, 0),
         );
+    }
+
+    #[test]
+    fn a_bind_has_the_attributes_it_names_and_no_others() {
+        const ALL: u32 = LOCKABLE | MOUNT_ATTR_NOSYMFOLLOW;
+        let check = |words: &[&str], is_locked: bool, (set, clear): (u32, u32)| {
+            let plan = plan("bind", Some("x"), words).expect("valid");
+            assert_eq!(plan.top.of_bind(is_locked), Attributes { set, clear }, "{words:?}");
+        };
+        check(&["bind"], false, (0, 0));
+        check(&["bind", "rslave"], true, (0, 0));
+        check(&["bind", "dev"], false, (0, ALL));
+        check(&["bind", "dev"], true, (0, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSYMFOLLOW));
+        check(&["bind", "ro"], false, (1, ALL & !1));
+        check(&["bind", "ro", "symfollow"], true, (1, MOUNT_ATTR_NOSYMFOLLOW));
+        let (dirs, times) = (MOUNT_ATTR_NODIRATIME, MOUNT_ATTR__ATIME);
+        check(&["bind", "atime"], false, (0, 0));
+        check(&["bind", "diratime"], true, (0, 0));
+        check(&["bind", "relatime"], false, (0, ALL | times | dirs));
+        check(&["bind", "nodiratime"], false, (dirs, ALL | times));
+        let strict = dirs | MOUNT_ATTR_STRICTATIME;
+        check(&["bind", "nodiratime", "strictatime"], false, (strict, ALL | times));
     }
 
     #[test]
