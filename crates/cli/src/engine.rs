@@ -4,13 +4,18 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
 use wharf_api::client::Endpoint;
 
 use crate::error::CliError;
 use crate::flags::Parsed;
+
+/// How long an engine that closes connections without an answer is taken for one that is ending.
+const DYING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The engine of this call.
 #[derive(Debug)]
@@ -100,18 +105,45 @@ pub(crate) async fn ensure_running(address: &Endpoint) -> Result<(), CliError> {
     Ok(())
 }
 
-/// `Some` when nothing listens at the address, `None` when an engine does.
+/// `Some` when nothing listens at the address, `None` when an engine does and answers.
+///
+/// The socket of an engine that was just killed listens until its last thread is gone: that end is waited for.
 async fn absent(address: &Endpoint) -> Result<Option<()>, CliError> {
-    match address.connect().await {
-        Ok(_) => Ok(None),
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(Some(())),
-            io::ErrorKind::PermissionDenied => Err(CliError::message(format!(
-                "permission denied while connecting to the engine at {address}: ask the owner of \
-                 the socket for access, or run as the user of the engine"
-            ))),
-            _ => Err(CliError::io(format!("connecting to the engine at {address}"))(error)),
-        },
+    let end = Instant::now() + DYING_PATIENCE;
+    loop {
+        let error = match ping(address).await {
+            Ok(()) => return Ok(None),
+            Err(error) => error,
+        };
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(Some(())),
+            io::ErrorKind::PermissionDenied => {
+                return Err(CliError::message(format!(
+                    "permission denied while connecting to the engine at {address}: ask the owner of \
+                     the socket for access, or run as the user of the engine"
+                )));
+            }
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
+                if Instant::now() < end =>
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            _ => return Err(CliError::io(format!("connecting to the engine at {address}"))(error)),
+        }
+    }
+}
+
+/// Asks for a sign of life, any beginning of an answer.
+async fn ping(address: &Endpoint) -> io::Result<()> {
+    let mut connection = address.connect().await?;
+    let request = format!(
+        "HEAD /_ping HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        address.host_header()
+    );
+    connection.write_all(request.as_bytes()).await?;
+    match connection.read(&mut [0u8; 16]).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
     }
 }
 
@@ -205,4 +237,42 @@ fn last_lines(path: &Path, count: usize) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_that_is_ending_counts_as_absent_once_it_is_gone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&path).expect("listen");
+        let address = Endpoint::Unix(path);
+        let ending = tokio::spawn(async move {
+            for _ in 0..3 {
+                drop(listener.accept().await.expect("a connection"));
+            }
+        });
+        assert!(absent(&address).await.expect("refused in the end").is_some());
+        ending.await.expect("three connections were closed");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_answers_is_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&path).expect("listen");
+        let address = Endpoint::Unix(path);
+        let serving = tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.expect("a connection");
+            let mut request = [0u8; 256];
+            let length = connection.read(&mut request).await.expect("a request");
+            connection.write_all(b"HTTP/1.1 200 OK\r\n").await.expect("answer");
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        assert!(absent(&address).await.expect("an answer").is_none());
+        let request = serving.await.expect("served");
+        assert!(request.starts_with("HEAD /_ping HTTP/1.1\r\n"), "{request}");
+    }
 }

@@ -15,6 +15,9 @@ use crate::error::{Context, Error, Result};
 /// Longest time a process started by a killed engine may take to its exec.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Longest time an engine that was killed may take to give its files back, while it still counts as a process.
+const ENDING_PATIENCE: Duration = Duration::from_millis(300);
+
 /// Takes the root for this process, for as long as the descriptor is open.
 ///
 /// # Errors
@@ -51,14 +54,18 @@ fn is_still_there(fd: &OwnedFd, path: &Path) -> bool {
 /// A process that a killed engine was about to start holds the engine's descriptors, the lock among them, until its
 /// exec: the lock of a dead engine is waited for, that of a living one is not.
 fn wait_for_lock(fd: &OwnedFd, path: &Path, root: &Path) -> Result<()> {
-    let end = Instant::now() + LOCK_PATIENCE;
+    let start = Instant::now();
     loop {
         match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) => {}
             Err(e) => return Err(e).internal(|| format!("lock {}", path.display())),
         }
-        if holder(path).is_some() || Instant::now() > end {
+        let patience = match holder(path) {
+            Some(_) => ENDING_PATIENCE,
+            None => LOCK_PATIENCE,
+        };
+        if start.elapsed() > patience {
             let text = std::fs::read_to_string(path).unwrap_or_default();
             let owner = text.split_whitespace().next().unwrap_or("unknown");
             return Err(Error::conflict(format!(
