@@ -16,10 +16,30 @@ use crate::model::{ContainerRecord, EventKind, NetworkMode, Timestamp};
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// How long a removal waits for the deletion of files that nobody can see any more.
-const DELETE_PATIENCE: Duration = Duration::from_millis(200);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deletion {
+    /// A moment: who asked for the removal finds the space free, unless there is much to delete.
+    Awaited,
+    /// Not at all: the container goes because it ended.
+    Behind,
+}
+
+impl Deletion {
+    fn patience(self) -> Duration {
+        match self {
+            Self::Awaited => Duration::from_millis(200),
+            Self::Behind => Duration::ZERO,
+        }
+    }
+}
 
 /// Removes a container that does not run. When it fails, it can be asked for again.
-pub(super) async fn remove(shared: &Arc<Shared>, record: &mut ContainerRecord, options: RemoveOptions) -> Result<()> {
+pub(super) async fn remove(
+    shared: &Arc<Shared>,
+    record: &mut ContainerRecord,
+    options: RemoveOptions,
+    deletion: Deletion,
+) -> Result<()> {
     let id = record.id.clone();
     let args = serde_json::json!({ "volumes": options.volumes });
     let deadline = Timestamp::from_nanos(Timestamp::now().as_nanos() + DEADLINE.as_nanos() as i64);
@@ -39,7 +59,7 @@ pub(super) async fn remove(shared: &Arc<Shared>, record: &mut ContainerRecord, o
         .db
         .call(move |db| db.delete_container_ending(&id, journal))
         .await?;
-    delete_moved(gone).await;
+    delete_moved(gone, deletion).await;
     Ok(())
 }
 
@@ -75,9 +95,9 @@ async fn move_away(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<std
 
 /// Deletes what was moved away. A large tree is deleted in the background; what a killed
 /// engine leaves of it is deleted at the next start.
-async fn delete_moved(gone: std::path::PathBuf) {
+async fn delete_moved(gone: std::path::PathBuf, deletion: Deletion) {
     let task = tokio::task::spawn_blocking(move || delete_tree(&gone));
-    let _ = tokio::time::timeout(DELETE_PATIENCE, task).await; // it goes on
+    let _ = tokio::time::timeout(deletion.patience(), task).await; // it goes on
 }
 
 /// Deletes a directory tree; not there is fine.

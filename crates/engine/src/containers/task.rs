@@ -19,7 +19,7 @@ use super::health::Monitor;
 use super::machine::{Effect, Input, Machine, Phase, Policy, Refusal, SIGKILL};
 use super::paths::Places;
 use super::recovery::{self, Unfinished};
-use super::remove;
+use super::remove::{self, Deletion};
 use super::signals::parse_signal;
 use super::start::{self, Namespace, StartFailure};
 use crate::Shared;
@@ -684,7 +684,11 @@ impl Task {
     async fn remove(&mut self) -> Input {
         self.record.state.status = Status::Removing;
         self.handle.publish(&self.record);
-        match remove::remove(&self.shared, &mut self.record, self.removal).await {
+        let deletion = match self.askers.remove.is_empty() {
+            true => Deletion::Behind,
+            false => Deletion::Awaited,
+        };
+        match remove::remove(&self.shared, &mut self.record, self.removal, deletion).await {
             Ok(()) => {
                 // ORDER: the row is gone; without this the next commit would bring it back.
                 self.committed.clone_from(&self.record);

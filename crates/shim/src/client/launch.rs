@@ -53,21 +53,12 @@ impl ShimLauncher {
         }
     }
 
-    /// Starts a shim in `dir` (made if absent), has it create the container and returns with the
-    /// container's init waiting. The clients in `attaches` are attached before any byte can flow.
-    ///
-    /// The descriptors are only used on success, so a caller that wants to tell the client about a
-    /// failure keeps a duplicate.
+    /// Starts a shim in `dir` (made if absent) for the container `id`, which is created later by
+    /// [`Spawned::launch`]: what the container needs can be prepared meanwhile.
     ///
     /// # Errors
-    /// [`LaunchError`]; nothing is left behind then. After [`LaunchError::Deadline`] the shim may
-    /// still come up; [`super::connect`] reaches it, to have it destroy the container.
-    pub async fn launch(
-        &self,
-        dir: &Path,
-        plan: &LaunchPlan,
-        attaches: Vec<(AttachSpec, OwnedFd)>,
-    ) -> Result<Launched, LaunchError> {
+    /// [`LaunchError`]; nothing is left behind then.
+    pub async fn spawn(&self, dir: &Path, id: &str) -> Result<Spawned, LaunchError> {
         let failed = |action| {
             move |source| LaunchError::Spawn {
                 action,
@@ -79,7 +70,7 @@ impl ShimLauncher {
         let spawn = Order {
             binary: self.binary.clone(),
             dir: dir.to_path_buf(),
-            id: plan.id.clone(),
+            id: id.to_owned(),
             theirs,
         };
         let spawned = tokio::task::spawn_blocking(move || spawn.carry_out());
@@ -91,26 +82,69 @@ impl ShimLauncher {
             io::ErrorKind::AlreadyExists => LaunchError::Create(taken(&error)),
             _ => failed("spawn")(error),
         })?;
+        Ok(Spawned {
+            dir: dir.to_path_buf(),
+            link,
+            events,
+            deadline: self.deadline,
+        })
+    }
+
+    /// [`Self::spawn`] and [`Spawned::launch`] in one.
+    ///
+    /// # Errors
+    /// As both.
+    pub async fn launch(
+        &self,
+        dir: &Path,
+        plan: &LaunchPlan,
+        attaches: Vec<(AttachSpec, OwnedFd)>,
+    ) -> Result<Launched, LaunchError> {
+        self.spawn(dir, &plan.id).await?.launch(plan, attaches).await
+    }
+}
+
+/// A shim that waits for its order. Dropped without one, it ends and leaves nothing behind.
+#[derive(Debug)]
+pub struct Spawned {
+    dir: PathBuf,
+    link: Arc<Link>,
+    events: EventStream,
+    deadline: Duration,
+}
+
+impl Spawned {
+    /// Has the shim create the container and returns with the container's init waiting. The clients
+    /// in `attaches` are attached before any byte can flow.
+    ///
+    /// The descriptors are only used on success, so a caller that wants to tell the client about a
+    /// failure keeps a duplicate.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; nothing is left behind then. After [`LaunchError::Deadline`] the shim may
+    /// still come up; [`super::connect`] reaches it, to have it destroy the container.
+    pub async fn launch(
+        self,
+        plan: &LaunchPlan,
+        attaches: Vec<(AttachSpec, OwnedFd)>,
+    ) -> Result<Launched, LaunchError> {
         let (attaches, fds): (Vec<_>, Vec<_>) = attaches.into_iter().unzip();
         let call = Call::Launch {
             plan: Box::new(plan.clone()),
             attaches,
         };
-        match link.call(call, &fds, self.deadline).await {
-            Ok(Reply::State(state)) => {
-                let client = ShimClient::over(link);
-                Ok(Launched {
-                    client,
-                    events,
-                    pid: state.pid,
-                    start_ticks: state.start_ticks,
-                })
-            }
+        match self.link.call(call, &fds, self.deadline).await {
+            Ok(Reply::State(state)) => Ok(Launched {
+                client: ShimClient::over(self.link),
+                events: self.events,
+                pid: state.pid,
+                start_ticks: state.start_ticks,
+            }),
             Ok(_) => Err(LaunchError::Died {
-                dir: dir.to_path_buf(),
+                dir: self.dir,
                 detail: "it answered something else".into(),
             }),
-            Err(error) => Err(launch_error(dir, error)),
+            Err(error) => Err(launch_error(&self.dir, error)),
         }
     }
 }

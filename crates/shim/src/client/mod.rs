@@ -20,7 +20,7 @@ use std::path::Path;
 pub use call::{ShimClient, Started};
 pub use error::{CallError, LaunchError};
 pub use follow::LogFollower;
-pub use launch::{Launched, ShimLauncher};
+pub use launch::{Launched, ShimLauncher, Spawned};
 pub use link::{EventStream, connect};
 
 use crate::identity;

@@ -52,6 +52,7 @@ fn keep(home: Home, control: OwnedFd) -> i32 {
     let order = match receive_order(&control) {
         Ok(order) => order,
         Err(error) => {
+            leave(&home);
             eprintln!("no usable order from the engine: {error}");
             return 65;
         }
@@ -84,12 +85,17 @@ fn keep(home: Home, control: OwnedFd) -> i32 {
     }
 }
 
-/// Tells the engine why there is no container, and leaves nothing behind.
-fn give_up(id: u64, fault: Fault, home: &Home, control: &OwnedFd) -> i32 {
+/// Removes what is there of a shim that keeps nothing.
+fn leave(home: &Home) {
     // The files of the shim that lives here are its own.
     if home.keeper().is_none_or(|keeper| keeper == std::process::id()) {
         home.remove_all();
     }
+}
+
+/// Tells the engine why there is no container, and leaves nothing behind.
+fn give_up(id: u64, fault: Fault, home: &Home, control: &OwnedFd) -> i32 {
+    leave(home);
     eprintln!("{fault}");
     if let Ok(bytes) = wire::encode(&Response {
         id,

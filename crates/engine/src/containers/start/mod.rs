@@ -1,8 +1,8 @@
 //! Starting a container: named steps, each undone when a later one fails.
 //!
 //! ```text
-//! journal -> prepare (namespace, files, volumes, config.json) -> shim creates, in parallel
-//! networks are connected -> shim starts -> record, journal ended, events
+//! journal -> prepare (namespace, files, volumes, config.json), in parallel the shim is spawned
+//! -> shim creates, in parallel networks are connected -> shim starts -> record, journal ended, events
 //! ```
 mod files;
 mod host_facts;
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf_shim::client::{EventStream, LaunchError, Launched, ShimClient, ShimLauncher, Started, connect, is_kept};
+use wharf_shim::client::{EventStream, LaunchError, ShimClient, ShimLauncher, Spawned, Started, connect, is_kept};
 use wharf_shim::plan::{AttachSpec, LaunchPlan};
 use wharf_shim::protocol::{Fault, FaultKind};
 
@@ -85,14 +85,19 @@ async fn run_steps(
     trace: &mut Trace,
 ) -> Result<Running, StartFailure> {
     let networks = network::resolve_networks(shared, record)?;
-    let (prepared, clients) = tokio::join!(
+    let (prepared, clients, shim) = tokio::join!(
         prepare::prepare(shared, record, &networks),
-        handle.take_waiting_clients()
+        handle.take_waiting_clients(),
+        spawn_shim(shared, record),
     );
-    let prepared = prepared?;
+    // A shim that gets no order ends by itself.
+    let (prepared, shim) = (prepared?, shim?);
     record.upstream = prepared.upstream;
-    trace.step("prepare: namespace, files, mounts, config.json");
-    let launched = launch(shared, record, &prepared.plan, clients);
+    trace.step("prepare: namespace, files, mounts, config.json | shim: spawned");
+    let launched = async {
+        let launched = shim.launch(&prepared.plan, clients).await;
+        launched.map_err(launch_failure)
+    };
     let connected = network::connect_all(shared, record, &networks);
     let (launched, connected) = tokio::join!(launched, connected);
     trace.step("shim: created | engine: networks connected");
@@ -153,12 +158,7 @@ async fn end_journal(shared: &Arc<Shared>, journal: JournalId) {
     }
 }
 
-async fn launch(
-    shared: &Arc<Shared>,
-    record: &ContainerRecord,
-    plan: &LaunchPlan,
-    clients: Vec<(AttachSpec, OwnedFd)>,
-) -> Result<Launched, StartFailure> {
+async fn spawn_shim(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<Spawned, StartFailure> {
     let launcher = ShimLauncher {
         binary: shared.config.shim_binary.clone(),
         deadline: CREATE_DEADLINE,
@@ -167,7 +167,7 @@ async fn launch(
     if is_kept(&dir) {
         dismiss_earlier(&dir).await;
     }
-    launcher.launch(&dir, plan, clients).await.map_err(launch_failure)
+    launcher.spawn(&dir, record.id.as_str()).await.map_err(launch_failure)
 }
 
 /// The shim of the run before stays when its end could not be recorded (disk full), which it is by now.
