@@ -67,6 +67,22 @@ fn several_engines_may_be_connected_at_once() {
     });
 }
 
+#[test]
+fn a_shim_that_gets_no_order_ends_and_leaves_its_place_free() {
+    run(async {
+        let stage = Stage::new("exit 3");
+        let launcher = wharf_shim::client::ShimLauncher::new(crate::stage::shim_binary());
+        let spawned = launcher.spawn(&stage.home(), &stage.plan.id).await.expect("spawned");
+        assert!(wharf_shim::client::is_kept(&stage.home()));
+        drop(spawned);
+        eventually("the shim ends", || !stage.home().exists());
+        let (client, mut events) = stage.launch(Vec::new()).await;
+        client.start().await.expect("started");
+        assert_eq!(exited(&mut events).await.code, 3);
+        stage.leave(&client).await;
+    });
+}
+
 /// Run by the next test in a process of its own.
 #[test]
 fn engine_to_be_killed() {
