@@ -7,6 +7,7 @@
 //!    | -- filter ------------------->|   Filter(instructions)
 //!    |<- warnings, console ---------- |   Warning, Console
 //!    |<- network devices, please ----- |   MoveDevices (answered by DevicesMoved)
+//!    |<- ids of a tree, please -------- |   MapIds     (answered by IdsMapped)
 //!    |<- hooks, please -------------- |   RunHooks   (answered by HooksDone)
 //!    |<- listener of the filter ------ |   Listener   (answered by ListenerTaken)
 //!    |<- everything stands ---------- |   Standing
@@ -39,6 +40,10 @@ pub(crate) enum Message {
     MoveDevices,
     /// They are in.
     DevicesMoved,
+    /// This detached tree is the source of the mount with this index; map its ids.
+    MapIds(usize, OwnedFd),
+    /// They are mapped.
+    IdsMapped,
     /// Mounts stand; run the hooks of this stage.
     RunHooks,
     /// They ran.
@@ -77,7 +82,7 @@ impl Channel {
     /// Sends one message.
     pub(crate) fn send(&self, message: &Message) -> Result<(), Errno> {
         let fds: Vec<BorrowedFd<'_>> = match message {
-            Message::Console(fd) => vec![fd.as_fd()],
+            Message::Console(fd) | Message::MapIds(_, fd) => vec![fd.as_fd()],
             _ => Vec::new(),
         };
         fdpass::send(&self.0, &encode(message)?, &fds).map(drop)
@@ -122,6 +127,14 @@ impl Channel {
             b'C' => Message::Console(fds.pop().ok_or_else(|| unexpected("a console without descriptor"))?),
             b'N' => Message::MoveDevices,
             b'M' => Message::DevicesMoved,
+            b'I' => Message::MapIds(
+                usize::from_ne_bytes(
+                    body.try_into()
+                        .map_err(|_| unexpected("a tree without the index of its mount"))?,
+                ),
+                fds.pop().ok_or_else(|| unexpected("a tree without descriptor"))?,
+            ),
+            b'J' => Message::IdsMapped,
             b'H' => Message::RunHooks,
             b'D' => Message::HooksDone,
             b'S' => Message::Standing,
@@ -149,6 +162,8 @@ fn encode(message: &Message) -> Result<Vec<u8>, Errno> {
         Message::Console(_) => (b'C', (&[][..]).into()),
         Message::MoveDevices => (b'N', (&[][..]).into()),
         Message::DevicesMoved => (b'M', (&[][..]).into()),
+        Message::MapIds(index, _) => (b'I', index.to_ne_bytes().to_vec().into()),
+        Message::IdsMapped => (b'J', (&[][..]).into()),
         Message::RunHooks => (b'H', (&[][..]).into()),
         Message::HooksDone => (b'D', (&[][..]).into()),
         Message::Standing => (b'S', (&[][..]).into()),

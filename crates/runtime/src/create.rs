@@ -14,6 +14,7 @@ use crate::plan::labels::label_mounts;
 use crate::plan::mounts::{Kind, MountPlan, Propagation, parse_propagation, plan_mounts};
 use crate::plan::namespaces::plan_namespaces;
 use crate::resctrl::{self, ResctrlGroup, ResctrlGuard};
+use crate::sources::{Lent, open_sources};
 use crate::spec::{IdMapping, Linux, Spec, validate};
 use crate::{CreateRequest, ErrorKind, Gate, Rootfs, RuntimeError, Scope, seccomp, trace};
 use crate::{device_nodes, user_namespace};
@@ -24,8 +25,8 @@ use std::sync::Arc;
 use wharf_cgroup::Cgroup;
 use wharf_sys::clone::{Child, CloneOptions};
 use wharf_sys::handle;
-use wharf_sys::mount::{AttrChange, Depth, MOUNT_ATTR_RDONLY, clone_tree, set_attr};
-use wharf_sys::namespace::{self, CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUSER};
+use wharf_sys::mount::MOUNT_ATTR_RDONLY;
+use wharf_sys::namespace::{CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWUSER};
 
 /// A container whose init has set everything up and waits for [`Created::start`].
 ///
@@ -124,6 +125,7 @@ pub fn create_while(
         spec: Arc::clone(&plan.spec),
         id: plan.id.clone(),
         bundle: plan.bundle.clone(),
+        lent: Lent::of(&plan.mounts, &plan.sources),
     };
     let (ours, theirs) = channel::pair()?;
     let places = (&cgroup, resctrl.group());
@@ -157,10 +159,12 @@ pub fn create_while(
     Ok(created)
 }
 
+/// What the runtime needs to answer init.
 struct HookContext {
     spec: Arc<Spec>,
     id: String,
     bundle: PathBuf,
+    lent: Lent,
 }
 
 /// Decides everything and opens what lies outside the container.
@@ -308,63 +312,6 @@ fn attach_place(bundle: &Path, spec: &Spec, rootfs: &Rootfs) -> PathBuf {
     named.unwrap_or_else(|| bundle.to_owned())
 }
 
-/// Opens the source of every bind as a detached tree, before init has mounts
-/// of its own: a missing source fails here, and `rshared` ones stay peers of
-/// the host's mount.
-///
-/// The classic interface binds by path, in init.
-fn open_sources(mounts: &[MountPlan], rootfs: &Rootfs, api: MountApi) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
-    let failed = |plan: &MountPlan| {
-        let what = init::attach::describe(plan);
-        move |errno| RuntimeError::system("mounts", what, errno)
-    };
-    mounts
-        .iter()
-        .map(|plan| {
-            let (Kind::Bind { recursive }, Some(source)) = (&plan.kind, &plan.source) else {
-                return Ok(None);
-            };
-            // What lies below the root may be there only when earlier mounts are: init opens it.
-            if matches!(rootfs, Rootfs::Directory(root) if source.starts_with(root)) && plan.id_map.is_none() {
-                return Ok(None);
-            }
-            if api == MountApi::Classic {
-                return rustix::fs::stat(source).map(|_| None).map_err(failed(plan));
-            }
-            let depth = if *recursive { Depth::Recursive } else { Depth::Top };
-            let path = init::c_text(&source.to_string_lossy());
-            let tree = clone_tree(rustix::fs::CWD, &path, depth).map_err(failed(plan))?;
-            map_ids(plan, tree).map(Some)
-        })
-        .collect()
-}
-
-fn map_ids(plan: &MountPlan, tree: OwnedFd) -> Result<OwnedFd, RuntimeError> {
-    let Some(map) = &plan.id_map else { return Ok(tree) };
-    let userns = match &map.namespace {
-        Some(path) => namespace::open(path)
-            .map_err(|errno| RuntimeError::system("mounts", format!("open {}", path.display()), errno))?,
-        None => user_namespace::with_maps(&map.uids, &map.gids)?,
-    };
-    let depth = if map.recursive { Depth::Recursive } else { Depth::Top };
-    set_attr(
-        &tree,
-        depth,
-        AttrChange {
-            id_map: Some(userns.as_fd()),
-            ..AttrChange::default()
-        },
-    )
-    .map_err(|errno| {
-        RuntimeError::system(
-            "mounts",
-            format!("map the ids of {}", plan.destination.display()),
-            errno,
-        )
-    })?;
-    Ok(tree)
-}
-
 fn open_cgroup_tree(plan: &mut InitPlan, group: Option<&Cgroup>) -> Result<(), RuntimeError> {
     if let (Some(group), true) = (group, plan.mounts.iter().any(|mount| mount.kind == Kind::Cgroup)) {
         plan.cgroup_tree = cgroup_tree::open_tree(group, plan.api.outside(&plan.mounts)?)?;
@@ -422,16 +369,20 @@ fn clone_init(
 impl Created {
     /// Reads what init says until everything stands.
     fn await_standing(&mut self, hooks: &HookContext, mut filter: Option<Message>) -> Result<(), RuntimeError> {
-        // An init that failed has closed its end; its error is read below.
-        let mut send_filter = |channel: &Channel| {
-            if let Some(message) = filter.take() {
+        let has_devices = !hooks.spec.linux().net_devices.is_empty();
+        // ORDER: init takes the filter after the last answer that it waits for.
+        let mut awaited = usize::from(has_devices) + hooks.lent.count() + usize::from(hooks.spec.has_outer_hooks());
+        let mut answer = |channel: &Channel, message: Option<Message>| {
+            // An init that failed has closed its end; its error is read below.
+            if let Some(message) = message {
+                awaited = awaited.saturating_sub(1);
+                let _ = channel.send(&message);
+            }
+            if let Some(message) = filter.take_if(|_| awaited == 0) {
                 let _ = channel.send(&message);
             }
         };
-        let has_hooks = hooks.spec.has_outer_hooks();
-        if !has_hooks && hooks.spec.linux().net_devices.is_empty() {
-            send_filter(&self.channel);
-        }
+        answer(&self.channel, None);
         loop {
             match self.channel.receive()? {
                 Some(Message::Standing) => return Ok(()),
@@ -439,15 +390,15 @@ impl Created {
                 Some(Message::Console(master)) => self.console = Some(master),
                 Some(Message::MoveDevices) => {
                     crate::net_devices::move_all(&hooks.spec.linux().net_devices, self.pid())?;
-                    let _ = self.channel.send(&Message::DevicesMoved);
-                    if !has_hooks {
-                        send_filter(&self.channel);
-                    }
+                    answer(&self.channel, Some(Message::DevicesMoved));
+                }
+                Some(Message::MapIds(index, tree)) => {
+                    hooks.lent.map_ids(index, &tree)?;
+                    answer(&self.channel, Some(Message::IdsMapped));
                 }
                 Some(Message::RunHooks) => {
                     crate::hooks::run_create_runtime(&hooks.spec, &hooks.id, self.pid(), &hooks.bundle)?;
-                    let _ = self.channel.send(&Message::HooksDone);
-                    send_filter(&self.channel);
+                    answer(&self.channel, Some(Message::HooksDone));
                 }
                 Some(Message::Listener(number)) => self.hand_over_listener(hooks, number)?,
                 Some(Message::Failed(error)) => return Err(error),

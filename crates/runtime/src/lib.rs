@@ -39,6 +39,7 @@ mod plan;
 mod privileges;
 mod resctrl;
 mod scope;
+mod sources;
 mod trace;
 mod user_namespace;
 

@@ -156,18 +156,18 @@ fn the_memory_policy_is_set_and_impossible_ones_are_refused() {
     );
     refuse(
         &[("/linux/memoryPolicy", json!({ "mode": "MPOL_DEFAULT", "nodes": "0" }))],
-        "linux.memoryPolicy: MPOL_DEFAULT takes no nodes",
+        "linux.memoryPolicy: MPOL_DEFAULT mode requires 0 nodes but got 1",
     );
     refuse(
         &[("/linux/memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "x" }))],
-        "linux.memoryPolicy.nodes: \"x\" is no node list",
+        "linux.memoryPolicy.nodes: invalid memory policy nodes \"x\"",
     );
     refuse(
         &[(
             "/linux/memoryPolicy",
             json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["F"] }),
         )],
-        "linux.memoryPolicy.flags: unknown value \"F\"",
+        "linux.memoryPolicy.flags: invalid memory policy flag \"F\"",
     );
 }
 

@@ -300,3 +300,48 @@ fn mapping_ids_of_a_tree_reaches_mounts_below_only_when_asked() {
         assert_eq!(outcome.ok(), format!("4000 {inner}"), "{option}");
     }
 }
+
+/// Adds a tmpfs at /mnt whose file is the runtime's, and a mapped bind of it at /data.
+fn with_mapped_source_inside(bundle: &mut Bundle) {
+    let seen_from_outside = bundle.rootfs().join("mnt");
+    let tree = bundle.path().join("tree");
+    std::fs::create_dir(&tree).expect("source");
+    std::fs::write(tree.join("file"), "").expect("source");
+    for target in ["mnt", "data"] {
+        std::fs::create_dir(bundle.rootfs().join(target)).expect("the mapped root may not make it");
+    }
+    let map = json!([{ "containerID": 0, "hostID": 7000, "size": 10 }]);
+    bundle
+        .add_mount(json!({ "destination": "/mnt", "source": tree, "options": ["bind"] }))
+        .add_mount(json!({
+            "destination": "/data", "source": seen_from_outside, "options": ["bind", "idmap"],
+            "uidMappings": map, "gidMappings": map,
+        }));
+}
+
+#[test]
+fn ids_of_a_source_that_an_earlier_mount_brings_can_be_mapped() {
+    let mut bundle = Bundle::new("stat -c '%u %g' /mnt/file /data/file | tr '\\n' ' '");
+    with_mapped_source_inside(&mut bundle);
+    assert_eq!(bundle.run().ok(), "0 0 7000 7000");
+    // The filter comes over the same channel, after the answer.
+    bundle.set("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW" }));
+    bundle.set("/hooks", json!({ "prestart": [{ "path": "/bin/true" }] }));
+    assert_eq!(bundle.run().ok(), "0 0 7000 7000", "with a hook and a filter");
+
+    let mut bundle = with_user_namespace("stat -c '%u %g' /mnt/file /data/file | tr '\\n' ' '", 7000);
+    with_mapped_source_inside(&mut bundle);
+    assert_eq!(bundle.run().ok(), "65534 65534 0 0", "in a user namespace");
+}
+
+#[test]
+fn a_source_inside_whose_ids_cannot_be_mapped_ends_the_container_with_its_reason() {
+    let mut bundle = Bundle::new("true");
+    with_mapped_source_inside(&mut bundle);
+    let mounts = bundle.config["mounts"].as_array().map_or(0, Vec::len);
+    // Of proc the kernel maps no ids.
+    bundle.config["mounts"][mounts - 1]["source"] = json!(bundle.rootfs().join("proc"));
+    let outcome = bundle.run();
+    assert!(outcome.stderr.contains("map the ids of /data"), "{outcome:?}");
+    assert!(!bundle.path().join("state").join(&bundle.id).exists());
+}

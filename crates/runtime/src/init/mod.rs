@@ -19,8 +19,7 @@ use crate::hooks::HookOutput;
 use crate::plan::mounts::{Kind, MountPlan};
 use crate::plan::namespaces::NamespacePlan;
 use crate::spec::Spec;
-use crate::trace;
-use crate::{Gate, Rootfs, RuntimeError};
+use crate::{Gate, Rootfs, RuntimeError, sources, trace};
 use classic::MountApi;
 use rustix::io::Errno;
 use settle::ProcessPlan;
@@ -230,12 +229,13 @@ fn build_root(plan: &mut InitPlan, channel: &Channel) -> Result<RootDir, Runtime
         rootfs::isolate_root(&root, plan.api)?;
     }
     trace::point("init: root attached");
-    for (mount, source) in plan.mounts.iter().zip(&plan.sources) {
+    for (index, (mount, source)) in plan.mounts.iter().zip(&plan.sources).enumerate() {
         if mount.kind == Kind::Cgroup {
             cgroup_tree::attach_cgroups(&root, mount, &plan.cgroup_tree)?;
-        } else {
-            attach::attach_mount(&root, mount, source.as_ref(), plan.api)?;
+            continue;
         }
+        let lent = sources::open_lent((index, mount), source.as_ref(), channel)?;
+        attach::attach_mount(&root, mount, source.as_ref().or(lent.as_ref()), plan.api)?;
     }
     trace::point("init: mounts");
     if !has_host_dev(&plan.mounts) {

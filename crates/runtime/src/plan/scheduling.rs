@@ -152,23 +152,41 @@ fn plan_memory(wanted: &MemoryPolicy) -> Result<(u32, Vec<u64>), RuntimeError> {
     ];
     let field = "linux.memoryPolicy";
     let mode = MODES.iter().position(|name| *name == wanted.mode);
-    let mode = mode.ok_or_else(|| invalid("linux.memoryPolicy.mode", format!("unknown value {:?}", wanted.mode)))?;
+    let mode = mode.ok_or_else(|| {
+        invalid(
+            "linux.memoryPolicy.mode",
+            format!("invalid memory policy mode {:?}", wanted.mode),
+        )
+    })?;
     let mut value = u32::try_from(mode).unwrap_or(0);
     for flag in &wanted.flags {
         value |= match flag.as_str() {
             "MPOL_F_STATIC_NODES" => 1 << 15,
             "MPOL_F_RELATIVE_NODES" => 1 << 14,
             "MPOL_F_NUMA_BALANCING" => 1 << 13,
-            other => return Err(invalid("linux.memoryPolicy.flags", format!("unknown value {other:?}"))),
+            other => {
+                return Err(invalid(
+                    "linux.memoryPolicy.flags",
+                    format!("invalid memory policy flag {other:?}"),
+                ));
+            }
         };
     }
     let list = wanted.nodes.as_deref().unwrap_or_default();
-    let nodes =
-        parse_list(list).ok_or_else(|| invalid("linux.memoryPolicy.nodes", format!("{list:?} is no node list")))?;
+    let nodes = parse_list(list).ok_or_else(|| {
+        invalid(
+            "linux.memoryPolicy.nodes",
+            format!("invalid memory policy nodes {list:?}"),
+        )
+    })?;
     let takes_none = matches!(MODES[mode], "MPOL_DEFAULT" | "MPOL_LOCAL");
     let needs_some = !takes_none && MODES[mode] != "MPOL_PREFERRED";
     if takes_none && !nodes.is_empty() {
-        return Err(invalid(field, format!("{} takes no nodes", wanted.mode)));
+        let count: u32 = nodes.iter().map(|word| word.count_ones()).sum();
+        return Err(invalid(
+            field,
+            format!("{} mode requires 0 nodes but got {count}", wanted.mode),
+        ));
     }
     if needs_some && nodes.is_empty() {
         return Err(invalid(field, format!("{} needs nodes", wanted.mode)));
