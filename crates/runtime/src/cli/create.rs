@@ -2,7 +2,7 @@
 
 use super::global::Global;
 use super::store::{Entry, Record, process_facts};
-use super::{Call, argument, failed, foreground, log, required_id, system, text, usage};
+use super::{Call, NO_PROGRAM, argument, failed, foreground, log, required_id, system, text, usage};
 use crate::spec::{self, Spec};
 use crate::{CreateRequest, Created, Gate, Rootfs, RuntimeError, Scope, Stdio};
 use lexopt::Arg::{Long, Short, Value};
@@ -100,7 +100,9 @@ impl Drop for Making {
 
 /// `create [OPTIONS] ID`.
 pub(super) fn create(mut call: Call) -> Result<i32, RuntimeError> {
-    let options = parse(&mut call.parser, false)?;
+    let mut options = parse(&mut call.parser, false)?;
+    // Who creates does not stay to copy a terminal.
+    options.detach = true;
     let (mut making, request) = prepare(&call.global, &options)?;
     let entry = making.entry.as_ref().ok_or_else(|| usage("no state directory"))?;
     let gate = Gate::Socket(listen(&entry.start_socket())?);
@@ -144,10 +146,11 @@ pub(super) fn run(mut call: Call) -> Result<i32, RuntimeError> {
         making.keep();
         return Ok(0);
     };
-    let code = watch.wait(created.pidfd(), console)?;
+    let mut code = watch.wait(created.pidfd(), console)?;
     crate::trace::point("ended");
-    if !is_awaited {
-        created.start()?;
+    if !is_awaited && let Err(error) = created.start() {
+        log::report(&call.global, &error);
+        code = NO_PROGRAM;
     }
     // Dropping `created` removes the cgroup with what is left in it.
     if options.keep {

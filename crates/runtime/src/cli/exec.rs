@@ -2,7 +2,7 @@
 
 use super::global::Global;
 use super::store::{Entry, Record, Status};
-use super::{Call, argument, create, failed, foreground, log, required_id, text, usage};
+use super::{Call, NO_PROGRAM, argument, create, failed, foreground, log, required_id, text, usage};
 use crate::plan::scheduling::parse_list;
 use crate::spec::{Process, Spec, User, place, validate};
 use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, Stdio, SubCgroup};
@@ -103,11 +103,18 @@ fn capability(name: String) -> Result<String, RuntimeError> {
 pub(super) fn exec(mut call: Call) -> Result<i32, RuntimeError> {
     let options = parse(&mut call.parser)?;
     let id = required_id(options.id.clone())?;
-    let entry = Entry::open(&call.global, &id)?;
+    Ok(exec_in(&call, &id, &options).unwrap_or_else(|error| {
+        log::report(&call.global, &error);
+        NO_PROGRAM
+    }))
+}
+
+fn exec_in(call: &Call, id: &str, options: &Options) -> Result<i32, RuntimeError> {
+    let entry = Entry::open(&call.global, id)?;
     let record = entry.load()?;
     check_status(&entry, &record, options.ignore_paused)?;
     let spec = entry.load_spec()?;
-    let process = plan_process(&options, &spec)?;
+    let process = plan_process(options, &spec)?;
     validate::validate_process("process", &process)?;
     debug_affinity(&call.global, &process, &spec);
     if process.terminal && options.detach && options.console_socket.is_none() {
@@ -121,7 +128,7 @@ pub(super) fn exec(mut call: Call) -> Result<i32, RuntimeError> {
     } else {
         Some(foreground::Watch::start()?)
     };
-    run(&call.global, &options, &record, &spec, process, watch)
+    run(&call.global, options, &record, &spec, process, watch)
 }
 
 /// COMPAT: runc's log shows the CPUs as a mask, which its users look for.

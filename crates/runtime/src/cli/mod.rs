@@ -38,6 +38,14 @@ use std::ffi::OsString;
 
 const SIGPIPE: i32 = 13;
 
+/// The exit code of a command that failed.
+const FAILED: i32 = 1;
+/// Of an exec that failed, and of a run whose program could not be executed, lest either look like
+/// the program's own.
+const NO_PROGRAM: i32 = 255;
+/// Of a command that there is not.
+const NO_COMMAND: i32 = 3;
+
 /// What a command needs beside its own arguments.
 struct Call {
     global: Global,
@@ -51,13 +59,8 @@ struct Call {
 pub fn main_cli(args: Vec<OsString>) -> i32 {
     let mut parser = lexopt::Parser::from_iter(args);
     let mut global = Global::default();
-    let mut failure_code = 1;
     let outcome = global.parse(&mut parser).and_then(|command| match command {
         Some(command) => {
-            if command == "exec" {
-                // COMPAT: as runc, lest it look like the program's own.
-                failure_code = 255;
-            }
             let call = Call {
                 global: global.clone(),
                 parser,
@@ -66,16 +69,11 @@ pub fn main_cli(args: Vec<OsString>) -> i32 {
         }
         None => Ok(0),
     });
-    match outcome {
-        Ok(code) => code,
-        Err(error) => {
-            log::report(&global, &error);
-            match error.kind {
-                ErrorKind::CommandNotFound | ErrorKind::CommandNotExecutable if failure_code == 1 => error.exit_code(),
-                _ => failure_code,
-            }
-        }
-    }
+    // COMPAT: the codes are runc's; docs/compat/oci-runtime.md has the table.
+    outcome.unwrap_or_else(|error| {
+        log::report(&global, &error);
+        FAILED
+    })
 }
 
 fn dispatch(command: &str, mut call: Call) -> Result<i32, RuntimeError> {
@@ -111,10 +109,12 @@ fn dispatch(command: &str, mut call: Call) -> Result<i32, RuntimeError> {
         "update" => update::update(call),
         "spec" => spec::spec(call),
         "features" => features::features(call),
-        // COMPAT: runc's words.
-        other => Err(usage(format!(
-            "No help topic for '{other}': it is no command, see --help"
-        ))),
+        other => {
+            // COMPAT: runc's words.
+            let text = format!("No help topic for '{other}': it is no command, see --help");
+            log::report(&call.global, &usage(text));
+            Ok(NO_COMMAND)
+        }
     }
 }
 

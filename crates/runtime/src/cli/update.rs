@@ -1,6 +1,6 @@
 //! `update`.
 
-use super::store::Entry;
+use super::store::{Entry, Status};
 use super::{Call, argument, failed, required_id, text, usage};
 use crate::spec::{Cpu, IntelRdt, Memory, Pids, Resources};
 use crate::{ErrorKind, ResctrlGroup, RuntimeError, cgroups};
@@ -29,6 +29,10 @@ pub(super) fn update(mut call: Call) -> Result<i32, RuntimeError> {
     let entry = Entry::open(&call.global, &required_id(id)?)?;
     let _lock = entry.lock()?;
     let record = entry.load()?;
+    if entry.status(&record) == Status::Stopped {
+        let text = format!("container not running: {}", record.id);
+        return Err(RuntimeError::new(ErrorKind::Conflict, "update", text));
+    }
     update_class(record.resctrl.as_ref(), &class)?;
     let group = record.require_cgroup()?;
     let mut limits = cgroups::convert(&resources)?;
