@@ -111,7 +111,8 @@ fn end_process(pid: Pid, signal: Signal, patience: Duration) -> std::result::Res
     let said = |doing: &str, e: rustix::io::Errno| format!("{doing} process {}: {e}", pid.as_raw_nonzero());
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        // KERNEL(6.15): before, EINVAL may mean that it is just being reaped.
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(()),
         Err(error) => return Err(said("opening", error)),
     };
     match pidfd_send_signal(&pidfd, signal) {

@@ -18,11 +18,15 @@ use std::time::{Duration, Instant};
 /// A handle of a process, close-on-exec. The number is the caller's: a
 /// process that is not its child may already be another one.
 ///
+/// KERNEL(6.15): before, EINVAL stands for a process that is just being reaped, and for the number
+/// of a thread, which since is ENOENT.
+///
 /// # Errors
 /// ESRCH when there is none.
 pub fn open(pid: Pid) -> Result<OwnedFd> {
     match pidfd_open(pid, PidfdFlags::empty()) {
         Err(errno) if is_unavailable(errno) => open_directory(pid),
+        Err(Errno::INVAL | Errno::NOENT) => Err(Errno::SRCH),
         other => other,
     }
 }
@@ -179,6 +183,13 @@ mod tests {
         let child = Command::new("sleep").arg("1000").spawn().expect("spawn");
         let pid = Pid::from_child(&child);
         (child, pid)
+    }
+
+    #[test]
+    fn the_number_of_a_thread_is_no_process() {
+        std::thread::spawn(|| assert_eq!(open(rustix::thread::gettid()).err(), Some(Errno::SRCH)))
+            .join()
+            .expect("no handle of a thread");
     }
 
     #[test]

@@ -110,7 +110,8 @@ fn end(pid: i32) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        // KERNEL(6.15): before, EINVAL may mean that it is just being reaped.
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     };
     match pidfd_send_signal(&pidfd, Signal::KILL) {
