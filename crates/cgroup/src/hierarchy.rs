@@ -179,13 +179,7 @@ impl Hierarchy {
             Version::V1 => self
                 .mount_of(Controller::Memory)
                 .is_some_and(|m| m.join("memory.memsw.limit_in_bytes").exists()),
-            // The root has no limits, so any group below it tells.
-            Version::V2 => self.unified.iter().any(|root| {
-                let groups = std::fs::read_dir(root).into_iter().flatten().flatten();
-                groups
-                    .into_iter()
-                    .any(|group| group.path().join("memory.swap.max").exists())
-            }),
+            Version::V2 => self.unified.iter().any(|root| can_limit_swap_below(root)),
         }
     }
 
@@ -306,6 +300,20 @@ fn controllers_of(options: &str) -> Vec<Controller> {
     options.split(',').filter_map(named).collect()
 }
 
+/// The root has no limits, so any group below it tells. Before there is one with a memory limit, as
+/// on a host without a service supervisor, a kernel that knows of swap is believed to limit it.
+fn can_limit_swap_below(root: &Path) -> bool {
+    let groups = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut limited = groups
+        .map(|group| group.path())
+        .filter(|group| group.join("memory.max").exists())
+        .peekable();
+    match limited.peek() {
+        Some(_) => limited.any(|group| group.join("memory.swap.max").exists()),
+        None => Path::new("/proc/swaps").exists(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,5 +363,23 @@ mod tests {
             Hierarchy::parse_mountinfo("31 23 0:28 / / rw - ext4 /dev/sda rw\nrubbish"),
             None
         );
+    }
+
+    #[test]
+    fn limits_of_swap_are_told_by_groups_that_limit_memory() {
+        let root = tempfile::tempdir().expect("a directory");
+        let make = |file: &str| {
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("below")).expect("a group");
+            std::fs::write(path, "max").expect("a file");
+        };
+        let can = || Hierarchy::v2_at(root.path()).can_limit_swap();
+        make("plain/cgroup.procs");
+        assert_eq!(can(), Path::new("/proc/swaps").exists());
+        make("one/memory.max");
+        assert!(!can());
+        make("two/memory.max");
+        make("two/memory.swap.max");
+        assert!(can());
     }
 }
