@@ -21,6 +21,17 @@ fn failed(kind: u32, errno: Errno) -> RuntimeError {
     RuntimeError::system("join namespaces", text, errno)
 }
 
+/// Why init was not born: what clone(2) answers for its cgroup, or the namespaces.
+fn not_born(cgroup: Option<BorrowedFd<'_>>, errno: Errno) -> RuntimeError {
+    let is_about_group = matches!(errno, Errno::ACCESS | Errno::BUSY | Errno::OPNOTSUPP);
+    match cgroup {
+        Some(_) if is_about_group => {
+            RuntimeError::system("cgroup", "linux.cgroupsPath: put init into its cgroup", errno)
+        }
+        _ => RuntimeError::system("clone", "make the namespaces", errno),
+    }
+}
+
 /// The kinds (`CLONE_NEW...`) that [`clone_init`] enters, so that init need not.
 pub(crate) fn entered_before(plan: &NamespacePlan) -> u32 {
     let all = plan.makes(CLONE_NEWUSER) || plan.joins(CLONE_NEWUSER);
@@ -45,7 +56,7 @@ pub(crate) fn clone_init(
     let own = enter_all(&join)?;
     let cloned = clone3(options, init);
     go_back(&own)?;
-    cloned.map_err(|errno| RuntimeError::system("clone", "make the namespaces", errno))
+    cloned.map_err(|errno| not_born(options.cgroup, errno))
 }
 
 /// Enters all and returns where this process was.
@@ -92,7 +103,7 @@ pub(crate) fn clone_sister(
     })
     .map_err(system("clone the process that joins"))?;
     drop(theirs);
-    let said = hear(&ours);
+    let said = hear(&ours, options.cgroup);
     let _ = wharf_sys::handle::wait(&between.pidfd, WaitIdOptions::EXITED);
     said
 }
@@ -126,7 +137,7 @@ fn report(to: &OwnedFd, made: Result<Child, (u32, Errno)>) -> i32 {
     i32::from(fdpass::send(to, &bytes, &fds).is_err())
 }
 
-fn hear(from: &OwnedFd) -> Result<Child, RuntimeError> {
+fn hear(from: &OwnedFd, cgroup: Option<BorrowedFd<'_>>) -> Result<Child, RuntimeError> {
     let system = |errno| RuntimeError::system("join namespaces", "hear of the process that joins", errno);
     let mut bytes = [0u8; 12];
     let (length, mut fds) = fdpass::receive(from, &mut bytes).map_err(system)?;
@@ -135,11 +146,7 @@ fn hear(from: &OwnedFd) -> Result<Child, RuntimeError> {
     let pid = pid.filter(|_| length == bytes.len()).and_then(Pid::from_raw);
     match (pid, fds.pop(), kind, errno) {
         (Some(pid), Some(pidfd), ..) => Ok(Child { pid, pidfd }),
-        (None, _, Some(0), Some(errno)) if errno != 0 => Err(RuntimeError::system(
-            "clone",
-            "make the namespaces",
-            Errno::from_raw_os_error(errno),
-        )),
+        (None, _, Some(0), Some(errno)) if errno != 0 => Err(not_born(cgroup, Errno::from_raw_os_error(errno))),
         (None, _, Some(kind), Some(errno)) if errno != 0 => {
             Err(failed(kind.cast_unsigned(), Errno::from_raw_os_error(errno)))
         }

@@ -5,7 +5,7 @@ mod bundle;
 use bundle::{Bundle, Outcome, program};
 use serde_json::{Value, json};
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A user that the machine does not know.
@@ -282,4 +282,198 @@ fn further_ids_are_mapped_by_the_setuid_programs() {
         "{refused:?}"
     );
     chown(own.0.path(), Some(0), Some(0)).expect("chown");
+}
+
+/// What root gives a user on version 2, as systemd does at a login: a group of the user's own, with
+/// the group that the user's processes are in below it.
+struct Delegated {
+    top: PathBuf,
+    /// Below `top`, and the user's.
+    own: PathBuf,
+}
+
+impl Delegated {
+    /// With these controllers only; `None` where a user cannot be given a group.
+    fn new(own: &Own, controllers: &str) -> Option<Self> {
+        if !own.0.is_v2() {
+            eprintln!("NOT CHECKED: needs cgroup version 2, where limits may be delegated to users");
+            return None;
+        }
+        let root = Path::new("/sys/fs/cgroup");
+        let top = root.join(format!("of-users-{}", own.0.id));
+        let made = Self {
+            own: top.join("own"),
+            top,
+        };
+        std::fs::create_dir_all(made.session()).expect("make the groups");
+        for parent in [root, &made.top] {
+            std::fs::write(parent.join("cgroup.subtree_control"), controllers).expect("hand down");
+        }
+        for group in [made.own.clone(), made.session()] {
+            for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+                chown(group.join(file), Some(USER), Some(USER)).expect("delegate");
+            }
+        }
+        Some(made)
+    }
+
+    fn session(&self) -> PathBuf {
+        self.own.join("session")
+    }
+
+    /// As the user, in the user's group.
+    fn command(&self, own: &Own, arguments: &[&str]) -> Command {
+        let (inner, mut command) = (own.command(arguments), Command::new("sh"));
+        command
+            .args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""])
+            .arg(self.session())
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .current_dir(own.0.path())
+            .env("XDG_RUNTIME_DIR", own.0.path().join("run"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn cli(&self, own: &Own, arguments: &[&str]) -> Outcome {
+        self.command(own, arguments).output().expect("sh").into()
+    }
+
+    fn run(&self, own: &Own) -> Outcome {
+        own.0.write();
+        self.cli(own, &["run", &own.0.id])
+    }
+
+    /// A file of the container's group, which is beside the session.
+    fn read(&self, own: &Own, file: &str) -> String {
+        let path = self.own.join(&own.0.id).join(file);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        text.trim().to_owned()
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for group in [self.session(), self.own.clone(), self.top.clone()] {
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            // Busy for a moment more with processes that have just ended.
+            while std::fs::remove_dir(&group).is_err() && std::time::Instant::now() < end {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// A container that sees its own group.
+fn limited(script: &str, resources: Value) -> Own {
+    let mut own = Own::new(script);
+    let mount = json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"] });
+    own.0.add_mount(mount).set("/linux/resources", resources);
+    own
+}
+
+#[test]
+fn a_user_with_a_delegated_cgroup_has_limits_that_take_effect() {
+    let resources = json!({ "memory": { "limit": 32 << 20, "swap": 32 << 20 }, "pids": { "limit": 6 } });
+    let script = "cat /proc/self/cgroup; cd /sys/fs/cgroup; cat memory.max pids.max; \
+                  dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; echo $?; grep '^oom_kill ' memory.events; \
+                  for n in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; echo not reached";
+    let own = limited(script, resources);
+    let Some(delegated) = Delegated::new(&own, "+memory +pids") else {
+        return;
+    };
+    let outcome = delegated.run(&own);
+    assert_ne!(outcome.code, 0, "{outcome:?}");
+    assert_eq!(outcome.stdout, "0::/\n33554432\n6\n137\noom_kill 1", "{outcome:?}");
+    assert!(outcome.stderr.contains("can't fork"), "{outcome:?}");
+    assert!(
+        !delegated.own.join(&own.0.id).exists(),
+        "the group goes with the container"
+    );
+}
+
+#[test]
+fn a_user_changes_limits_and_pauses_in_a_delegated_cgroup() {
+    let mut own = Own::new("while :; do sleep 0.05; done");
+    own.0.set("/linux/resources", json!({ "pids": { "limit": 20 } }));
+    let Some(delegated) = Delegated::new(&own, "+memory +pids") else {
+        return;
+    };
+    own.0.write();
+    let mut create = delegated.command(&own, &["create", &own.0.id]);
+    let status = create.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.expect("create").success());
+    delegated.cli(&own, &["start", &own.0.id]).ok();
+    assert_eq!(delegated.read(&own, "pids.max"), "20");
+    let update = ["update", "--pids-limit", "9", "--memory", "48m", &own.0.id];
+    delegated.cli(&own, &update).ok();
+    assert_eq!(delegated.read(&own, "pids.max"), "9");
+    assert_eq!(delegated.read(&own, "memory.max"), "50331648");
+    // An exec is born in the same group.
+    let place = delegated.cli(&own, &["exec", &own.0.id, "cat", "/proc/self/cgroup"]);
+    assert_eq!(place.ok(), "0::/");
+    delegated.cli(&own, &["pause", &own.0.id]).ok();
+    assert_eq!(delegated.read(&own, "cgroup.freeze"), "1");
+    delegated.cli(&own, &["resume", &own.0.id]).ok();
+    assert_eq!(delegated.read(&own, "cgroup.freeze"), "0");
+    delegated.cli(&own, &["delete", "--force", &own.0.id]).ok();
+    assert!(!delegated.own.join(&own.0.id).exists());
+}
+
+#[test]
+fn a_limit_whose_controller_was_not_delegated_is_named() {
+    let mut own = Own::new("echo ran");
+    own.0
+        .set("/linux/resources", json!({ "memory": { "limit": 32 << 20 } }));
+    let Some(delegated) = Delegated::new(&own, "+pids") else {
+        return;
+    };
+    let refused = delegated.run(&own);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!(refused.stderr.contains("memory"), "{refused:?}");
+    assert!(!delegated.own.join(&own.0.id).exists(), "nothing is left");
+    own.0.set("/linux/resources", json!({ "pids": { "limit": 6 } }));
+    assert_eq!(delegated.run(&own).ok(), "ran");
+}
+
+#[test]
+fn without_a_delegated_cgroup_only_what_asks_for_limits_is_refused() {
+    assert_eq!(Own::new("echo ran").run().ok(), "ran");
+    for (resources, field) in [
+        (json!({ "memory": { "limit": 32 << 20 } }), "linux.resources.memory"),
+        (
+            json!({ "cpu": { "quota": 5000, "period": 100_000 } }),
+            "linux.resources.cpu",
+        ),
+        (json!({ "pids": { "limit": 6 } }), "linux.resources.pids"),
+        (json!({ "blockIO": { "weight": 300 } }), "linux.resources.blockIO"),
+        (
+            json!({ "unified": { "memory.high": "1000000" } }),
+            "linux.resources.unified",
+        ),
+    ] {
+        let mut own = Own::new("true");
+        own.0.set("/linux/resources", resources);
+        let refused = own.refusal();
+        assert!(refused.contains(&format!("{field}: cannot be set")), "{refused}");
+        assert_eq!(refused.lines().count(), 1, "{refused}");
+    }
+}
+
+/// A process moves only between groups below one that is its user's.
+#[test]
+fn a_user_outside_of_the_delegated_cgroup_is_told_so() {
+    let mut own = Own::new("true");
+    let Some(delegated) = Delegated::new(&own, "+memory +pids") else {
+        return;
+    };
+    let path = delegated.own.join(&own.0.id);
+    let path = format!("/{}", path.strip_prefix("/sys/fs/cgroup").expect("below").display());
+    own.0
+        .set("/linux/cgroupsPath", json!(path))
+        .set("/linux/resources", json!({ "pids": { "limit": 6 } }));
+    let refused = own.refusal();
+    let expected = "linux.cgroupsPath: put init into its cgroup: permission denied";
+    assert!(refused.contains(expected), "{refused}");
+    assert!(!delegated.own.join(&own.0.id).exists(), "nothing is left");
 }
