@@ -284,8 +284,12 @@ fn mapping_ids_of_a_tree_reaches_mounts_below_only_when_asked() {
         bundle.write();
         let data = bundle.path().join("data");
         std::fs::create_dir_all(data.join("below")).expect("source");
+        // Of the same file system: not every kernel maps ids of a tmpfs.
+        let inner_tree = bundle.path().join("inner");
+        std::fs::create_dir(&inner_tree).expect("what is mounted below");
         let script = format!(
-            "mount -t tmpfs below {}; exec {} --root {} run --bundle {} {}",
+            "mount --bind {} {}; exec {} --root {} run --bundle {} {}",
+            inner_tree.display(),
             data.join("below").display(),
             bundle::program("wharf-runtime").display(),
             bundle.path().join("state").display(),

@@ -67,8 +67,17 @@ fn written(writes: &[Write], stream: Stream) -> Vec<u8> {
         .collect()
 }
 
+/// PROPTEST_CASES of them, for machines that are slow.
+fn cases() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig {
+        cases: asked.unwrap_or(48),
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     #[test]
     fn every_byte_comes_back_across_rotations(writes in writes(), max_bytes in 500u64..20_000) {
