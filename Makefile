@@ -68,10 +68,10 @@ conformance: packages-test packages-conformance build
 	WHARF_CREATES=2000 cargo test --locked -p wharf-runtime --test edges hundreds_of_creates
 	tests/conformance/run.sh $(TARGET)/release "$(ORACLE)" "$(SUITES)"
 
-# The runtime's tests under a Debian kernel with cgroup v2 only, emulated; KERNEL is 6.1 or 5.10.
+# The runtime's tests, and the engine, under a Debian kernel with cgroup v2 only, emulated; KERNEL is 6.1 or 5.10.
 KERNEL ?= 6.1
-test-vm: packages-vm shim
-	tests/vm/run.sh $(TARGET) $(TARGET)/$(SHIM_TRIPLE)/tiny/wharf-shim $(KERNEL)
+test-vm: packages-vm build
+	tests/vm/run.sh $(TARGET) $(TARGET)/release/wharf $(KERNEL)
 
 bench: packages-bench build
 	python3 bench/bench.py --bin $(TARGET)/release $(BENCH)
@@ -109,7 +109,7 @@ packages-test:
 packages-conformance:
 	@packaging/apt.sh mmdebstrap docker.io containerd podman conmon runc
 packages-vm:
-	@packaging/apt.sh build-essential busybox-static criu qemu-system-x86 e2fsprogs cpio kmod jq
+	@packaging/apt.sh build-essential busybox-static criu qemu-system-x86 e2fsprogs cpio kmod jq util-linux uidmap
 packages-bench:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq python3 docker.io podman runc crun mmdebstrap
 

@@ -10,4 +10,4 @@ for module in virtio_pci virtio_blk ext4; do modprobe $module; done
 mount -t ext4 /dev/vda /root || { echo "machine: no disk"; poweroff -f; }
 umount /proc /sys
 mount -t devtmpfs devtmpfs /root/dev
-exec switch_root /root /bin/sh /guest.sh
+exec switch_root /root /bin/busybox sh /guest.sh

@@ -1,6 +1,6 @@
-#!/bin/sh
+#!/bin/busybox sh
 # guest.sh: process 1 of the machine: mounts cgroup v2 and no other cgroups, runs every test program
-# of /t/debug/deps, and switches the machine off. The host counts (see run.sh).
+# of /t/debug/deps and the engine, and switches the machine off. The host counts (see run.sh).
 export PATH=/bin HOME=/tmp WHARF_SHIM=/t/wharf-shim RUST_BACKTRACE=0
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -12,21 +12,30 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t mqueue mqueue /dev/mqueue
 mount -t tmpfs tmpfs /run
 ln -sf /proc/self/fd /dev/fd
+chmod 1777 /tmp
 ip link set lo up
 hostname machine; hostname >/etc/hostname
-export WHARF_CREATES=20
+# Fewer rounds than on a host: every system call takes ten times as long.
+export WHARF_CREATES=20 PROPTEST_CASES=12
 for module in overlay fuse loop brd null_blk veth bridge nf_tables nft_chain_nat nft_masq nft_ct \
   unix_diag inet_diag tcp_diag udp_diag af_packet_diag netlink_diag; do
   modprobe $module 2>/dev/null
 done
 echo 16 >/proc/sys/vm/nr_hugepages
 echo "machine: $(uname -r), controllers: $(cat /sys/fs/cgroup/cgroup.controllers)"
+set -o pipefail
+
+run() { # PROGRAM [ARGUMENT..]: the exit code of the program itself is the one that is printed
+  local name=${1##*/} begin=$(cut -d. -f1 /proc/uptime)
+  echo "== $name"
+  timeout -s KILL "$(cat /t/deadline)" "$@" </dev/null 2>&1 | awk -f /t/results.awk
+  echo "== ended with $? after $(($(cut -d. -f1 /proc/uptime) - begin)) s"
+}
 # What takes a life of a container per system call is for faster machines; all of them at once is not.
 for program in /t/debug/deps/*; do
-  echo "== ${program##*/}"
-  timeout -s KILL "$(cat /t/deadline)" "$program" --test-threads=2 --skip without_any_one_newer_call </dev/null 2>&1
-  echo "== ended with $?"
+  [ ! -e "$program" ] || run "$program" --test-threads=2 --show-output --skip without_any_one_newer_call
 done
+[ ! -e /t/wharf ] || run /engine.sh
 left=$(find /sys/fs/cgroup -mindepth 1 -type d)
 echo "machine: cgroups left: ${left:-none}"
 echo "machine: done"
