@@ -76,23 +76,30 @@ impl Listened<'_> {
         let text = serde_json::to_vec(&document).map_err(|error| {
             RuntimeError::new(ErrorKind::System, "linux.seccomp", format!("write the state: {error}"))
         })?;
-        send(path, &text, &listener)
-            .map_err(|errno| RuntimeError::system(FIELD, format!("{FIELD}: send to {}", path.display()), errno))
+        let failed = |what: &'static str| {
+            move |errno| RuntimeError::system(FIELD, format!("{FIELD}: {what} {}", path.display()), errno)
+        };
+        let agent = connect(path).map_err(failed("failed to connect with seccomp agent"))?;
+        send(&agent, &text, &listener).map_err(failed("send the listener to seccomp agent"))
     }
 }
 
-/// The descriptor goes with the first bytes; the end of the stream ends the document.
-fn send(path: &Path, text: &[u8], listener: &OwnedFd) -> Result<(), Errno> {
+fn connect(path: &Path) -> Result<OwnedFd, Errno> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+/// The descriptor goes with the first bytes; the end of the stream ends the document.
+fn send(socket: &OwnedFd, text: &[u8], listener: &OwnedFd) -> Result<(), Errno> {
     let mut left = text;
-    let mut sent = wharf_sys::fdpass::send(&socket, left, &[listener.as_fd()])?;
+    let mut sent = wharf_sys::fdpass::send(socket, left, &[listener.as_fd()])?;
     loop {
         left = left.get(sent..).unwrap_or_default();
         if left.is_empty() {
             return Ok(());
         }
-        sent = wharf_sys::fdpass::send(&socket, left, &[])?;
+        sent = wharf_sys::fdpass::send(socket, left, &[])?;
     }
 }
 

@@ -123,7 +123,9 @@ fn a_container_whose_agent_is_missing_is_not_made() {
     let outcome = bundle.run();
     assert_eq!(outcome.code, 1);
     assert!(
-        outcome.stderr.contains("linux.seccomp.listenerPath: send to"),
+        outcome
+            .stderr
+            .contains("linux.seccomp.listenerPath: failed to connect with seccomp agent"),
         "{outcome:?}"
     );
     assert!(!bundle.has_cgroup());
