@@ -107,7 +107,7 @@ packages-demo:
 packages-test:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq skopeo iproute2 nftables python3 python3-docker libseccomp-dev uidmap btrfs-progs fuse-overlayfs docker-cli:docker.io
 packages-conformance:
-	@packaging/apt.sh mmdebstrap docker.io containerd podman conmon runc
+	@packaging/apt.sh mmdebstrap docker.io containerd podman conmon runc uidmap
 packages-vm:
 	@packaging/apt.sh build-essential busybox-static criu qemu-system-x86 e2fsprogs cpio kmod jq util-linux uidmap
 packages-bench:

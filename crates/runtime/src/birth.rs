@@ -3,7 +3,8 @@
 //! Most are entered by init itself. It must be born in a pid namespace; with
 //! a new user namespace it must be born in all of them, because it could not
 //! enter them any more. A user namespace that exists is entered by a process
-//! in between, which there is no way back for.
+//! in between, which there is no way back for; without the host's privileges,
+//! a pid namespace as well.
 
 use crate::RuntimeError;
 use crate::plan::namespaces::{NamespacePlan, file_name};
@@ -50,7 +51,9 @@ pub(crate) fn clone_init(
     init: impl FnOnce(Result<(), Errno>) -> i32,
 ) -> Result<Child, RuntimeError> {
     let join: Vec<_> = join.iter().copied().filter(|(kind, _)| kinds & kind != 0).collect();
-    if kinds & CLONE_NEWUSER != 0 {
+    let has = |wanted| join.iter().any(|(kind, _)| *kind == wanted);
+    // A user namespace's root, as under Podman without privileges, may not enter the pid namespace it came from.
+    if has(CLONE_NEWUSER) || (has(CLONE_NEWPID) && crate::privileges::is_rootless()) {
         return clone_sister(options, || enter_with_user(&join), init);
     }
     let own = enter_all(&join)?;
@@ -82,8 +85,8 @@ fn go_back(own: &[(u32, OwnedFd)]) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Through a process that enters the user namespace and then clones the wanted
-/// one as its sister, whose handle it hands over.
+/// Through a process that enters namespaces and then clones the wanted one as
+/// its sister, whose handle it hands over.
 pub(crate) fn clone_sister(
     options: CloneOptions<'_>,
     enter: impl FnOnce() -> Result<(), (u32, Errno)>,

@@ -89,12 +89,11 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
     let mut warnings = std::mem::take(&mut plan.process.warnings);
     let (ours, theirs) = channel::pair()?;
     let own_pids = (all & CLONE_NEWPID != 0).then_some(target.pidfd);
-    let child = if all & CLONE_NEWUSER != 0 && !crate::privileges::may_mount() {
-        plan.namespaces &= !CLONE_NEWUSER;
-        plan.is_user_entered = true;
-        clone_as_user(target.pidfd, all & (CLONE_NEWUSER | CLONE_NEWPID), &join, |placed| {
-            run(plan, theirs, placed)
-        })?
+    let no_return = all & entered_for_good();
+    let child = if no_return != 0 {
+        plan.namespaces &= !no_return;
+        plan.is_user_entered = no_return & CLONE_NEWUSER != 0;
+        clone_through(target.pidfd, no_return, &join, |placed| run(plan, theirs, placed))?
     } else {
         clone_into(own_pids, &join, |placed| run(plan, theirs, placed))?
     };
@@ -165,21 +164,44 @@ fn complete_rights(request: &mut ExecRequest, spec: &Spec) {
     }
 }
 
-/// The same without privileges: only who is in the container's user namespace
-/// may enter its others, and there is no way back.
-fn clone_as_user(
+/// The namespaces that this process could enter, but not leave again. Without privileges, only who is in the container's
+/// user namespace may enter its others; the root of a user namespace may not even go back to its own pid namespace.
+fn entered_for_good() -> u32 {
+    if !crate::privileges::may_mount() {
+        CLONE_NEWUSER | CLONE_NEWPID
+    } else if crate::privileges::is_rootless() {
+        CLONE_NEWPID
+    } else {
+        0
+    }
+}
+
+/// The same through a process in between, which enters them in this one's place.
+fn clone_through(
     target: BorrowedFd<'_>,
     kinds: u32,
     join: &Join<'_>,
     child: impl FnOnce(Result<(), Errno>) -> i32,
 ) -> Result<Child, RuntimeError> {
+    let blamed = if kinds & CLONE_NEWUSER != 0 {
+        CLONE_NEWUSER
+    } else {
+        CLONE_NEWPID
+    };
     let enter = || {
         // SECURITY: as in enter_and_execute, and before the container can see the child.
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|errno| (0, errno))?;
-        namespace::enter_all(target, kinds).map_err(|errno| (CLONE_NEWUSER, errno))
+        namespace::enter_all(target, kinds).map_err(|errno| (blamed, errno))
     };
     let cgroup = join.birthplace();
-    birth::clone_sister(CloneOptions { flags: 0, cgroup }, enter, child)
+    birth::clone_sister(CloneOptions { flags: 0, cgroup }, enter, child).map_err(|error| {
+        let is_gone = error.errno == Some(Errno::SRCH.raw_os_error());
+        if is_gone {
+            not_running(Errno::SRCH, "pid")
+        } else {
+            error
+        }
+    })
 }
 
 /// Clones a child into the pid namespace and, on version 2, the cgroup.

@@ -224,6 +224,67 @@ fn what_a_user_may_not_do_is_named() {
     );
 }
 
+/// As under Podman, which makes the user namespace itself and calls the runtime in it.
+#[test]
+fn the_root_of_a_user_namespace_runs_enters_and_joins_containers() {
+    let mut own = Own::new("sleep 1000");
+    let linux = own.0.config["linux"].as_object_mut().expect("linux");
+    linux.remove("uidMappings");
+    linux.remove("gidMappings");
+    let kinds = linux["namespaces"].as_array_mut().expect("list");
+    kinds.retain(|kind| kind["type"] != "user");
+    own.0.write();
+    let first = serde_json::to_vec(&own.0.config).expect("JSON");
+    // The second one joins the pid namespace of the first.
+    let path = own.0.path().join("pids");
+    own.0.config["linux"]["namespaces"]
+        .as_array_mut()
+        .expect("list")
+        .iter_mut()
+        .filter(|kind| kind["type"] == "pid")
+        .for_each(|kind| kind["path"] = json!(path));
+    own.0.set("/process/args", json!(["/bin/sh", "-c", "cat /proc/1/comm"]));
+    own.0.write();
+    std::fs::rename(own.0.path().join("config.json"), own.0.path().join("second.json")).expect("rename");
+    std::fs::write(own.0.path().join("config.json"), first).expect("write");
+    let script = "rt=./wharf-runtime; $rt run --detach --pid-file pid $0 </dev/null >/dev/null 2>&1 || exit 1; \
+                  $rt exec $0 sh -c 'echo $$ is not 1, of $(cat /proc/1/comm)'; $rt exec -u 0 $0 id -u; \
+                  ln -s /proc/$(cat pid)/ns/pid pids; mv second.json config.json; $rt run $0-second 2>&1; \
+                  $rt delete --force $0; $rt list -q";
+    let id = USER.to_string();
+    let output = Command::new("setpriv")
+        .args([
+            "--reuid",
+            &id,
+            "--regid",
+            &id,
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--",
+        ])
+        .args([
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            &own.0.id,
+        ])
+        .current_dir(own.0.path())
+        .env("XDG_RUNTIME_DIR", own.0.path().join("run"))
+        .stdin(Stdio::null())
+        .output();
+    let said = Outcome::from(output.expect("setpriv")).ok();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].ends_with("is not 1, of sleep") && !lines[0].starts_with("1 "),
+        "{said}"
+    );
+    assert_eq!(lines[1..], ["0", "sleep"], "{said}");
+}
+
 #[test]
 fn whoever_is_not_rootless_gets_no_container_without_its_cgroup() {
     let own = Own::new("true");

@@ -1,6 +1,6 @@
 """The runtime under Docker, containerd and Podman, compared with runc in the same engine.
 
-    python3 tests/conformance/peers --runtime PATH [--rounds 100] [--only docker,containerd,podman]
+    python3 tests/conformance/peers --runtime PATH [--rounds 100] [--only docker,containerd,podman,podman_rootless]
 
 Each case is asked twice, with runc and with the runtime under test, and the answers must be the same. Then
 containers are run, entered, paused, resumed, updated, killed and deleted, and nothing may be left. Every engine
@@ -67,7 +67,7 @@ def cycles(module, engine, rounds):
     seconds = time.monotonic() - start
     lines = differences(before, engine.holdings())
     word = "FAIL" if lines else "pass"
-    print(f"{word}  {engine.name}  {rounds} rounds of run, exec, pause, resume, update, kill, delete in {seconds:.1f} s; left behind: {lines or 'nothing'}", flush=True)
+    print(f"{word}  {engine.name}  {rounds} rounds of {module.ROUND} in {seconds:.1f} s; left behind: {lines or 'nothing'}", flush=True)
     return bool(lines)
 
 
@@ -75,7 +75,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runtime", required=True)
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--only", default="docker,containerd,podman")
+    parser.add_argument("--only", default="docker,containerd,podman,podman_rootless")
     parser.add_argument("--cases", default="")
     parser.add_argument("--keep", action="store_true", help="keep the scratch directory")
     options = parser.parse_args()

@@ -6,6 +6,7 @@ import image
 from process import cgroups, descriptors, plain, remove_cgroups, run, run_on_terminal, unmount_all, until
 
 NEEDS = ("containerd", "ctr", "containerd-shim-runc-v2", "runc")
+ROUND = "run, exec, pause, resume, update, kill, delete"
 
 
 class Containerd:

@@ -9,6 +9,7 @@ import image
 from process import Outcome, cgroups, descriptors, plain, remove_cgroups, run, run_on_terminal, unmount_all, until
 
 NEEDS = ("dockerd", "containerd", "docker", "runc")
+ROUND = "run, exec, pause, resume, update, kill, delete"
 
 
 class Docker:

@@ -6,6 +6,7 @@ import image
 from process import cgroups, mounts, plain, remove_cgroups, run, run_on_terminal, unmount_all, until
 
 NEEDS = ("podman", "conmon", "runc")
+ROUND = "run, exec, pause, resume, update, kill, delete"
 
 
 class Podman:
