@@ -407,8 +407,18 @@ fn wrong_arguments_are_refused_in_one_line_and_leave_nothing() {
         &["create", "-b", &path, "--console-socket", "/no/such", &id],
         &["process.terminal"],
     );
+    check(
+        &bundle,
+        &["--systemd-cgroup", "create", "-b", &path, &id],
+        &["linux.cgroupsPath", "slice:prefix:name"],
+    );
     bundle.set("/process/terminal", json!(true));
     bundle.write();
+    check(
+        &bundle,
+        &["create", "-b", &path, &id],
+        &["process.terminal", "console-socket"],
+    );
     check(
         &bundle,
         &["create", "-b", &path, "--console-socket", "/no/such", &id],

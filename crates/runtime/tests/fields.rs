@@ -151,6 +151,10 @@ fn the_memory_policy_is_set_and_impossible_ones_are_refused() {
     );
     check(json!({ "mode": "MPOL_LOCAL" }), "local");
     refuse(
+        &[("/linux/memoryPolicy", json!({ "nodes": "0" }))],
+        "linux.memoryPolicy.mode: invalid memory policy mode \"\"",
+    );
+    refuse(
         &[("/linux/memoryPolicy", json!({ "mode": "MPOL_BIND" }))],
         "linux.memoryPolicy: MPOL_BIND needs nodes",
     );

@@ -182,6 +182,9 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
     check_terminal(&spec, options)?;
     let rootfs = spec.root.as_ref().map(|root| bundle.join(&root.path));
     let rootfs = rootfs.ok_or_else(|| RuntimeError::invalid("root", "root: is missing"))?;
+    let systemd = global.cgroup_choice().systemd;
+    let scope = systemd.map(|instance| Scope::of(&id, &spec, instance)).transpose()?;
+    // ORDER: from here until it is being made nothing can fail, and nothing is left behind.
     let (entry, lock) = Entry::create(global, &id)?;
     let record = Record {
         id: id.clone(),
@@ -191,11 +194,7 @@ pub(super) fn prepare(global: &Global, options: &Options) -> Result<(Making, Cre
         rootfs: rootfs.clone(),
         // ORDER: whoever is killed while creating leaves what delete finds.
         cgroup: path_of_group(global, &spec),
-        scope: global
-            .cgroup_choice()
-            .systemd
-            .map(|instance| Scope::of(&id, &spec, instance))
-            .transpose()?,
+        scope,
         created: log::rfc3339(clock_gettime(ClockId::Realtime).tv_sec),
         annotations: spec.annotations.clone(),
         host_root: None,

@@ -210,7 +210,8 @@ pub struct IntelRdt {
 /// NUMA policy (set_mempolicy(2)).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryPolicy {
-    /// `MPOL_...`.
+    /// `MPOL_...`; without one it is refused like any that there is not.
+    #[serde(default)]
     pub mode: String,
     /// Node list such as `0-3,7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
