@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use wharf_cgroup::{Controller, Hierarchy};
+use wharf_cgroup::Hierarchy;
 
 use crate::containers::create::limits::{HostLimits, parse_list};
 use crate::error::{Error, Result};
@@ -18,14 +18,10 @@ pub(crate) fn host_limits(hierarchy: &Hierarchy) -> HostLimits {
             .and_then(|t| parse_list(&t))
             .unwrap_or_else(|| vec![0])
     };
-    let swap = match hierarchy.mount_of(Controller::Memory) {
-        Some(v1) => v1.join("memory.memsw.limit_in_bytes").exists(),
-        None => true, // v2 accounts for swap wherever the kernel has any
-    };
     HostLimits {
         cpus: list("/sys/devices/system/cpu/online"),
         memory_nodes: list("/sys/devices/system/node/online"),
-        swap,
+        swap: hierarchy.can_limit_swap(),
     }
 }
 
