@@ -60,8 +60,12 @@ fn a_read_only_cgroup_stays_the_hosts() {
 #[test]
 fn signals_of_supervisors_are_known_by_name_and_number() {
     for signal in ["RTMIN+3", "SIGRTMIN+3", "37", "RTMAX-27"] {
-        let bundle = Bundle::new("trap 'exit 3' RTMIN+3 2>/dev/null || trap 'exit 3' 37; while :; do sleep 0.05; done");
+        let bundle = Bundle::new(
+            "trap 'exit 3' RTMIN+3 2>/dev/null || trap 'exit 3' 37; : >/ready; while :; do sleep 0.05; done",
+        );
         bundle.start().ok();
+        // Before, init ignores it.
+        bundle.await_file("ready");
         bundle.cli(&["kill", &bundle.id, signal]).ok();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while !bundle.cli(&["state", &bundle.id]).ok().contains("stopped") {
