@@ -2,12 +2,14 @@
 
 mod document;
 mod interval;
+mod kills;
 
 use super::store::{Entry, Record, Status};
 use super::{Call, argument, required_id, system, text, usage};
 use crate::resctrl::{self, Resctrl};
 use crate::spec::{NamespaceKind, Spec};
 use crate::{Cgroup, ErrorKind, ResctrlGroup, RuntimeError};
+use kills::Kills;
 use lexopt::Arg::{Long, Value};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -94,11 +96,9 @@ impl Source {
         let mut oom = Notices::watch(&self.group)?;
         let mut due = Instant::now() + interval;
         loop {
-            let (ended, noticed) = wait(&init, oom.watch.as_ref(), due)?;
-            if noticed || ended {
-                for _ in 0..oom.take(&self.group, ended) {
-                    print("oom", &self.record.id, None)?;
-                }
+            let (ended, noticed) = wait(&init, oom.watch.as_ref(), oom.kills.next_look(due, Instant::now()))?;
+            for _ in 0..oom.take(&self.group, noticed && !ended) {
+                print("oom", &self.record.id, None)?;
             }
             if ended {
                 return Ok(0);
@@ -118,14 +118,14 @@ impl Source {
 /// Out-of-memory notices; none without a memory controller.
 struct Notices {
     watch: Option<OomWatch>,
-    kills: u64,
+    kills: Kills,
 }
 
 impl Notices {
     fn watch(group: &Cgroup) -> Result<Self, RuntimeError> {
         let failed = |error| crate::cgroups::failed("events", &error);
         // ORDER: counted before it is watched, so that none falls between.
-        let kills = group.oom_kills().map_err(failed)?;
+        let kills = Kills::new(group.oom_kills().map_err(failed)?);
         let watch = match group.watch_oom() {
             Ok(watch) => Some(watch),
             Err(wharf_cgroup::CgroupError::MissingController { .. }) => None,
@@ -136,13 +136,15 @@ impl Notices {
 
     /// How many there are to tell. On version 1 a notice also means that tasks wait because killing is switched
     /// off, and comes with the removal of the group; on version 2 the file also changes for lesser reasons.
-    fn take(&mut self, group: &Cgroup, ended: bool) -> u64 {
+    fn take(&mut self, group: &Cgroup, noticed: bool) -> u64 {
         let Some(watch) = &self.watch else { return 0 };
-        watch.drain();
+        if noticed {
+            watch.drain();
+        }
         let Ok(kills) = group.oom_kills() else { return 0 };
-        let new = kills.saturating_sub(self.kills);
-        self.kills = self.kills.max(kills);
-        let waits = group.version() == Version::V1 && !ended && group.is_out_of_memory().unwrap_or(false);
+        let is_first = noticed && group.version() == Version::V1;
+        let new = self.kills.observe(kills, is_first, Instant::now());
+        let waits = is_first && group.is_out_of_memory().unwrap_or(false);
         if new == 0 && waits { 1 } else { new }
     }
 }
