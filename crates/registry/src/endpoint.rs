@@ -5,7 +5,7 @@ use crate::options::Options;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 const HUB: &str = "docker.io";
@@ -69,9 +69,13 @@ fn host_of(domain: &str) -> &str {
 
 /// HTTP clients: one that verifies, one that does not, and one for each host with certificates of its own.
 pub(crate) struct Transports {
-    strict: reqwest::Client,
+    /// None until the machine has certificates of authorities to verify by.
+    strict: OnceLock<reqwest::Client>,
+    /// In its place until then: trusts no one, which leaves plain HTTP.
+    trustless: reqwest::Client,
     lax: reqwest::Client,
     special: Mutex<HashMap<String, reqwest::Client>>,
+    agent: String,
 }
 
 impl Transports {
@@ -79,16 +83,29 @@ impl Transports {
         // Another part of the process may have chosen the provider already; both choices are aws-lc.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let build = |b: reqwest::ClientBuilder| b.build().map_err(|e| tls_error("TLS set-up", &e));
+        let agent = &options.user_agent;
         Ok(Self {
-            strict: build(builder(options))?,
-            lax: build(builder(options).danger_accept_invalid_certs(true))?,
+            strict: OnceLock::new(),
+            trustless: build(builder(agent).tls_backend_preconfigured(trust_no_one()))?,
+            lax: build(builder(agent).danger_accept_invalid_certs(true))?,
             special: Mutex::default(),
+            agent: agent.clone(),
         })
     }
 
     /// The client for addresses that are no registry's.
     pub(crate) fn plain(&self) -> &reqwest::Client {
-        &self.strict
+        if let Some(client) = self.strict.get() {
+            return client;
+        }
+        match builder(&self.agent).build() {
+            Ok(client) => self.strict.get_or_init(|| client),
+            // A machine without certificates of authorities (ca-certificates): they may come later.
+            Err(error) => {
+                tracing::warn!("no server can be verified: {}", tls_error("TLS set-up", &error));
+                &self.trustless
+            }
+        }
     }
 
     /// The client for an endpoint; hosts with a folder of certificates get one of their own.
@@ -103,22 +120,28 @@ impl Transports {
             return Ok(if endpoint.lax {
                 self.lax.clone()
             } else {
-                self.strict.clone()
+                self.plain().clone()
             });
         }
         let mut special = self.special.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(client) = special.get(domain) {
             return Ok(client.clone());
         }
-        let client = with_certificates(builder(options), &folder)?;
+        let client = with_certificates(builder(&options.user_agent), &folder)?;
         special.insert(domain.to_owned(), client.clone());
         Ok(client)
     }
 }
 
-fn builder(options: &Options) -> reqwest::ClientBuilder {
+fn trust_no_one() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+fn builder(agent: &str) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
-        .user_agent(&options.user_agent)
+        .user_agent(agent)
         .connect_timeout(Duration::from_secs(15))
         // A transfer may take hours, but not a minute without a byte.
         .read_timeout(Duration::from_secs(60))
@@ -142,9 +165,13 @@ fn with_certificates(mut builder: reqwest::ClientBuilder, folder: &Path) -> Resu
 }
 
 fn tls_error(what: &str, error: &reqwest::Error) -> RegistryError {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
     RegistryError::Invalid {
         what: what.to_owned(),
-        reason: error.to_string(),
+        reason: innermost.to_string(),
     }
 }
 

@@ -184,6 +184,19 @@ async fn what_is_pushed_comes_back_identical() {
     assert_eq!(Side::new().pull(&by_digest).await.unwrap().digest, image.id);
 }
 
+/// The exchange above again, where no certificates of authorities are to be found.
+#[test]
+fn a_machine_that_can_verify_no_server_still_uses_the_registries_it_need_not_verify() {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_is_pushed_comes_back_identical"])
+        .env("SSL_CERT_FILE", "/does/not/exist")
+        .env("SSL_CERT_DIR", "/does/not/exist")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_name_is_not_found_and_nobody_listening_is_unavailable() {
     let registry = Registry::start();
