@@ -6,15 +6,16 @@
 //! ```
 //! What is removed is found by the instance's name and directories, never by the records: those may be damaged.
 //! Each step goes on past failures; all of them are reported together.
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal};
 use wharf_cgroup::{Cgroup, Hierarchy};
 use wharf_shim::identity;
+use wharf_sys::handle;
 
 use crate::error::{Context, Error, Result};
 use crate::{LOCK_FILE, root_lock};
@@ -109,31 +110,21 @@ fn take_over(root: &Path) -> Result<Option<OwnedFd>> {
 /// Signals a process and waits for its end.
 fn end_process(pid: Pid, signal: Signal, patience: Duration) -> std::result::Result<(), String> {
     let said = |doing: &str, e: rustix::io::Errno| format!("{doing} process {}: {e}", pid.as_raw_nonzero());
-    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        // KERNEL(6.15): before, EINVAL may mean that it is just being reaped.
-        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(()),
+    let process = match handle::open(pid) {
+        Ok(process) => process,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
         Err(error) => return Err(said("opening", error)),
     };
-    match pidfd_send_signal(&pidfd, signal) {
+    match handle::send(&process, signal.as_raw()) {
         Ok(()) => {}
         Err(rustix::io::Errno::SRCH) => return Ok(()),
         Err(error) => return Err(said("signalling", error)),
     }
-    if is_readable(&pidfd, patience) {
-        Ok(())
-    } else {
-        Err(format!("process {} does not end", pid.as_raw_nonzero()))
+    match handle::wait_ended(&process, patience) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!("process {} does not end", pid.as_raw_nonzero())),
+        Err(error) => Err(said("awaiting", error)),
     }
-}
-
-fn is_readable(fd: impl AsFd, patience: Duration) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let timeout = Timespec {
-        tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: 0,
-    };
-    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)).is_ok_and(|n| n > 0)
 }
 
 /// Kills every shim that left its pid file, if the process is still the one that wrote it.

@@ -16,7 +16,7 @@ use crate::error::{Context, Error, Result};
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Longest time an engine that was killed may take to give its files back, while it still counts as a process.
-const ENDING_PATIENCE: Duration = Duration::from_millis(300);
+const ENDING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Takes the root for this process, for as long as the descriptor is open.
 ///

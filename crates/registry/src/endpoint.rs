@@ -1,6 +1,6 @@
 //! Which addresses a registry name stands for, and the HTTP clients to reach them.
 
-use crate::error::RegistryError;
+use crate::error::{RegistryError, innermost};
 use crate::options::Options;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -165,13 +165,9 @@ fn with_certificates(mut builder: reqwest::ClientBuilder, folder: &Path) -> Resu
 }
 
 fn tls_error(what: &str, error: &reqwest::Error) -> RegistryError {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
     RegistryError::Invalid {
         what: what.to_owned(),
-        reason: innermost.to_string(),
+        reason: innermost(error).to_string(),
     }
 }
 

@@ -149,14 +149,10 @@ impl RegistryError {
     }
 
     pub(crate) fn unreachable(method: &'static str, url: &str, error: &reqwest::Error) -> Self {
-        let mut innermost: &dyn std::error::Error = error;
-        while let Some(source) = innermost.source() {
-            innermost = source;
-        }
         let cause = if error.is_timeout() {
             "deadline exceeded".to_owned()
         } else {
-            system_words(&innermost.to_string())
+            system_words(&innermost(error).to_string())
         };
         Self::Unreachable {
             method,
@@ -172,6 +168,15 @@ fn system_words(text: &str) -> String {
     let mut letters = bare.chars();
     let first = letters.next().map(char::to_lowercase);
     first.into_iter().flatten().chain(letters).collect()
+}
+
+/// The cause that the errors around it are about.
+pub(crate) fn innermost(error: &reqwest::Error) -> &dyn std::error::Error {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
 }
 
 #[cfg(test)]

@@ -283,20 +283,7 @@ fn default_devices_work_and_asked_ones_are_made() {
 #[test]
 fn a_user_namespace_maps_root_to_an_ordinary_id() {
     let mut bundle = Bundle::new("id -u; cat /proc/self/uid_map | tr -s ' '; head -c1 /dev/zero | wc -c");
-    let map = json!([{ "containerID": 0, "hostID": 200_000, "size": 65_536 }]);
-    bundle
-        .set("/linux/uidMappings", map.clone())
-        .set("/linux/gidMappings", map);
-    bundle.config["linux"]["namespaces"]
-        .as_array_mut()
-        .expect("list")
-        .push(json!({ "type": "user" }));
-    // The mapped root must be able to reach and read the root.
-    let open = |path: &std::path::Path| {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("open");
-    };
-    open(bundle.path());
-    open(&bundle.rootfs());
+    bundle.map_users(200_000, 65_536);
     assert_eq!(bundle.run().ok(), "0\n 0 200000 65536\n1");
 }
 

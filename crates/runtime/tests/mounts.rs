@@ -239,17 +239,7 @@ fn ids_of_a_bind_can_be_mapped() {
 /// A bundle with a user namespace whose root is this id of the host.
 fn with_user_namespace(script: &str, host_id: u32) -> Bundle {
     let mut bundle = Bundle::new(script);
-    let map = json!([{ "containerID": 0, "hostID": host_id, "size": 65_536 }]);
-    bundle
-        .set("/linux/uidMappings", map.clone())
-        .set("/linux/gidMappings", map);
-    bundle.config["linux"]["namespaces"]
-        .as_array_mut()
-        .expect("list")
-        .push(json!({ "type": "user" }));
-    for path in [bundle.path().to_path_buf(), bundle.rootfs()] {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("open");
-    }
+    bundle.map_users(host_id, 65_536);
     bundle
 }
 

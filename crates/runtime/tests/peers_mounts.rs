@@ -61,17 +61,9 @@ fn bound(of: &str, options: &[&str], has_users: bool) -> Result<String, String> 
     run(&["-o", &format!("remount,bind,{of}")]);
     bundle.add_mount(json!({ "destination": "/place", "source": source, "options": options }));
     if has_users {
-        let kinds = bundle.config["linux"]["namespaces"].as_array_mut().expect("namespaces");
-        kinds.push(json!({ "type": "user" }));
-        let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
-        bundle
-            .set("/linux/uidMappings", map.clone())
-            .set("/linux/gidMappings", map);
+        bundle.map_users(100_000, 65_536);
     }
     std::fs::create_dir(bundle.rootfs().join("place")).expect("the mapped root may not make it");
-    for path in [bundle.path().to_path_buf(), bundle.rootfs()] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-    }
     let outcome = bundle.run();
     let unmounted = std::process::Command::new("umount").arg(&source).status();
     assert!(unmounted.expect("umount").success());

@@ -27,26 +27,26 @@ impl Own {
     /// With a user namespace that maps the own id alone.
     fn new(script: &str) -> Self {
         let mut bundle = Bundle::new(script);
-        let map = json!([{ "containerID": 0, "hostID": USER, "size": 1 }]);
-        bundle
-            .set("/linux/uidMappings", map.clone())
-            .set("/linux/gidMappings", map);
-        bundle.config["linux"]["namespaces"]
-            .as_array_mut()
-            .expect("list")
-            .push(json!({ "type": "user" }));
+        bundle.map_users(USER, 1);
         bundle.config["linux"]
             .as_object_mut()
             .expect("linux")
             .remove("cgroupsPath");
         std::fs::copy(program("wharf-runtime"), bundle.path().join("wharf-runtime")).expect("copy the runtime");
         std::fs::create_dir(bundle.path().join("run")).expect("make the user's directory");
-        std::fs::set_permissions(bundle.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
         give(bundle.path());
         Self(bundle)
     }
 
+    /// The runtime, called by the user.
     fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program(&self.0.path().join("wharf-runtime"));
+        command.args(arguments);
+        command
+    }
+
+    /// Any program, called by the user.
+    fn program(&self, path: &Path) -> Command {
         let id = USER.to_string();
         let mut command = Command::new("setpriv");
         command
@@ -59,8 +59,7 @@ impl Own {
                 "--inh-caps=-all",
                 "--",
             ])
-            .arg(self.0.path().join("wharf-runtime"))
-            .args(arguments)
+            .arg(path)
             .current_dir(self.0.path())
             .env("XDG_RUNTIME_DIR", self.0.path().join("run"))
             .stdin(Stdio::null());
@@ -251,30 +250,9 @@ fn the_root_of_a_user_namespace_runs_enters_and_joins_containers() {
                   $rt exec $0 sh -c 'echo $$ is not 1, of $(cat /proc/1/comm)'; $rt exec -u 0 $0 id -u; \
                   ln -s /proc/$(cat pid)/ns/pid pids; mv second.json config.json; $rt run $0-second 2>&1; \
                   $rt delete --force $0; $rt list -q";
-    let id = USER.to_string();
-    let output = Command::new("setpriv")
-        .args([
-            "--reuid",
-            &id,
-            "--regid",
-            &id,
-            "--clear-groups",
-            "--inh-caps=-all",
-            "--",
-        ])
-        .args([
-            "unshare",
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            script,
-            &own.0.id,
-        ])
-        .current_dir(own.0.path())
-        .env("XDG_RUNTIME_DIR", own.0.path().join("run"))
-        .stdin(Stdio::null())
+    let output = own
+        .program(Path::new("unshare"))
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, &own.0.id])
         .output();
     let said = Outcome::from(output.expect("setpriv")).ok();
     let lines: Vec<&str> = said.lines().collect();

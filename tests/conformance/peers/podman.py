@@ -157,8 +157,13 @@ def life(p):
     seen = [logs.out, logs.err, len(p("top", identity).must().splitlines()) >= 2]
     stats = json.loads(p("stats", "--no-stream", "--format", "json", identity).must())[0]
     seen.append([stats["pids"] in ("1", "2"), sorted(stats)])
+    return seen + ends(p, identity)
+
+
+def ends(p, identity):
+    """How a running container stops, starts again, and is killed and removed."""
     p("stop", "-t", "5", identity).must()
-    seen.append(p.inspect(identity, "{{.State.ExitCode}} {{.State.Status}}"))
+    seen = [p.inspect(identity, "{{.State.ExitCode}} {{.State.Status}}")]
     p("start", identity).must()
     p("restart", "-t", "0", identity).must()
     seen.append(p.inspect(identity, "{{.State.Status}}"))

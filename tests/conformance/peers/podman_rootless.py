@@ -111,15 +111,7 @@ def life(p):
     identity = p("create", *p._base(), image.SHORT, "sh", "-c", "echo one; trap 'exit 3' TERM; while :; do sleep 0.1; done").must()
     p("start", identity).must()
     until(lambda: "one" in p("logs", identity).out, "the first line")
-    p("stop", "-t", "5", identity).must()
-    seen = [p.inspect(identity, "{{.State.ExitCode}} {{.State.Status}}")]
-    p("start", identity).must()
-    p("restart", "-t", "0", identity).must()
-    seen.append(p.inspect(identity, "{{.State.Status}}"))
-    p("kill", identity).must()
-    seen.append(p("wait", identity).must())
-    p.remove(identity)
-    return seen
+    return podman.ends(p, identity)
 
 
 def options(p):

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 
 use super::Failure;
 
-/// Decodes one JSON document; `null` is `None`, a body that was not given. Trailing content, a document of another shape and a cut one are
-/// the client's mistake. `template` has the optional objects filled in, so that the names of
-/// their fields are known too.
+/// Decodes one JSON document; `null` is `None`, a body that was not given. Trailing content, a document of
+/// another shape and a cut one are the client's mistake. `template` has the optional objects filled in, so
+/// that the names of their fields are known too.
 pub(crate) fn decode_like<T: DeserializeOwned + Serialize>(body: &[u8], template: &T) -> Result<Option<T>, Failure> {
     let mut value = document(body)?;
     if value.is_null() {

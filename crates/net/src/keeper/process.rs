@@ -2,22 +2,26 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+use wharf_sys::handle;
 
 use super::{Home, keeper_error};
 use crate::error::NetError;
 
 /// How long a killed keeper may take to be gone.
 const END_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long one wait for the end of a keeper lasts that shall go on.
+const WATCH_STEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The socket's path through a descriptor of its directory: paths in socket
 /// addresses are limited to 108 bytes.
@@ -69,30 +73,17 @@ pub(crate) fn watch(pid: i32, ended: impl FnOnce() + Send + 'static) -> Result<(
     let pid = Pid::from_raw(pid)
         .ok_or_else(gone)
         .map_err(keeper_error("watching it"))?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| keeper_error("watching it")(errno.into()))?;
+    let process = handle::open(pid).map_err(|errno| keeper_error("watching it")(errno.into()))?;
     let thread = std::thread::Builder::new()
         .name("keeper-watch".to_owned())
         .stack_size(128 << 10);
     let work = move || {
-        let _ = wait_for_end(&pidfd, None);
+        while matches!(handle::wait_ended(&process, WATCH_STEP), Ok(false)) {}
         // Our own child is reaped; of an adopted one this says ECHILD.
         let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
         ended();
     };
     thread.spawn(work).map(drop).map_err(keeper_error("watching it"))
-}
-
-fn wait_for_end(pidfd: &OwnedFd, deadline: Option<Instant>) -> io::Result<()> {
-    loop {
-        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = timeout.map(|left| left.try_into().expect("invariant: a few seconds fit"));
-        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], timeout.as_ref()) {
-            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
 }
 
 /// Ends the keeper of a home, however it can be found, and removes its directory.
@@ -108,20 +99,18 @@ pub(crate) fn remove(home: &Home) -> Result<(), NetError> {
 
 fn end(pid: i32) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
-    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        // KERNEL(6.15): before, EINVAL may mean that it is just being reaped.
-        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(()),
+    let process = match handle::open(pid) {
+        Ok(process) => process,
+        Err(Errno::SRCH) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     };
-    match pidfd_send_signal(&pidfd, Signal::KILL) {
-        Err(errno) if errno != rustix::io::Errno::SRCH => return Err(errno.into()),
+    match handle::send(&process, Signal::KILL.as_raw()) {
+        Err(errno) if errno != Errno::SRCH => return Err(errno.into()),
         _ => {}
     }
-    wait_for_end(
-        &pidfd.as_fd().try_clone_to_owned()?,
-        Some(Instant::now() + END_DEADLINE),
-    )?;
+    if !handle::wait_ended(&process, END_DEADLINE)? {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     // A zombie of ours, unless its watcher was faster.
     let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
     Ok(())

@@ -89,15 +89,15 @@ fn change_bind(tree: &OwnedFd, plan: &MountPlan) -> Result<(), Errno> {
     if attributes.is_empty() {
         return Ok(());
     }
+    if !plan.is_locked {
+        return change(tree, Depth::Top, attributes);
+    }
     // Of the times of access no change at all is let through.
     const TIMES: StatVfsMountFlags = StatVfsMountFlags::NOATIME
         .union(StatVfsMountFlags::NODIRATIME)
         .union(StatVfsMountFlags::RELATIME);
     // The other flags of statvfs(3) have the values of the attributes.
     let locked = TIMES | StatVfsMountFlags::from_bits_retain(u64::from(attributes.clear & LOCKABLE));
-    if !plan.is_locked {
-        return change(tree, Depth::Top, attributes);
-    }
     let flags = |tree: &OwnedFd| rustix::fs::fstatvfs(tree).map(|stat| stat.f_flag & locked);
     let before = flags(tree)?;
     change(tree, Depth::Top, attributes)?;

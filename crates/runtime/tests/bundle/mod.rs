@@ -112,6 +112,21 @@ impl Bundle {
         self
     }
 
+    /// Gives it a user namespace that maps ids from 0 on to those of the host from `host` on. The
+    /// mapped root may reach and read the root, but not write there.
+    pub fn map_users(&mut self, host: u32, size: u32) -> &mut Self {
+        let map = json!([{ "containerID": 0, "hostID": host, "size": size }]);
+        self.set("/linux/uidMappings", map.clone())
+            .set("/linux/gidMappings", map);
+        let kinds = self.config["linux"]["namespaces"].as_array_mut().expect("list");
+        kinds.push(json!({ "type": "user" }));
+        for path in [self.path().to_path_buf(), self.rootfs()] {
+            let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(path, open).expect("open");
+        }
+        self
+    }
+
     pub fn write(&self) {
         let text = serde_json::to_vec_pretty(&self.config).expect("JSON");
         std::fs::write(self.path().join("config.json"), text).expect("write config.json");
