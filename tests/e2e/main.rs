@@ -1,7 +1,7 @@
 //! End-to-end tests: a private engine each, driven by the unmodified `docker` CLI, our own CLI and raw HTTP.
 //!
-//! Reading order: lifecycle, run, streams, limits, images, build, network, storage, cli, clients, bad_input, survival, crashes,
-//! contention, reset.
+//! Reading order: lifecycle, run, streams, limits, images, build, network, storage, cli, clients, bad_input, runtimes, survival,
+//! crashes, contention, reset.
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
@@ -16,6 +16,7 @@ mod limits;
 mod network;
 mod reset;
 mod run;
+mod runtimes;
 mod storage;
 mod streams;
 mod survival;

@@ -17,6 +17,7 @@ mod listen;
 mod options;
 mod routes;
 mod run;
+mod runtimes;
 
 pub use listen::ListenError;
 pub use options::{ConfigFile, DEFAULT_CONFIG, Host, Options, OptionsError, Settings, USAGE};

@@ -1,9 +1,13 @@
 //! What a daemon is started with: built-in defaults, then the configuration file, then the
 //! command line.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use wharf_engine::runtimes::Runtimes;
+
+use crate::runtimes::RuntimeEntry;
 
 /// What the command line says; absent values come from the file, then from the defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,7 +55,8 @@ const DEFAULT_GROUP: &str = "docker";
 /// default-log-bytes = 16777216     # per log file, for containers that ask for none; 0 is Docker's, unlimited
 /// default-log-files = 3
 ///
-/// [runtimes]                       # further OCI runtimes, for `run --runtime NAME`
+/// default-runtime = "wharf-runtime"
+/// [runtimes]                       # further runtimes, for `run --runtime NAME`: docs/runtimes.md
 /// runc = "/usr/sbin/runc"
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -69,7 +74,8 @@ pub struct ConfigFile {
     default_pids_limit: Option<i64>,
     default_log_bytes: Option<u64>,
     default_log_files: Option<u32>,
-    runtimes: std::collections::BTreeMap<String, PathBuf>,
+    default_runtime: Option<String>,
+    runtimes: BTreeMap<String, RuntimeEntry>,
 }
 
 /// Limits of containers that ask for none; `None` leaves the product's default.
@@ -115,6 +121,12 @@ pub enum OptionsError {
         /// Which and why.
         reason: String,
     },
+    /// Runtimes that cannot be what the configuration file says.
+    #[error("the configuration file's runtimes are not valid: {reason}")]
+    BadRuntimes {
+        /// Which and why.
+        reason: String,
+    },
     /// A `-H` value of an unknown form.
     #[error("invalid address {address:?}: expected unix:///PATH, tcp://HOST:PORT or fd://")]
     BadHost {
@@ -136,7 +148,7 @@ pub struct Settings {
     pub(crate) log_level: String,
     pub(crate) labels: Vec<String>,
     pub(crate) limits: DefaultLimits,
-    pub(crate) runtimes: std::collections::BTreeMap<String, PathBuf>,
+    pub(crate) runtimes: Runtimes,
 }
 
 /// Where clients are served.
@@ -269,7 +281,8 @@ impl Options {
                 log_bytes: file.default_log_bytes,
                 log_files: file.default_log_files,
             },
-            runtimes: file.runtimes,
+            runtimes: crate::runtimes::settle(&file.runtimes, file.default_runtime)
+                .map_err(|reason| OptionsError::BadRuntimes { reason })?,
         })
     }
 }
@@ -334,7 +347,7 @@ mod tests {
         assert_eq!(settings.instance, "wharf");
         assert_eq!(settings.hosts, [Host::Unix("/f/run/wharf.sock".into())]);
         assert_eq!(settings.insecure_registries, ["a:1", "b:2"]);
-        assert_eq!(settings.runtimes.len(), 1);
+        assert_eq!(settings.runtimes.configured().len(), 1);
         assert_eq!(settings.limits.pids, Some(-1));
     }
 

@@ -1,8 +1,8 @@
 //! What an engine is started with.
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::runtimes::Runtimes;
 
 /// Parameters of one engine instance; nothing else is global.
 #[derive(Clone, Debug)]
@@ -17,8 +17,8 @@ pub struct Config {
     pub shim_binary: PathBuf,
     /// Registries spoken to over http or with unverified TLS: `host:port` or CIDR.
     pub insecure_registries: Vec<String>,
-    /// Further OCI runtimes by name.
-    pub runtimes: BTreeMap<String, PathBuf>,
+    /// Further runtimes by name, and the default one.
+    pub runtimes: Runtimes,
     /// Process limit of containers that ask for none; -1 is unlimited.
     pub default_pids_limit: i64,
     /// Log rotation of containers that ask for none: bytes per file and number of files.
@@ -43,7 +43,7 @@ impl Config {
             instance: instance.into(),
             shim_binary: shim_binary.into(),
             insecure_registries: Vec::new(),
-            runtimes: BTreeMap::new(),
+            runtimes: Runtimes::default(),
             default_pids_limit: 4096,
             default_log_size: 16 << 20,
             default_log_files: 3,

@@ -25,6 +25,7 @@ mod opening;
 mod quiet;
 mod reset;
 mod root_lock;
+pub mod runtimes;
 pub mod spec;
 pub mod system;
 mod trace;

@@ -37,6 +37,26 @@ impl Sandbox {
     /// When the engine does not answer in time.
     #[track_caller]
     pub fn start_with(extra: &[&str]) -> Self {
+        let mut sandbox = Self::prepare(extra);
+        sandbox.boot();
+        sandbox
+    }
+
+    /// Starts an engine with a configuration file; `{dir}` in it stands for the sandbox's own directory.
+    ///
+    /// # Panics
+    /// When the engine does not answer in time.
+    #[track_caller]
+    pub fn configured(text: &str) -> Self {
+        let mut sandbox = Self::prepare(&[]);
+        let (file, dir) = (sandbox.path("config.toml"), sandbox.dir.path().to_string_lossy());
+        std::fs::write(&file, text.replace("{dir}", &dir)).expect("a configuration file");
+        sandbox.extra = vec!["--config".to_owned(), file.to_string_lossy().into_owned()];
+        sandbox.boot();
+        sandbox
+    }
+
+    fn prepare(extra: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("wharf-e2e-")
             .tempdir()
@@ -45,14 +65,12 @@ impl Sandbox {
         let name = dir.path().to_string_lossy().into_owned();
         let instance = format!("w{}", name.rsplit('-').next().unwrap_or_default());
         let extra = extra.iter().map(|s| (*s).to_owned()).collect();
-        let mut sandbox = Self {
+        Self {
             dir,
             instance,
             engine: None,
             extra,
-        };
-        sandbox.boot();
-        sandbox
+        }
     }
 
     /// Starts an engine that has `busybox:latest`, made from Debian's busybox-static.

@@ -7,7 +7,8 @@ use wharf_api::ApiVersion;
 use wharf_api::types as wire;
 use wharf_engine::build::CacheRecord;
 use wharf_engine::model::Timestamp;
-use wharf_engine::system::{BUILTIN_RUNTIME, DiskUsage, HostFacts, Info};
+use wharf_engine::runtimes::{BUILTIN_RUNTIME, Runtime};
+use wharf_engine::system::{DiskUsage, HostFacts, Info};
 
 use super::{container, image, volume};
 
@@ -152,7 +153,7 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
         labels: info.labels,
         server_version: VERSION.to_owned(),
         runtimes: runtimes(info.runtimes),
-        default_runtime: BUILTIN_RUNTIME.to_owned(),
+        default_runtime: info.default_runtime,
         swarm: wire::SwarmInfo {
             local_node_state: "inactive".to_owned(),
             ..wire::SwarmInfo::default()
@@ -193,12 +194,18 @@ fn plugins() -> wire::PluginsInfo {
     }
 }
 
-fn runtimes(paths: BTreeMap<String, std::path::PathBuf>) -> BTreeMap<String, wire::Runtime> {
-    let convert = |path: std::path::PathBuf| wire::Runtime {
-        path: path.to_string_lossy().into_owned(),
-        ..wire::Runtime::default()
+fn runtimes(known: BTreeMap<String, Runtime>) -> BTreeMap<String, wire::Runtime> {
+    let convert = |runtime: Runtime| match runtime {
+        Runtime::Oci { path, args } => wire::Runtime {
+            path: path.to_string_lossy().into_owned(),
+            runtime_args: args,
+            ..wire::Runtime::default()
+        },
     };
-    paths.into_iter().map(|(name, path)| (name, convert(path))).collect()
+    known
+        .into_iter()
+        .map(|(name, runtime)| (name, convert(runtime)))
+        .collect()
 }
 
 fn registries(insecure: &[String]) -> wire::RegistryServiceConfig {

@@ -46,6 +46,7 @@ use wharf_shim::plan::ConsoleSize;
 pub use attach::AttachTicket;
 pub use list::status_text;
 pub(crate) use registry::Registry;
+pub(crate) use remove::delete_tree;
 pub(crate) use runner::StepRunner;
 
 use self::blocking::blocking;

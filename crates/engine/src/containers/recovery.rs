@@ -416,6 +416,17 @@ fn clear_strangers(shared: &Shared, known: &BTreeSet<String>) {
     {
         start::unmount_shm(&shared.config.run.join("shm").join(name));
     }
+    forget_strangers(shared, is_stranger);
+}
+
+/// What configured runtimes still keep of containers that no record names.
+fn forget_strangers(shared: &Shared, is_stranger: impl Fn(&str) -> bool) {
+    let states = crate::runtimes::states_dir(&shared.config.run);
+    for runtime in names_in(&states) {
+        for name in names_in(&states.join(&runtime)).into_iter().filter(|n| is_stranger(n)) {
+            crate::runtimes::forget(&shared.config, &runtime, &name);
+        }
+    }
 }
 
 fn cgroups_of(shared: &Shared) -> BTreeSet<String> {

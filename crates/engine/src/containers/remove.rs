@@ -78,12 +78,14 @@ async fn move_away(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<std
     let gone = containers_dir(&shared.config).join(format!(".gone-{}", record.id));
     let cgroup = cgroup_path(&shared.config, record);
     let shim = Places::of(&shared.config, &record.id).shim;
+    let (id, runtime) = (record.id.to_string(), record.host.runtime.clone());
     let shared = Arc::clone(shared);
     blocking("moving the container's directory away", move || {
         if let Err(error) = wharf_cgroup::Cgroup::delete_tree(&shared.hierarchy, &cgroup, Duration::from_secs(2)) {
             tracing::debug!("cgroup {cgroup}: {error}");
         }
         let _ = std::fs::remove_dir_all(shim); // usually gone already
+        crate::runtimes::forget(&shared.config, &runtime, &id);
         match std::fs::rename(&dir, &gone) {
             Ok(()) => Ok(gone),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(gone),

@@ -15,22 +15,11 @@ use crate::filters::Filters;
 use crate::images::{ImageListed, Images, SharedSizes};
 use crate::model::requests::{ContainerListed, ListContainers};
 use crate::model::{EventKind, Status, Timestamp, ids::random_hex_id};
+use crate::runtimes::{BUILTIN_RUNTIME, Runtime};
 use crate::volumes::{VolumeService, VolumeUsage};
 
 pub use host::HostFacts;
 pub(crate) use host::has_apparmor;
-
-/// The built-in OCI runtime, as it is called in `info` and `--runtime`.
-pub const BUILTIN_RUNTIME: &str = "wharf-runtime";
-
-/// Names by which clients written for Docker ask for the default runtime: the built-in one,
-/// unless the configuration has a program of that name.
-const RUNTIME_ALIASES: [&str; 2] = ["runc", "io.containerd.runc.v2"];
-
-/// Whether a name, one that is not configured, means the built-in runtime.
-pub(crate) fn is_builtin_runtime(name: &str) -> bool {
-    name.is_empty() || name == BUILTIN_RUNTIME || RUNTIME_ALIASES.contains(&name)
-}
 
 /// What `info` tells.
 #[derive(Clone, Debug)]
@@ -45,8 +34,10 @@ pub struct Info {
     pub host: HostFacts,
     /// Where data lives.
     pub root: PathBuf,
-    /// OCI runtimes by name; the built-in one has the shim's path.
-    pub runtimes: BTreeMap<String, PathBuf>,
+    /// Runtimes by name; the built-in one has the shim's path.
+    pub runtimes: BTreeMap<String, Runtime>,
+    /// What a container gets that asks for none.
+    pub default_runtime: String,
     /// Open descriptors of the engine.
     pub open_files: usize,
     /// Tasks of the engine at this moment.
@@ -125,8 +116,9 @@ impl System {
         })
         .await
         .internal(|| "look at the machine".into())??;
-        let mut runtimes = config.runtimes.clone();
-        runtimes.insert(BUILTIN_RUNTIME.to_owned(), config.shim_binary.clone());
+        let mut runtimes = config.runtimes.configured().clone();
+        let (path, args) = (config.shim_binary.clone(), Vec::new());
+        runtimes.insert(BUILTIN_RUNTIME.to_owned(), Runtime::Oci { path, args });
         Ok(Info {
             id,
             containers: self.count_containers(),
@@ -135,6 +127,7 @@ impl System {
             host,
             root: config.root.clone(),
             runtimes,
+            default_runtime: config.runtimes.default_name().to_owned(),
             open_files,
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             watchers: self.shared.events.watchers(),

@@ -31,6 +31,9 @@ pub(super) struct Foreign {
     rootfs: PathBuf,
 }
 
+/// What runc says before the reason an exec failed for.
+const EXEC_FAILED: &str = "exec failed: unable to start container process: ";
+
 /// A runtime's executable, its arguments, and its directory of states.
 pub(super) type Runtime<'a> = (&'a Path, &'a [String], &'a Path);
 
@@ -48,6 +51,7 @@ impl Foreign {
             place,
             rootfs,
         };
+        foreign.forget_predecessor();
         let (stdio, ends) = super::stdio::prepare(plan.stdio).map_err(|errno| system("make the streams", errno))?;
         let bundle = bundle.to_string_lossy().into_owned();
         let made = foreign.make(&["create", "--bundle", &bundle], plan.stdio, (stdio, ends));
@@ -65,10 +69,20 @@ impl Foreign {
         self.call(&["start"], None)
     }
 
+    /// A shim that was killed could not tell its runtime of the end, and that would refuse to
+    /// create the container again.
+    fn forget_predecessor(&self) {
+        if self.root.join(&self.id).exists() {
+            // What stays shows in the creation.
+            let _ = self.call(&["delete", "--force"], None);
+        }
+    }
+
     /// Has the runtime run a further process, detached, so that it becomes the shim's to reap.
     pub(super) fn exec(&self, plan: &ExecPlan, stdio: Stdio, ends: OurEnds) -> Result<Made, Fault> {
         let mut process = plan.process.clone();
         process["terminal"] = plan.stdio.terminal.into();
+        foreign_bundle::complete_process(&mut process, plan, &self.place)?;
         foreign_bundle::set_user(&mut process, &self.rootfs, plan.user.as_deref(), &plan.group_add)?;
         let file = self.place.join(format!("exec-{}.json", plan.id));
         write_json(&file, &process)?;
@@ -149,6 +163,7 @@ impl Foreign {
             return Ok(());
         }
         let message = last_message(&std::fs::read_to_string(&log).unwrap_or_default())
+            .map(|message| in_runcs_words(&message))
             .unwrap_or_else(|| format!("{} {} failed: {status}", self.path.display(), verb[0]));
         Err(Fault {
             kind: kind_of(&message),
@@ -186,12 +201,21 @@ fn last_message(log: &str) -> Option<String> {
     log.lines().rev().find_map(message)
 }
 
+/// COMPAT: clients look for the words of runc, whichever runtime speaks; and the engine itself says of every runtime
+/// that an exec failed.
+fn in_runcs_words(message: &str) -> String {
+    message
+        .trim_start_matches(EXEC_FAILED)
+        .replace("No such file or directory", "no such file or directory")
+        .replace("Permission denied", "permission denied")
+}
+
 /// COMPAT: clients, Docker's among them, tell these failures apart by their words alone.
 fn kind_of(message: &str) -> FaultKind {
     let has = |words: &str| message.contains(words);
-    if has("executable file not found") || has("no such file or directory") || has("No such file or directory") {
+    if has("executable file not found") || has("no such file or directory") {
         FaultKind::CommandNotFound
-    } else if has("permission denied") || has("Permission denied") || has("is a directory") {
+    } else if has("permission denied") || has("is a directory") {
         FaultKind::CommandNotExecutable
     } else {
         FaultKind::System
@@ -252,6 +276,19 @@ mod tests {
         let log = "{\"level\":\"error\",\"msg\":\"first\"}\nnoise\n{\"level\":\"error\",\"msg\":\"second\"}\n{\"level\":\"info\",\"msg\":\"x\"}\n";
         assert_eq!(last_message(log).as_deref(), Some("second"));
         assert_eq!(last_message(""), None);
+    }
+
+    #[test]
+    fn messages_get_the_words_that_clients_look_for() {
+        let check = |said: &str, expected: &str| assert_eq!(in_runcs_words(said), expected);
+        check(
+            "executable file `/x` not found in $PATH: No such file or directory",
+            "executable file `/x` not found in $PATH: no such file or directory",
+        );
+        check(
+            "exec failed: unable to start container process: exec: \"x\": permission denied",
+            "exec: \"x\": permission denied",
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use wharf_sys::overlay::Writable;
 
 use super::container::{fault, fault_of, system};
 use super::foreign::write_json;
-use crate::plan::{LaunchPlan, RootfsPlan};
+use crate::plan::{ExecPlan, LaunchPlan, RootfsPlan};
 use crate::protocol::{Fault, FaultKind};
 
 /// A bundle for the runtime.
@@ -38,6 +38,10 @@ pub(super) fn prepare(plan: &LaunchPlan, place: &Path) -> Result<Prepared, Fault
     config["ociVersion"] = "1.0.2".into();
     config["root"]["path"] = json!(rootfs);
     config["process"]["terminal"] = plan.stdio.terminal.into();
+    // The shim's own score must not be inherited, by an exec neither.
+    if config["process"]["oomScoreAdj"].is_null() {
+        config["process"]["oomScoreAdj"] = 0.into();
+    }
     if let Some(size) = plan.stdio.console_size.filter(|_| plan.stdio.terminal) {
         config["process"]["consoleSize"] = json!({"height": size.rows, "width": size.cols});
     }
@@ -76,6 +80,42 @@ pub(super) fn remove(place: &Path) {
     let _ = std::fs::remove_dir(&rootfs);
     let _ = std::fs::remove_file(bundle.join("config.json"));
     let _ = std::fs::remove_dir(&bundle);
+}
+
+/// What our own runtime gives to a further process by itself: the rights of the first one where the plan is silent, and
+/// the size of its terminal from the beginning.
+pub(super) fn complete_process(process: &mut Value, plan: &ExecPlan, place: &Path) -> Result<(), Fault> {
+    let path = place.join("bundle/config.json");
+    let text = std::fs::read(&path).map_err(|error| fault(&format!("read {}", path.display()), &error))?;
+    let config: Value = serde_json::from_slice(&text)
+        .map_err(|error| fault("read the container's process", &std::io::Error::other(error)))?;
+    for key in [
+        "capabilities",
+        "rlimits",
+        "oomScoreAdj",
+        "apparmorProfile",
+        "selinuxLabel",
+    ] {
+        if process[key].is_null() && !config["process"][key].is_null() {
+            process[key] = config["process"][key].clone();
+        }
+    }
+    if plan.privileged {
+        let all = own_capabilities()?;
+        process["capabilities"] = json!({"bounding": all, "effective": all, "permitted": all});
+    }
+    if let Some(size) = plan.stdio.console_size.filter(|_| plan.stdio.terminal) {
+        process["consoleSize"] = json!({"height": size.rows, "width": size.cols});
+    }
+    Ok(())
+}
+
+/// The names of all that this process may hand on.
+fn own_capabilities() -> Result<Vec<String>, Fault> {
+    let (_, permitted, _) = wharf_sys::caps::current().map_err(|errno| system("read the capabilities", errno))?;
+    let held = (0u32..).zip(wharf_sys::caps::NAMES);
+    let held = held.filter(|(number, _)| permitted & wharf_sys::caps::bit(*number) != 0);
+    Ok(held.map(|(_, name)| format!("CAP_{name}")).collect())
 }
 
 /// Replaces the ids of a process by those of a Docker user string, looked up in the root.

@@ -1,5 +1,4 @@
 //! Checks of a request to create, in Docker's words, and the defaults that `inspect` shows.
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::limits::{HostLimits, check_resources};
@@ -7,8 +6,8 @@ use crate::containers::signals::parse_signal;
 use crate::error::{Error, Result};
 use crate::model::requests::CreateContainer;
 use crate::model::*;
+use crate::runtimes::Runtimes;
 use crate::spec::{self, DEFAULT_SHM_BYTES, SecurityOptions, check_capability};
-use crate::system::{BUILTIN_RUNTIME, is_builtin_runtime};
 
 /// Options of the json-file driver that are known.
 const LOG_OPTIONS: [&str; 9] = [
@@ -28,8 +27,8 @@ const LOG_OPTIONS: [&str; 9] = [
 pub(crate) struct Surroundings<'a> {
     /// CPUs, memory nodes, swap.
     pub limits: &'a HostLimits,
-    /// Further OCI runtimes.
-    pub runtimes: &'a BTreeMap<String, std::path::PathBuf>,
+    /// Further runtimes.
+    pub runtimes: &'a Runtimes,
     /// Whether cgroup v2 is in use (decides over the default cgroup namespace).
     pub cgroup_v2: bool,
 }
@@ -43,7 +42,7 @@ pub(crate) fn check_request(request: &mut CreateContainer, around: &Surroundings
     check_names_and_addresses(&request.host)?;
     check_restart_policy(&request.host.restart_policy, request.host.auto_remove)?;
     check_log(&request.host.log_config)?;
-    check_runtime(&request.host.runtime, around)?;
+    around.runtimes.check(&request.host.runtime)?;
     check_isolation(&request.host)?;
     check_ports(request)?;
     check_sysctls(&request.host)?;
@@ -260,14 +259,6 @@ pub(crate) fn parse_size(text: &str) -> Result<u64> {
         .ok_or_else(wrong)
 }
 
-fn check_runtime(name: &str, around: &Surroundings<'_>) -> Result<()> {
-    if is_builtin_runtime(name) || around.runtimes.contains_key(name) {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("unknown or invalid runtime name: {name}"))
-        .with_hint("configure it with its path, or leave the runtime out"))
-}
-
 fn check_isolation(host: &HostConfig) -> Result<()> {
     for name in host.cap_add.iter().flatten() {
         check_capability(name)?;
@@ -406,7 +397,7 @@ fn fill_defaults(host: &mut HostConfig, around: &Surroundings<'_>) {
     );
     fill(&mut host.restart_policy.name, "no");
     fill(&mut host.log_config.driver, "json-file");
-    fill(&mut host.runtime, BUILTIN_RUNTIME);
+    fill(&mut host.runtime, around.runtimes.default_name());
     if matches!(host.network_mode.as_str(), "" | "default") {
         "bridge".clone_into(&mut host.network_mode);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use wharf_net::{NamespaceRequest, Upstream};
 use wharf_runtime::spec::Spec;
-use wharf_shim::plan::{ConsoleSize, LaunchPlan, LogPlan, RootfsPlan, RuntimePlan, StdioPlan};
+use wharf_shim::plan::{ConsoleSize, LaunchPlan, LogPlan, RootfsPlan, StdioPlan};
 use wharf_sys::path::RootDir;
 
 use super::{files, host_facts, network};
@@ -18,7 +18,6 @@ use crate::containers::paths::{Places, cgroup_path, lower_dirs};
 use crate::error::{Context, Error, Result};
 use crate::model::{ContainerRecord, IpcMode, MountKind, MountPoint, NetworkMode, PidMode, Status};
 use crate::spec::{self, HostFacts};
-use crate::system::is_builtin_runtime;
 
 /// What was prepared.
 #[derive(Debug)]
@@ -268,7 +267,7 @@ fn launch_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Re
             console_size: (rows > 0 && cols > 0).then_some(ConsoleSize { rows, cols }),
         },
         log: log_plan(shared, record, places.log(&record.id))?,
-        runtime: runtime_plan(shared, &record.host.runtime)?,
+        runtime: shared.config.runtimes.plan(&record.host.runtime, &shared.config)?,
         shim_cgroup: Some(format!("/{}/shims", shared.config.instance)),
     })
 }
@@ -287,18 +286,6 @@ fn rootfs_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Ro
         lower: lower_dirs(&shared.config.root, record),
         upper: places.upper(),
         work: places.work(),
-    }
-}
-
-fn runtime_plan(shared: &Shared, name: &str) -> Result<RuntimePlan> {
-    match shared.config.runtimes.get(name) {
-        None if is_builtin_runtime(name) => Ok(RuntimePlan::Builtin),
-        Some(path) => Ok(RuntimePlan::Foreign {
-            path: path.clone(),
-            args: Vec::new(),
-            root: shared.config.run.join("runtimes").join(name),
-        }),
-        None => Err(Error::invalid(format!("unknown or invalid runtime name: {name}"))),
     }
 }
 
