@@ -109,7 +109,7 @@ packages-test:
 packages-conformance:
 	@packaging/apt.sh mmdebstrap docker.io containerd podman conmon runc uidmap
 packages-vm:
-	@packaging/apt.sh build-essential busybox-static criu qemu-system-x86 e2fsprogs cpio kmod jq util-linux uidmap
+	@packaging/apt.sh build-essential busybox-static criu qemu-system-x86 e2fsprogs mmdebstrap cpio kmod jq util-linux uidmap
 packages-bench:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl jq python3 docker.io podman runc crun mmdebstrap
 

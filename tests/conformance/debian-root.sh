@@ -7,7 +7,7 @@ set -euo pipefail
 mkdir -p "$1"; dir=$(cd "$1" && pwd) suite=${2:-bookworm}
 [ -e "$dir/ready" ] && exit 0
 rm -rf --one-file-system "$dir/rootfs" "$dir/shifted"; mkdir -p "$dir/rootfs" "$dir/shifted"
-mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd \
+mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,uidmap \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' "$suite" - | tar -C "$dir/rootfs" -xp --exclude='./dev/*'
 rm -rf "$dir"/rootfs/var/cache/apt/* "$dir"/rootfs/var/lib/apt/lists/*

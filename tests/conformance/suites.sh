@@ -68,7 +68,7 @@ for adapter in "$here"/suites/*.sh; do
   mkdir -p "$dir/$name"
   # Whatever a suite leaves behind, be it processes or mounts, ends with it.
   unshare --mount --propagation slave --pid --fork --mount-proc --kill-child \
-    "$adapter" "$runtime" "$suites/$name" "$dir/$name" >"$dir/$name.results" 2>"$dir/$name.log" </dev/null
+    "$here/controllers.sh" "$adapter" "$runtime" "$suites/$name" "$dir/$name" >"$dir/$name.results" 2>"$dir/$name.log" </dev/null
   judge "$name" || { status=1; tail -n 20 "$dir/$name.log"; }
   if [ -n "${KEEP_RESULTS:-}" ]; then
     mkdir -p "$KEEP_RESULTS" && cp -r "$dir/$name" "$dir/$name.results" "$KEEP_RESULTS/"

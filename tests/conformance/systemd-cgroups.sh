@@ -4,12 +4,9 @@
 . "$(dirname "$0")/box.sh"
 
 here=$(cd "$(dirname "$0")" && pwd)
-share=$work/share; mkdir -p "$share/bundle/rootfs/bin" "$share/bundle/rootfs/proc" "$share/bundle/rootfs/dev" "$share/bundle/rootfs/sys"
-cp "$runtime" "$share/wharf-runtime"
-cp "$(command -v busybox)" "$share/bundle/rootfs/bin/busybox"
-for applet in sh sleep cat id; do ln -sf busybox "$share/bundle/rootfs/bin/$applet"; done
-cp "$here/systemd-inside.sh" "$share/inside.sh"
-chmod -R a+rX "$work"
+share=$work/share
+"$here/srv.sh" "$runtime" "$share" || exit 1
+chmod a+rX "$work"
 bind="{\"destination\":\"/srv\",\"type\":\"bind\",\"source\":\"$share\",\"options\":[\"rbind\"]}"
 bundle host "$roots/rootfs" "$docker_caps $more_caps" 'pid network ipc uts mount cgroup' '' "$bind"
 # The containers inside mount a /proc of their own, which a covered one would forbid to users.

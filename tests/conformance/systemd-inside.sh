@@ -1,10 +1,20 @@
 #!/bin/sh
-# systemd-inside.sh: on a machine, or in a box, whose first process is systemd. Wants /srv/wharf-runtime and /srv/bundle.
+# systemd-inside.sh: on a machine, or in a box, whose first process is systemd. Wants /srv/wharf-runtime and /srv/bundle
+# (see srv.sh). Run by a user, it is about the user's systemd, and the containers are in a user namespace.
 set -u
 failed=0 patience=${PATIENCE_SECONDS:-60}
 work=$(mktemp -d /tmp/inside-XXXXXX); chmod 755 "$work"
 [ -d /sys/fs/cgroup/cpu ] || [ -d /sys/fs/cgroup/memory ] && version=1 || version=2
+# Where the manager keeps its units, its name for a container's own slice, and the namespace of a user.
+if [ "$(id -u)" = 0 ]; then
+  top='' default=system.slice manager=system space='' mappings=''
+else
+  top=/user.slice/user-$(id -u).slice/user@$(id -u).service default=user.slice manager=user space=',{"type":"user"}'
+  mappings=",\"uidMappings\":[{\"containerID\":0,\"hostID\":$(id -u),\"size\":1}]"
+  mappings="$mappings,\"gidMappings\":[{\"containerID\":0,\"hostID\":$(id -g),\"size\":1}]"
+fi
 
+systemctl() { command systemctl "--$manager" "$@"; }
 oci() { /srv/wharf-runtime --root "$work/state" --systemd-cgroup "$@"; }
 
 # config CGROUPSPATH RESOURCES ANNOTATIONS: writes $work/config.json.
@@ -16,8 +26,8 @@ config() {
   {"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["nosuid","mode=755"]},
   {"destination":"/sys","type":"sysfs","source":"sysfs","options":["ro"]},
   {"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["ro"]}],
- "linux":{"cgroupsPath":"$1","resources":{$2},
-  "namespaces":[{"type":"pid"},{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"network"},{"type":"cgroup"}]}}
+ "linux":{"cgroupsPath":"$1","resources":{$2}$mappings,
+  "namespaces":[{"type":"pid"},{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"network"},{"type":"cgroup"}$space]}}
 JSON
 }
 create() { oci create --bundle "$work" "$1" </dev/null >"$work/log" 2>&1 || { cat "$work/log"; return 1; }; oci start "$1"; }
@@ -34,7 +44,7 @@ a_scope_has_the_limits() {
   limits='"memory":{"limit":67108864},"pids":{"limit":30},"cpu":{"shares":512,"quota":20000,"period":100000}'
   config machine.slice:wharf:c1 "$limits" '"org.systemd.property.TimeoutStopSec":"uint32 7","org.systemd.property.CollectMode":"'"'inactive-or-failed'"'"'
   create c1 || return 1
-  path=machine.slice/wharf-c1.scope
+  path=${top#/}${top:+/}machine.slice/wharf-c1.scope
   same ActiveState "$(shown wharf-c1.scope ActiveState)" active || return 1
   same ControlGroup "$(shown wharf-c1.scope ControlGroup)" "/$path" || return 1
   same Delegate "$(shown wharf-c1.scope Delegate)" yes || return 1
@@ -86,20 +96,22 @@ delete_removes_the_unit() {
 }
 an_unnamed_container_is_in_the_default_slice() {
   config '' '' ''
-  create c3 && same ControlGroup "$(shown wharf-c3.scope ControlGroup)" /system.slice/wharf-c3.scope && oci delete --force c3
+  create c3 && same ControlGroup "$(shown wharf-c3.scope ControlGroup)" "$top/$default/wharf-c3.scope" && oci delete --force c3
 }
 a_subgroup_holds_the_container() {
   config machine.slice:wharf:c4 '"pids":{"limit":9}' '"run.oci.systemd.subgroup":"inner"'
   create c4 || return 1
   grep -q '/wharf-c4.scope/inner$' "/proc/$(pid_of c4)/cgroup" || fail "$(cat "/proc/$(pid_of c4)/cgroup")" || return 1
-  path=machine.slice/wharf-c4.scope/inner
+  path=${top#/}${top:+/}machine.slice/wharf-c4.scope/inner
+  oci exec c4 cat /proc/self/cgroup | grep -qE '^[0-9]+:(name=systemd|pids|):/$' || fail "exec is elsewhere" || return 1
   same "the file" "$(limit_file pids.max pids.max)" 9 && oci delete --force c4
 }
 the_bus_works_as_systemds_own_socket_does() {
   config machine.slice:wharf:c5 '' ''
-  DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/dbus/system_bus_socket create c5 || return 1
-  DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/dbus/system_bus_socket oci delete --force c5 &&
-    same LoadState "$(shown wharf-c5.scope LoadState)" not-found
+  if [ $manager = system ]; then set -- DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/dbus/system_bus_socket
+  else set -- XDG_RUNTIME_DIR= DBUS_SESSION_BUS_ADDRESS="unix:path=/run/user/$(id -u)/bus"; fi
+  (export "$@"; create c5) || return 1
+  (export "$@"; oci delete --force c5) && same LoadState "$(shown wharf-c5.scope LoadState)" not-found
 }
 crun_s_option_means_the_same() {
   config machine.slice:wharf:c6 '' ''
@@ -121,7 +133,9 @@ a_container_that_ended_leaves_no_unit() {
   same LoadState "$(shown wharf-c8.scope LoadState)" not-found
 }
 
-for case in a_scope_has_the_limits limits_outlive_a_reload_of_systemd devices_are_limited_and_stay_so_over_a_reload \
+# Of devices a user's systemd knows nothing.
+devices=devices_are_limited_and_stay_so_over_a_reload; [ $manager = system ] || devices=
+for case in a_scope_has_the_limits limits_outlive_a_reload_of_systemd $devices \
   update_tells_systemd exec_joins_the_scope pause_and_resume_work a_unit_that_runs_is_not_taken delete_removes_the_unit \
   an_unnamed_container_is_in_the_default_slice a_subgroup_holds_the_container the_bus_works_as_systemds_own_socket_does \
   crun_s_option_means_the_same wrong_paths_and_properties_are_named a_container_that_ended_leaves_no_unit; do

@@ -8,6 +8,8 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 for module in virtio_pci virtio_blk ext4; do modprobe $module; done
 mount -t ext4 /dev/vda /root || { echo "machine: no disk"; poweroff -f; }
-umount /proc /sys
 mount -t devtmpfs devtmpfs /root/dev
-exec switch_root /root /bin/busybox sh /guest.sh
+# The kernel's command line says what is process 1 there.
+init=$(sed -n 's/.*machine_init=\([^ ]*\).*/\1/p' /proc/cmdline)
+umount /proc /sys
+exec switch_root /root "$init"

@@ -89,6 +89,7 @@ fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
                 pidfd: created.pidfd(),
                 resctrl: created.resctrl(),
                 cgroup: created.cgroup(),
+                scope: None,
                 spec: &spec,
                 filter_cache: None,
             };

@@ -45,6 +45,8 @@ struct ExecPlan<'a> {
     is_user_entered: bool,
     /// Files through which it joins the cgroup (version 1).
     cgroup_entries: Vec<OwnedFd>,
+    /// It waits until it was moved into the cgroup.
+    awaits_runtime: bool,
     process: ProcessPlan,
 }
 
@@ -77,13 +79,14 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
         None | Some("") => Moment::Birth,
         Some(_) => Moment::Later,
     };
-    let mut join = open_join(target.cgroup, &request.sub_cgroups, (target.pid, moment))?;
+    let mut join = open_join(target, &request.sub_cgroups, moment)?;
     let mut plan = ExecPlan {
         target: target.pidfd,
         target_pid: target.pid,
         namespaces: all & !CLONE_NEWPID,
         is_user_entered: false,
         cgroup_entries: std::mem::take(&mut join.entries),
+        awaits_runtime: join.is_guided(),
         process,
     };
     let mut warnings = std::mem::take(&mut plan.process.warnings);
@@ -104,6 +107,7 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
         other => other,
     };
     let outcome = classed
+        .and_then(|()| bring_in(&join, pid, &ours))
         .and_then(|()| send_filter(&ours, filter, target.filter_cache))
         .and_then(|()| {
             let listened = filter.map(|seccomp| Listened {
@@ -243,13 +247,16 @@ fn not_running(errno: Errno, name: &str) -> RuntimeError {
     }
 }
 
-/// Joins the cgroup (version 1) with the CPUs set before and after. Without
+/// Joins the cgroup, unless it was born in it, with the CPUs set before and after. Without
 /// any set, the CPUs that the caller is bound to are not passed on.
-fn join_cgroup(plan: &ExecPlan<'_>) -> Result<(), RuntimeError> {
+fn join_cgroup(plan: &ExecPlan<'_>, channel: &Channel) -> Result<(), RuntimeError> {
     let affinity = plan.process.process.exec_cpu_affinity.clone().unwrap_or_default();
     let is_set = |list: &Option<String>| list.as_ref().is_some_and(|list| !list.is_empty());
     pin("initial", affinity.initial.as_deref())?;
     crate::cgroups::enter(&plan.cgroup_entries)?;
+    if plan.awaits_runtime && !matches!(channel.receive()?, Some(Message::Prepared)) {
+        return Err(unexpected("no word of its cgroup"));
+    }
     if !is_set(&affinity.initial) && !is_set(&affinity.last) {
         settings::unbind_from_cpus();
     }
@@ -269,6 +276,16 @@ fn pin(which: &str, list: Option<&str>) -> Result<(), RuntimeError> {
     }
     rustix::thread::sched_setaffinity(None, &set)
         .map_err(|errno| RuntimeError::system(&field, format!("{field}: set {list}"), errno))
+}
+
+/// Moves the child where it may not go by itself, and has it go on.
+fn bring_in(join: &Join<'_>, pid: i32, channel: &Channel) -> Result<(), RuntimeError> {
+    if join.is_guided() {
+        join.bring_in(pid)?;
+        // A child that is gone is heard of by the next read.
+        let _ = channel.send(&Message::Prepared);
+    }
+    Ok(())
 }
 
 fn send_filter(
@@ -325,7 +342,7 @@ fn enter_and_execute(plan: &ExecPlan<'_>, channel: &Channel) -> Result<std::conv
     // through /proc (CVE-2016-9962, CVE-2019-5736).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("become undumpable"))?;
     let process = &plan.process.process;
-    join_cgroup(plan)?;
+    join_cgroup(plan, channel)?;
     let lsm = settings::open_lsm(process)?;
     settings::set_oom_score(process, channel)?;
     rustix::process::setsid().map_err(failed("make a session"))?;

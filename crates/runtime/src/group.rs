@@ -64,7 +64,7 @@ impl CgroupGuard {
         match (group.add(pid), &self.scope) {
             (Ok(()), _) => Ok(()),
             // A user's systemd may ask the system's for what the user may not do.
-            (Err(error), Some(scope)) if is_forbidden(&error) => scope.attach(pid),
+            (Err(error), Some(scope)) if is_forbidden(&error) => scope.attach(pid, ""),
             (Err(error), _) => Err(failed("cgroup", &error)),
         }
     }
@@ -147,7 +147,7 @@ fn refuse_used(group: &Cgroup) -> Result<(), RuntimeError> {
 }
 
 /// Whether the kernel says that this caller may not.
-fn is_forbidden(error: &CgroupError) -> bool {
+pub(crate) fn is_forbidden(error: &CgroupError) -> bool {
     let errnos = [Errno::PERM, Errno::ACCESS, Errno::ROFS];
     errnos.iter().any(|errno| error.errno() == Some(errno.raw_os_error()))
 }

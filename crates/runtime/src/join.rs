@@ -1,14 +1,15 @@
 //! How a further process gets into the container's cgroup, or into groups
 //! below it.
 
-use crate::cgroups::open_entries;
-use crate::{Cgroup, ErrorKind, RuntimeError};
+use crate::cgroups::{failed, open_entries};
+use crate::{Cgroup, ErrorKind, ExecTarget, RuntimeError, Scope};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use wharf_cgroup::Version;
+use wharf_cgroup::systemd::Instance;
 
 /// A group below the container's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,17 @@ pub(crate) struct Join<'a> {
     pub(crate) entries: Vec<OwnedFd>,
     group: Option<&'a Cgroup>,
     below: Option<OwnedFd>,
+    guided: Option<Guided<'a>>,
+}
+
+/// The way in where a user's systemd may have to move the process: into the groups of its own session
+/// the user may, from the scope of a login, which lies beside, it may not.
+#[derive(Debug)]
+struct Guided<'a> {
+    group: &'a Cgroup,
+    scope: &'a Scope,
+    /// Path below the container's group; empty for it.
+    below: String,
 }
 
 impl Join<'_> {
@@ -71,6 +83,23 @@ impl Join<'_> {
         match &self.below {
             Some(below) => Some(below.as_fd()),
             None => self.group.and_then(Cgroup::open_dir),
+        }
+    }
+
+    /// Whether the process waits until [`Join::bring_in`] has moved it.
+    pub(crate) fn is_guided(&self) -> bool {
+        self.guided.is_some()
+    }
+
+    /// Moves the process that was born outside, by systemd if the caller may not.
+    pub(crate) fn bring_in(&self, pid: i32) -> Result<(), RuntimeError> {
+        let Some(guided) = &self.guided else { return Ok(()) };
+        let pid = pid.unsigned_abs();
+        let path = format!("{}/{}", guided.group.path(), guided.below);
+        let moved = Cgroup::open(guided.group.hierarchy(), path.trim_end_matches('/')).and_then(|group| group.add(pid));
+        match moved {
+            Err(error) if crate::group::is_forbidden(&error) => guided.scope.attach(pid, &guided.below),
+            other => other.map_err(|error| failed("cgroup", &error)),
         }
     }
 }
@@ -86,11 +115,11 @@ pub(crate) enum Moment {
 
 /// Opens the group, or those below it.
 pub(crate) fn open_join<'a>(
-    group: Option<&'a Cgroup>,
+    target: &ExecTarget<'a>,
     below: &[SubCgroup],
-    (init, moment): (i32, Moment),
+    moment: Moment,
 ) -> Result<Join<'a>, RuntimeError> {
-    let Some(group) = group else {
+    let Some(group) = target.cgroup else {
         return match below.first() {
             None => Ok(Join::default()),
             Some(_) => Err(RuntimeError::new(
@@ -109,7 +138,7 @@ pub(crate) fn open_join<'a>(
             entries: open_v1(group, below)?,
             ..Join::default()
         }),
-        Version::V2 => open_v2(group, below, (init, moment)),
+        Version::V2 => open_v2((group, target.scope), below, (target.pid, moment)),
     }
 }
 
@@ -149,7 +178,7 @@ fn open_v1(group: &Cgroup, below: &[SubCgroup]) -> Result<Vec<OwnedFd>, RuntimeE
 }
 
 fn open_v2<'a>(
-    group: &'a Cgroup,
+    (group, scope): (&'a Cgroup, Option<&'a Scope>),
     below: &[SubCgroup],
     (init, moment): (i32, Moment),
 ) -> Result<Join<'a>, RuntimeError> {
@@ -165,6 +194,16 @@ fn open_v2<'a>(
         Some(sub) => Some(own.join(&sub.path)),
         None => place_beside_init(&own, group.path(), init),
     };
+    if let Some(scope) = scope.filter(|scope| scope.instance == Instance::User) {
+        let below = place.iter().filter_map(|path| path.strip_prefix(&own).ok()).next();
+        let below = below
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        return Ok(Join {
+            guided: Some(Guided { group, scope, below }),
+            ..Join::default()
+        });
+    }
     let path = match place {
         Some(path) => path,
         None if moment == Moment::Birth => {

@@ -123,6 +123,8 @@ pub struct ExecTarget<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its cgroup, if it has one.
     pub cgroup: Option<&'a Cgroup>,
+    /// The unit of systemd that the cgroup is of, if it is one's.
+    pub scope: Option<&'a crate::Scope>,
     /// Its class of cache and memory bandwidth, if it has one.
     pub resctrl: Option<&'a ResctrlGroup>,
     /// The configuration it was created with.

@@ -141,10 +141,15 @@ impl Scope {
             .map_err(|error| failed("systemd", &error))
     }
 
-    /// Moves a process into the container's group where only systemd may.
-    pub(crate) fn attach(&self, pid: u32) -> Result<(), RuntimeError> {
+    /// Moves a process into the container's group, or the one with the path `below` it, where only
+    /// systemd may.
+    pub(crate) fn attach(&self, pid: u32, below: &str) -> Result<(), RuntimeError> {
+        let parts = [self.subgroup.as_str(), below]
+            .into_iter()
+            .filter(|part| !part.is_empty());
+        let group = format!("/{}", parts.collect::<Vec<_>>().join("/"));
         Systemd::connect(self.instance)
-            .and_then(|mut systemd| systemd.attach(&self.unit, &format!("/{}", self.subgroup), &[pid]))
+            .and_then(|mut systemd| systemd.attach(&self.unit, &group, &[pid]))
             .map_err(|error| failed("systemd", &error))
     }
 }

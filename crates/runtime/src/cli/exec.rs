@@ -192,6 +192,7 @@ fn run(
         pidfd: pidfd.as_fd(),
         resctrl: record.resctrl.as_ref(),
         cgroup: cgroup.as_ref(),
+        scope: record.scope.as_ref(),
         spec,
     };
     let started = crate::exec(

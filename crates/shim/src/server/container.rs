@@ -164,6 +164,7 @@ impl Container {
             pidfd: init.1.as_fd(),
             resctrl: None,
             cgroup: self.cgroup.as_ref(),
+            scope: None,
             spec: &spec,
             filter_cache: self.filter_cache.as_deref(),
         };
