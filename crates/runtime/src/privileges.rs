@@ -5,10 +5,16 @@ use crate::spec::{Linux, NamespaceKind};
 use rustix::fs::Mode;
 use rustix::process::geteuid;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Whether this is no root, or the root of a user namespace only.
+///
+/// Asked for once: whoever enters another user namespace goes on as a child that does not ask.
 pub(crate) fn is_rootless() -> bool {
-    !geteuid().is_root() || !is_initial(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    let probe =
+        || !geteuid().is_root() || !is_initial(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default());
+    *ANSWER.get_or_init(probe)
 }
 
 /// Where runtimes keep what lasts until the next boot, or until the user has logged out.

@@ -33,6 +33,19 @@ const PROC_FILES: [&str; 14] = [
     "cmdline",
 ];
 
+/// Why a mount was not made.
+enum Refusal {
+    Kernel(Errno),
+    /// A user namespace may not change these of the source.
+    Locked(StatVfsMountFlags),
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Self {
+        Self::Kernel(errno)
+    }
+}
+
 /// Makes one mount; `source` is the opened tree of a bind.
 pub(crate) fn attach_mount(
     root: &RootDir,
@@ -41,8 +54,12 @@ pub(crate) fn attach_mount(
     api: MountApi,
 ) -> Result<(), RuntimeError> {
     let made = match (&plan.kind, source, api) {
-        (Kind::Bind { .. }, Some(tree), _) => attach_tree(root, plan, tree),
-        (Kind::Bind { recursive }, None, MountApi::New) => attach_path(root, plan, *recursive),
+        (Kind::Bind { .. }, Some(tree), _) => {
+            return attach_tree(root, plan, tree).map_err(|refusal| refused(plan, refusal));
+        }
+        (Kind::Bind { recursive }, None, MountApi::New) => {
+            return attach_path(root, plan, *recursive).map_err(|refusal| refused(plan, refusal));
+        }
         (Kind::Bind { recursive }, None, MountApi::Classic) => classic::mount_source(root, plan, *recursive),
         (Kind::Filesystem(name), _, MountApi::Classic) => classic::mount_filesystem(root, plan, name),
         (Kind::Filesystem(name), _, MountApi::New) => match attach_filesystem(root, plan, name) {
@@ -61,6 +78,37 @@ pub(crate) fn attach_mount(
     })
 }
 
+/// Names what a user namespace may not change.
+fn refused(plan: &MountPlan, refusal: Refusal) -> RuntimeError {
+    let text = describe(plan);
+    match refusal {
+        Refusal::Kernel(errno) => RuntimeError::system("mounts", text, errno),
+        Refusal::Locked(flags) => {
+            let words = locked_words(flags);
+            let text = format!("{text}: the container's user namespace may not change {words} of its source");
+            RuntimeError::system("mounts", text, Errno::PERM)
+        }
+    }
+}
+
+/// The options that these flags are, in the words of the configuration.
+fn locked_words(flags: StatVfsMountFlags) -> String {
+    let all = [
+        (StatVfsMountFlags::RDONLY, "ro"),
+        (StatVfsMountFlags::NOSUID, "nosuid"),
+        (StatVfsMountFlags::NODEV, "nodev"),
+        (StatVfsMountFlags::NOEXEC, "noexec"),
+        (StatVfsMountFlags::NOATIME, "noatime"),
+        (StatVfsMountFlags::NODIRATIME, "nodiratime"),
+        (StatVfsMountFlags::RELATIME, "relatime"),
+    ];
+    let words = all
+        .iter()
+        .filter(|(flag, _)| flags.contains(*flag))
+        .map(|(_, word)| *word);
+    words.collect::<Vec<_>>().join(", ")
+}
+
 /// How a mount is called in errors.
 pub(crate) fn describe(plan: &MountPlan) -> String {
     let destination = plan.destination.display();
@@ -71,7 +119,7 @@ pub(crate) fn describe(plan: &MountPlan) -> String {
     }
 }
 
-fn attach_tree(root: &RootDir, plan: &MountPlan, tree: &OwnedFd) -> Result<(), Errno> {
+fn attach_tree(root: &RootDir, plan: &MountPlan, tree: &OwnedFd) -> Result<(), Refusal> {
     let kind = FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode);
     let target = ensure_target(root, &plan.destination, kind == FileType::Directory)?;
     if !is_procfs(tree) {
@@ -79,18 +127,18 @@ fn attach_tree(root: &RootDir, plan: &MountPlan, tree: &OwnedFd) -> Result<(), E
     }
     change_bind(tree, plan)?;
     mounts::attach(tree, &target)?;
-    finish(tree, plan)
+    Ok(finish(tree, plan)?)
 }
 
 /// SECURITY: the source may be held by a mount of the host, where nothing is locked yet; a user
 /// namespace gets no more of it than it could take when it made the bind itself.
-fn change_bind(tree: &OwnedFd, plan: &MountPlan) -> Result<(), Errno> {
+fn change_bind(tree: &OwnedFd, plan: &MountPlan) -> Result<(), Refusal> {
     let attributes = plan.top.of_bind(plan.is_locked);
     if attributes.is_empty() {
         return Ok(());
     }
     if !plan.is_locked {
-        return change(tree, Depth::Top, attributes);
+        return Ok(change(tree, Depth::Top, attributes)?);
     }
     // Of the times of access no change at all is let through.
     const TIMES: StatVfsMountFlags = StatVfsMountFlags::NOATIME
@@ -100,17 +148,21 @@ fn change_bind(tree: &OwnedFd, plan: &MountPlan) -> Result<(), Errno> {
     let locked = TIMES | StatVfsMountFlags::from_bits_retain(u64::from(attributes.clear & LOCKABLE));
     let flags = |tree: &OwnedFd| rustix::fs::fstatvfs(tree).map(|stat| stat.f_flag & locked);
     let before = flags(tree)?;
-    change(tree, Depth::Top, attributes)?;
+    match change(tree, Depth::Top, attributes) {
+        Err(Errno::PERM) if !before.is_empty() => return Err(Refusal::Locked(before)),
+        other => other?,
+    }
     // What is left is the file system's own.
-    if before == flags(tree)? {
+    let changed = before.symmetric_difference(flags(tree)?);
+    if changed.is_empty() {
         Ok(())
     } else {
-        Err(Errno::PERM)
+        Err(Refusal::Locked(changed))
     }
 }
 
 /// Binds what is there by now, as the host would by this path.
-fn attach_path(root: &RootDir, plan: &MountPlan, recursive: bool) -> Result<(), Errno> {
+fn attach_path(root: &RootDir, plan: &MountPlan, recursive: bool) -> Result<(), Refusal> {
     let source = plan.source.as_deref().ok_or(Errno::INVAL)?;
     let source = CString::new(source.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
     let depth = if recursive { Depth::Recursive } else { Depth::Top };
