@@ -34,6 +34,8 @@ pub struct Cgroup {
     hierarchy: Hierarchy,
     layout: Layout,
     is_new: bool,
+    /// On a hybrid host, where it takes part in it: the directory in the unified hierarchy.
+    unified: Option<Dir>,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl Cgroup {
             hierarchy: hierarchy.clone(),
             layout,
             is_new,
+            unified: None,
         })
     }
 
@@ -117,6 +120,18 @@ impl Cgroup {
     pub fn join_tracking(&self) -> Result<(), CgroupError> {
         for (_, mount) in self.hierarchy.tracking() {
             Dir::create(mount, &self.path)?;
+        }
+        Ok(())
+    }
+
+    /// On a hybrid host takes part in the unified hierarchy, which limits nothing there: its processes are
+    /// then born in it by [`Cgroup::open_dir`]. Nothing happens on another host.
+    ///
+    /// # Errors
+    /// [`CgroupError::Create`] with what the kernel refused.
+    pub fn join_unified(&mut self) -> Result<(), CgroupError> {
+        if let (Version::V1, Some(mount)) = (self.version(), self.hierarchy.unified()) {
+            self.unified = Some(Dir::create(mount, &self.path)?.0);
         }
         Ok(())
     }
@@ -211,11 +226,16 @@ impl Cgroup {
                 Layout::V1(branches)
             }
         };
+        let unified = match (hierarchy.version(), hierarchy.unified()) {
+            (Version::V1, Some(mount)) => Dir::open(below(mount, path))?,
+            _ => None,
+        };
         Ok(Self {
             path: path.to_owned(),
             hierarchy: hierarchy.clone(),
             layout,
             is_new: false,
+            unified,
         })
     }
 
@@ -258,7 +278,7 @@ impl Cgroup {
     }
 
     /// On version 1 the files through which a process of one thread moves itself in by writing `0`,
-    /// one per hierarchy; none on version 2, where it is born in the group.
+    /// one per hierarchy that it is not born in; none on version 2.
     ///
     /// ORDER: `tasks` spares the kernel a lock over all forks, which `cgroup.procs` takes (10 ms).
     pub fn entry_files(&self) -> Vec<PathBuf> {
@@ -266,16 +286,18 @@ impl Cgroup {
             Layout::V2(_) => Vec::new(),
             Layout::V1(branches) => {
                 let file = |branch: &Branch| branch.dir.path().join(branch.entry_file());
-                branches.iter().map(file).chain(self.lazy().iter().map(file)).collect()
+                let lazy = self.lazy();
+                let is_left = |branch: &&Branch| self.unified.is_none() || branch.name.as_deref() != Some("");
+                branches.iter().chain(lazy.iter().filter(is_left)).map(file).collect()
             }
         }
     }
 
-    /// The directory for CLONE_INTO_CGROUP; `None` on version 1.
+    /// The directory for CLONE_INTO_CGROUP; on version 1 that in the unified hierarchy, if it takes part.
     pub fn open_dir(&self) -> Option<BorrowedFd<'_>> {
         match &self.layout {
             Layout::V2(dir) => Some(dir.fd()),
-            Layout::V1(_) => None,
+            Layout::V1(_) => self.unified.as_ref().map(Dir::fd),
         }
     }
 

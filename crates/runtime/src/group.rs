@@ -94,7 +94,7 @@ pub(crate) fn create_group(id: &str, spec: &Spec, choice: CgroupChoice) -> Resul
         Err(CgroupError::NoHierarchy) if choice.is_optional => return without_group(spec, "no hierarchy is mounted"),
         other => other.map_err(|error| failed("cgroup", &error))?,
     };
-    let guard = match choice.systemd {
+    let mut guard = match choice.systemd {
         Some(instance) => start_scope(id, spec, instance, &hierarchy, &limits)?,
         None => match make_group(path.unwrap_or_default(), &hierarchy) {
             Err(error) if choice.is_optional && is_forbidden(&error) => {
@@ -103,6 +103,10 @@ pub(crate) fn create_group(id: &str, spec: &Spec, choice: CgroupChoice) -> Resul
             other => guard_unused(other.map_err(|error| failed("cgroup", &error))?)?,
         },
     };
+    if let Some(group) = &mut guard.group {
+        // It limits nothing, so that who may not take part in it does without.
+        let _ = group.join_unified();
+    }
     if let Some(group) = guard.group() {
         if needs_tracking(spec) && choice.systemd.is_none() {
             group.join_tracking().map_err(|error| failed("cgroup", &error))?;

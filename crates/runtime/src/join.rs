@@ -78,7 +78,7 @@ struct Guided<'a> {
 }
 
 impl Join<'_> {
-    /// The directory that the process is born in (version 2).
+    /// The directory that the process is born in (version 2, and the unified hierarchy of a hybrid host).
     pub(crate) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
         match &self.below {
             Some(below) => Some(below.as_fd()),
@@ -132,12 +132,10 @@ pub(crate) fn open_join<'a>(
     match group.version() {
         Version::V1 if below.is_empty() => Ok(Join {
             entries: open_entries(Some(group))?,
+            group: Some(group),
             ..Join::default()
         }),
-        Version::V1 => Ok(Join {
-            entries: open_v1(group, below)?,
-            ..Join::default()
-        }),
+        Version::V1 => open_v1(group, below),
         Version::V2 => open_v2((group, target.scope), below, (target.pid, moment)),
     }
 }
@@ -147,8 +145,9 @@ fn open(path: PathBuf, flags: OFlags) -> Result<OwnedFd, RuntimeError> {
         .map_err(|errno| RuntimeError::system("cgroup", format!("open {}", path.display()), errno))
 }
 
-/// Controllers that no group below is named for keep the container's own.
-fn open_v1(group: &Cgroup, below: &[SubCgroup]) -> Result<Vec<OwnedFd>, RuntimeError> {
+/// Controllers that no group below is named for keep the container's own; so does the unified hierarchy,
+/// which limits nothing, where the group below was not made in it.
+fn open_v1<'a>(group: &'a Cgroup, below: &[SubCgroup]) -> Result<Join<'a>, RuntimeError> {
     let mut directories: BTreeMap<String, PathBuf> = group.directories();
     for sub in below {
         for controller in &sub.controllers {
@@ -162,10 +161,14 @@ fn open_v1(group: &Cgroup, below: &[SubCgroup]) -> Result<Vec<OwnedFd>, RuntimeE
             directories.values_mut().for_each(|directory| directory.push(&sub.path));
         }
     }
+    let below = match group.open_dir().and_then(|_| directories.remove("")) {
+        Some(unified) => open(unified, OFlags::RDONLY | OFlags::DIRECTORY).ok(),
+        None => None,
+    };
     let mut paths: Vec<_> = directories.into_values().collect();
     paths.sort_unstable();
     paths.dedup();
-    paths
+    let entries = paths
         .into_iter()
         .map(|path| match open(path.join("tasks"), OFlags::WRONLY) {
             // The unified hierarchy beside those of version 1.
@@ -174,7 +177,13 @@ fn open_v1(group: &Cgroup, below: &[SubCgroup]) -> Result<Vec<OwnedFd>, RuntimeE
             }
             other => other,
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Ok(Join {
+        entries,
+        group: Some(group),
+        below,
+        ..Join::default()
+    })
 }
 
 fn open_v2<'a>(

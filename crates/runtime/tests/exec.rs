@@ -124,6 +124,31 @@ fn the_processors_of_an_exec_are_set_before_and_after_it_joins() {
 }
 
 #[test]
+fn all_are_in_the_unified_hierarchy_of_a_hybrid_host_too() {
+    if !std::path::Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists() {
+        eprintln!("not run: this machine is not hybrid");
+        return;
+    }
+    let mut bundle = Bundle::new("sleep 100");
+    bundle.set(
+        "/linux/namespaces",
+        json!([{ "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }]),
+    );
+    bundle.start().ok();
+    let own = format!("0::/{}", bundle.id);
+    let of = |table: &str| table.lines().last() == Some(own.as_str());
+    for flags in [&[][..], &["--cgroup", "pids:/"]] {
+        let table = exec(&bundle, flags, "cat /proc/self/cgroup").ok();
+        assert!(of(&table), "not {own} with {flags:?}: {table}");
+    }
+    let init = exec(&bundle, &[], "cat /proc/1/cgroup").ok();
+    assert!(of(&init), "init: {init}");
+    let place = std::path::Path::new("/sys/fs/cgroup/unified").join(&bundle.id);
+    bundle.cli(&["delete", "--force", &bundle.id]).ok();
+    assert!(!place.exists(), "{} is left", place.display());
+}
+
+#[test]
 fn an_exec_can_go_into_a_group_below() {
     let mut bundle = Bundle::new("sleep 100");
     // Without a namespace of its own it sees the whole path.
