@@ -252,7 +252,7 @@ fn parse_pressure(text: &str) -> Pressure {
 }
 
 /// A list such as `0-3,7` as numbers.
-fn parse_ids(text: &str) -> Vec<u16> {
+pub(crate) fn parse_ids(text: &str) -> Vec<u16> {
     let range = |part: &str| -> Option<std::ops::RangeInclusive<u16>> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.parse().ok()?..=last.parse().ok()?)

@@ -11,7 +11,7 @@ use crate::error::CgroupError;
 use crate::hierarchy::{Controller, Hierarchy, Version};
 use crate::resources::Resources;
 use crate::stats::Stats;
-use crate::{delegate, details, freeze, parse, remove, v1, v2};
+use crate::{capacity, delegate, details, freeze, parse, remove, v1, v2};
 
 /// Controllers that every v1 group takes part in: those with safe defaults, counters, or the
 /// means to stop it. The others cost a directory only where a limit asks for them.
@@ -513,6 +513,24 @@ impl Cgroup {
         match &self.layout {
             Layout::V2(dir) => details::read_v2(dir),
             Layout::V1(_) => details::read_v1(&|controller| self.branch(controller)),
+        }
+    }
+
+    /// The most that it may use, as the limits of it and of the groups around it stand now.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`]; what no mounted controller limits has no limit.
+    pub fn capacity(&self) -> Result<capacity::Capacity, CgroupError> {
+        match &self.layout {
+            Layout::V2(dir) => capacity::read_v2(dir, unified_root(&self.hierarchy)?),
+            Layout::V1(_) => {
+                let mount_of = |controller| {
+                    let mounts = self.hierarchy.mounts().iter();
+                    let mut of_it = mounts.filter(|mount| mount.controllers.contains(&controller));
+                    of_it.next().map(|mount| mount.path.clone())
+                };
+                capacity::read_v1(&|controller| self.branch(controller), &mount_of)
+            }
         }
     }
 

@@ -15,6 +15,7 @@
 //!
 //! Parsers are pure functions over file texts and tested over recorded trees.
 
+mod capacity;
 mod delegate;
 mod details;
 mod devices;
@@ -31,6 +32,7 @@ pub mod systemd;
 mod v1;
 mod v2;
 
+pub use capacity::Capacity;
 pub use details::{CpusetStats, Details, MemoryCounter, Pressure, RdmaStats, Stall};
 pub use error::CgroupError;
 pub use group::{Cgroup, OomWatch};

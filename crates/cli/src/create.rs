@@ -95,7 +95,7 @@ fn host_config(parsed: &Parsed) -> Result<HostConfig, CliError> {
         auto_remove: parsed.is_on("rm"),
         volume_driver: parsed.text("volume-driver").to_owned(),
         volumes_from: some_unless_empty(parsed.all("volumes-from")),
-        annotations: to_map(&parsed.all("annotation")),
+        annotations: annotations(parsed),
         cap_add: some_unless_empty(capabilities.add),
         cap_drop: some_unless_empty(capabilities.drop),
         cgroupns_mode: mode(parsed, "cgroupns", "CGROUP", |m| matches!(m, "" | "host" | "private"))?,
@@ -226,6 +226,16 @@ fn health(parsed: &Parsed) -> Result<Option<HealthConfig>, CliError> {
         start_interval: parsed.number("health-start-interval"),
         retries: parsed.number("health-retries"),
     }))
+}
+
+/// Flags of ours that Docker's API has no field for, and the annotations that carry them.
+const OWN_SETTINGS: &[(&str, &str)] = &[("host-view", "wharf.host-view")];
+
+fn annotations(parsed: &Parsed) -> std::collections::BTreeMap<String, String> {
+    let mut annotations = to_map(&parsed.all("annotation"));
+    let ours = OWN_SETTINGS.iter().filter(|(flag, _)| !parsed.text(flag).is_empty());
+    annotations.extend(ours.map(|(flag, name)| ((*name).to_owned(), parsed.text(flag).to_owned())));
+    annotations
 }
 
 fn log_config(parsed: &Parsed) -> Result<LogConfig, CliError> {

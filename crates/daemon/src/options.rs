@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use wharf_engine::runtimes::Runtimes;
+use wharf_engine::{HostView, Reserve};
 
 use crate::runtimes::RuntimeEntry;
 
@@ -54,12 +55,16 @@ const DEFAULT_GROUP: &str = "docker";
 /// default-pids-limit = 4096        # for containers that ask for none; -1 is Docker's default, unlimited
 /// default-log-bytes = 16777216     # per log file, for containers that ask for none; 0 is Docker's, unlimited
 /// default-log-files = 3
+/// reserve-memory-bytes = 536870912 # what containers together leave to the host; 0 is Docker's, nothing
+/// reserve-pids = 1000              # by default a tenth of the process ids, and a twentieth of the memory
+/// reserve-cpus = 0.5               # none by default: all containers weigh as much as one process of the host
+/// default-host-view = "host"       # "limits": /proc tells a container what it may use, not what its host has
 ///
 /// default-runtime = "wharf-runtime"
 /// [runtimes]                       # further runtimes, for `run --runtime NAME`: docs/runtimes.md
 /// runc = "/usr/sbin/runc"
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ConfigFile {
     root: Option<PathBuf>,
@@ -76,6 +81,10 @@ pub struct ConfigFile {
     default_log_files: Option<u32>,
     default_runtime: Option<String>,
     runtimes: BTreeMap<String, RuntimeEntry>,
+    default_host_view: Option<HostView>,
+    reserve_memory_bytes: Option<u64>,
+    reserve_pids: Option<u64>,
+    reserve_cpus: f64,
 }
 
 /// Limits of containers that ask for none; `None` leaves the product's default.
@@ -84,6 +93,7 @@ pub(crate) struct DefaultLimits {
     pub(crate) pids: Option<i64>,
     pub(crate) log_bytes: Option<u64>,
     pub(crate) log_files: Option<u32>,
+    pub(crate) host_view: Option<HostView>,
 }
 
 /// Why a daemon cannot be configured.
@@ -136,7 +146,7 @@ pub enum OptionsError {
 }
 
 /// Everything decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub(crate) root: PathBuf,
     pub(crate) run: PathBuf,
@@ -149,6 +159,7 @@ pub struct Settings {
     pub(crate) labels: Vec<String>,
     pub(crate) limits: DefaultLimits,
     pub(crate) runtimes: Runtimes,
+    pub(crate) reserve: Reserve,
 }
 
 /// Where clients are served.
@@ -280,6 +291,12 @@ impl Options {
                 pids: file.default_pids_limit,
                 log_bytes: file.default_log_bytes,
                 log_files: file.default_log_files,
+                host_view: file.default_host_view,
+            },
+            reserve: Reserve {
+                memory: file.reserve_memory_bytes,
+                pids: file.reserve_pids,
+                cpus: file.reserve_cpus,
             },
             runtimes: crate::runtimes::settle(&file.runtimes, file.default_runtime)
                 .map_err(|reason| OptionsError::BadRuntimes { reason })?,

@@ -52,6 +52,7 @@ pub enum DaemonError {
 pub fn main(options: Options) -> Result<(), DaemonError> {
     let settings = options.settle()?;
     start_log(&settings.log_level);
+    outlast_containers();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("wharf")
@@ -64,6 +65,15 @@ pub fn main(options: Options) -> Result<(), DaemonError> {
     let result = runtime.block_on(run(settings));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// When memory runs out, containers go before the engine. Without the privilege it is as likely as any process.
+///
+/// COMPAT: dockerd's own score. Containers never inherit it: their init has the score that was asked for, or 0.
+fn outlast_containers() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-500") {
+        tracing::info!("the engine is not protected when memory runs out: {error}");
+    }
 }
 
 /// A second daemon in one process (tests) keeps the first one's log.
@@ -139,6 +149,8 @@ fn engine_config(settings: &Settings) -> Config {
     let limits = settings.limits;
     config.default_pids_limit = limits.pids.unwrap_or(config.default_pids_limit);
     config.default_log_size = limits.log_bytes.unwrap_or(config.default_log_size);
+    config.default_host_view = limits.host_view.unwrap_or(config.default_host_view);
+    config.reserve = settings.reserve;
     config.default_log_files = limits.log_files.unwrap_or(config.default_log_files);
     config
 }

@@ -1,8 +1,21 @@
 //! What an engine is started with.
 use std::path::PathBuf;
 
+use wharf_shim::plan::HostView;
+
 use crate::error::{Error, Result};
 use crate::runtimes::Runtimes;
+
+/// What all containers together leave to the host. `None` is the product's default, 0 nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reserve {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Process ids.
+    pub pids: Option<u64>,
+    /// Processors' worth of time, fractions allowed.
+    pub cpus: f64,
+}
 
 /// Parameters of one engine instance; nothing else is global.
 #[derive(Clone, Debug)]
@@ -25,6 +38,10 @@ pub struct Config {
     pub default_log_size: u64,
     /// See `default_log_size`.
     pub default_log_files: u32,
+    /// What containers that do not say see of their machine's size.
+    pub default_host_view: HostView,
+    /// What containers leave to the host.
+    pub reserve: Reserve,
     /// Labels of the engine itself (`info`).
     pub labels: Vec<String>,
 }
@@ -47,6 +64,8 @@ impl Config {
             default_pids_limit: 4096,
             default_log_size: 16 << 20,
             default_log_files: 3,
+            default_host_view: HostView::Host,
+            reserve: Reserve::default(),
             labels: Vec::new(),
         }
     }
@@ -74,6 +93,6 @@ impl Config {
                 )));
             }
         }
-        Ok(())
+        crate::reserve::check(&self.reserve)
     }
 }

@@ -23,6 +23,7 @@ pub mod model;
 pub mod networks;
 mod opening;
 mod quiet;
+mod reserve;
 mod reset;
 mod root_lock;
 pub mod runtimes;
@@ -45,7 +46,10 @@ pub use wharf_registry as registry;
 /// What is asked of the builder and what it tells.
 pub use wharf_build as build;
 
-pub use config::Config;
+/// What a container sees of its machine's size.
+pub use wharf_shim::plan::HostView;
+
+pub use config::{Config, Reserve};
 pub use containers::Containers;
 pub use error::{Error, ErrorKind, Result};
 pub use events::{EventBus, EventWatch};

@@ -15,7 +15,7 @@ use crate::error::{Context, Result};
 use crate::events::EventBus;
 use crate::model::{ContainerRecord, Status};
 use crate::networks::{NetworkTable, Networks};
-use crate::{Shared, quiet, root_lock};
+use crate::{Shared, quiet, reserve, root_lock};
 
 /// Takes the lock, opens everything and brings the world and the records together.
 pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
@@ -65,6 +65,7 @@ fn open_all(config: Config) -> Result<Shared> {
     })
     .internal(|| "prepare the registry client".into())?;
     let hierarchy = Hierarchy::probe().internal(|| "look at the host's cgroups".into())?;
+    reserve::ensure(&config, &hierarchy);
     Ok(Shared {
         events: EventBus::open(&db)?,
         networks: NetworkTable::load(&db)?,

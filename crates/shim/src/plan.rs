@@ -24,8 +24,21 @@ pub struct LaunchPlan {
     pub log: Option<LogPlan>,
     /// Who makes the container.
     pub runtime: RuntimePlan,
+    /// What the container sees of its machine's size.
+    pub host_view: HostView,
     /// Cgroup for the shim itself, below the hierarchy's root; where the engine is if absent.
     pub shim_cgroup: Option<String>,
+}
+
+/// What files such as `/proc/meminfo` tell a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostView {
+    /// The host, as the kernel does.
+    #[default]
+    Host,
+    /// What the container's limits leave of it.
+    Limits,
 }
 
 /// Where the root file system comes from.

@@ -352,7 +352,19 @@ impl Walk {
 #[must_use]
 pub fn is_procfs(fd: impl AsFd) -> bool {
     const PROC_SUPER_MAGIC: i128 = 0x9fa0;
-    rustix::fs::fstatfs(fd).is_ok_and(|stat| i128::from(stat.f_type) == PROC_SUPER_MAGIC)
+    is_of_kind(fd, PROC_SUPER_MAGIC)
+}
+
+/// Whether `fd` is on sysfs.
+#[must_use]
+pub fn is_sysfs(fd: impl AsFd) -> bool {
+    const SYSFS_MAGIC: i128 = 0x6265_6572;
+    is_of_kind(fd, SYSFS_MAGIC)
+}
+
+/// By statfs(2), whose type has another width on every architecture.
+fn is_of_kind(fd: impl AsFd, magic: i128) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| i128::from(stat.f_type) == magic)
 }
 
 /// Reads a file of /proc, whose length nobody knows before: in large pieces,

@@ -55,6 +55,11 @@ pub(crate) const PROCESS: &[Flag] = &[
 
 /// The flags of limits.
 pub(crate) const LIMITS: &[Flag] = &[
+    // Not one of Docker's: see `annotations` in the module above.
+    Flag::string(
+        "host-view",
+        "What /proc tells of processors and memory: host, or limits of the container",
+    ),
     Flag::uint16("blkio-weight", "Share of block IO, 10 to 1000, 0 for none").default("0"),
     Flag::list("blkio-weight-device", "Share of one device (DEVICE:WEIGHT)")
         .default("[]")

@@ -4,6 +4,7 @@
 //! They are persisted as JSON in the database and know nothing of HTTP. Field names follow
 //! the Engine API in snake case; `Option<Vec<_>>` and `Option<BTreeMap<_>>` keep the
 //! difference between absent and empty, because clients see it in `inspect`.
+pub mod annotations;
 pub mod config;
 pub mod container;
 pub mod endpoint;

@@ -1,6 +1,6 @@
 //! Becoming a shim: from the engine's child to a process of its own with a created container.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::io::Errno;
 use wharf_sys::signal::SignalSet;
@@ -8,11 +8,12 @@ use wharf_sys::signal::SignalSet;
 use super::calls::process_of;
 use super::container::{Container, Made, system};
 use super::home::Home;
-use super::reactor::Reactor;
+use super::reactor::{Interest, Reactor, Token};
 use super::shim::{FIRST, Shim};
+use super::view::View;
 use crate::identity::{CONTROL_FD, DIRECTORY_FD};
 use crate::log::LogWriter;
-use crate::plan::{AttachSpec, LaunchPlan};
+use crate::plan::{AttachSpec, HostView, LaunchPlan};
 use crate::protocol::{Call, Fault, FaultKind, Outcome, Phase, Reply, Request, Response};
 use crate::wire;
 
@@ -176,6 +177,7 @@ fn launch(home: Home, order: Order) -> Result<Shim, (Fault, Home)> {
                 log: order.plan.log.clone().map(LogWriter::new),
                 oom: None,
                 oom_killed: false,
+                view: None,
                 connections: Default::default(),
                 clients: Default::default(),
                 processes: Default::default(),
@@ -185,9 +187,9 @@ fn launch(home: Home, order: Order) -> Result<Shim, (Fault, Home)> {
             };
             match shim.furnish(made, order) {
                 Ok(()) => Ok(shim),
-                Err(errno) => {
+                Err(fault) => {
                     shim.destroy();
-                    Err((system("watch the container", errno), shim.home))
+                    Err((fault, shim.home))
                 }
             }
         }
@@ -220,13 +222,33 @@ fn build(home: &Home, plan: &LaunchPlan) -> Result<(Reactor, OwnedFd, OwnedFd, C
 
 impl Shim {
     /// Puts the container and the first clients in their places.
-    fn furnish(&mut self, made: Made, order: Order) -> Result<(), Errno> {
+    fn furnish(&mut self, made: Made, order: Order) -> Result<(), Fault> {
+        if order.plan.host_view == HostView::Limits {
+            self.show_limits(&made)?;
+        }
+        self.welcome(made, order)
+            .map_err(|errno| system("watch the container", errno))
+    }
+
+    fn welcome(&mut self, made: Made, order: Order) -> Result<(), Errno> {
         self.register()?;
         self.watch_process(FIRST, process_of(made, None, order.plan.stdio, 0))?;
         for (spec, fd) in order.attaches.iter().zip(order.fds) {
             self.attach(FIRST, spec, fd)?;
         }
         self.tidy();
+        Ok(())
+    }
+
+    /// ORDER: while init waits, so that the container's program finds the files in place.
+    fn show_limits(&mut self, made: &Made) -> Result<(), Fault> {
+        let view = View::attach(made.pidfd.as_fd())?;
+        for (index, device) in view.devices() {
+            self.reactor
+                .add(device, Token::View(index), Interest::READ)
+                .map_err(|errno| system("watch the files of the host's view", errno))?;
+        }
+        self.view = Some(view);
         Ok(())
     }
 

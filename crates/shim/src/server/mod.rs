@@ -7,6 +7,7 @@
 //!   streams    processes <-> log and clients  process     one process and its streams
 //!   attach     clients come and go            client      one client, framed and bounded
 //!   reap       ends, in the right order       home        files in <run>/shims/<id>
+//! view       files of /proc that tell the container its limits
 //! container  our runtime in-process, or a foreign one (foreign, foreign_bundle)
 //! ```
 //!
@@ -28,5 +29,6 @@ mod reap;
 mod shim;
 mod stdio;
 mod streams;
+mod view;
 
 pub use launch::run;

@@ -26,6 +26,8 @@ pub(super) enum Token {
     Input(u32),
     /// An attached client.
     Client(u32),
+    /// A file of the host's view, by its index.
+    View(u8),
 }
 
 impl Token {
@@ -38,6 +40,7 @@ impl Token {
             Self::Output(id, index) => (4, index, id),
             Self::Input(id) => (5, 0, id),
             Self::Client(id) => (6, 0, id),
+            Self::View(index) => (7, index, 0),
         };
         kind << 40 | u64::from(index) << 32 | u64::from(id)
     }
@@ -53,6 +56,7 @@ impl Token {
             4 => Self::Output(id, index),
             5 => Self::Input(id),
             6 => Self::Client(id),
+            7 => Self::View(index),
             _ => return None,
         })
     }
@@ -163,6 +167,7 @@ mod tests {
             Token::Output(7, 1),
             Token::Input(0),
             Token::Client(9),
+            Token::View(6),
         ];
         for token in tokens {
             assert_eq!(Token::decode(token.encode()), Some(token));

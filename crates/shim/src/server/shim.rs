@@ -13,6 +13,7 @@ use super::container::Container;
 use super::home::Home;
 use super::process::Process;
 use super::reactor::{Interest, Reactor, Ready, Token};
+use super::view::View;
 use crate::log::LogWriter;
 use crate::protocol::{Event, Phase};
 
@@ -32,6 +33,7 @@ pub(super) struct Shim {
     pub(super) log: Option<LogWriter>,
     pub(super) oom: Option<OomWatch>,
     pub(super) oom_killed: bool,
+    pub(super) view: Option<View>,
     pub(super) connections: BTreeMap<u32, Connection>,
     pub(super) clients: BTreeMap<u32, Client>,
     pub(super) processes: BTreeMap<u32, Process>,
@@ -104,6 +106,7 @@ impl Shim {
             Token::Output(number, index) => self.on_output(number, usize::from(index)),
             Token::Input(number) => self.on_input(number),
             Token::Client(number) => self.on_client(number, ready),
+            Token::View(index) => self.on_view(index),
         }
     }
 
@@ -206,6 +209,16 @@ impl Shim {
         };
         if self.reactor.add(&watch, Token::OutOfMemory, Interest::READ).is_ok() {
             self.oom = Some(watch);
+        }
+    }
+
+    /// Somebody in the container reads a file of the host's view.
+    fn on_view(&mut self, index: u8) {
+        let Some(view) = &mut self.view else { return };
+        if !view.serve(index, self.container.cgroup())
+            && let Some((_, device)) = view.devices().nth(usize::from(index))
+        {
+            self.reactor.remove(device);
         }
     }
 

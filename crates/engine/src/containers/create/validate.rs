@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use super::limits::{HostLimits, check_resources};
 use crate::containers::signals::parse_signal;
 use crate::error::{Error, Result};
+use crate::model::annotations::check_annotations;
 use crate::model::requests::CreateContainer;
 use crate::model::*;
 use crate::runtimes::Runtimes;
@@ -43,6 +44,7 @@ pub(crate) fn check_request(request: &mut CreateContainer, around: &Surroundings
     check_restart_policy(&request.host.restart_policy, request.host.auto_remove)?;
     check_log(&request.host.log_config)?;
     around.runtimes.check(&request.host.runtime)?;
+    check_annotations(request.host.annotations.as_ref())?;
     check_isolation(&request.host)?;
     check_ports(request)?;
     check_sysctls(&request.host)?;

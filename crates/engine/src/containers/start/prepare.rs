@@ -16,6 +16,7 @@ use crate::containers::create::validate::parse_size;
 use crate::containers::links;
 use crate::containers::paths::{Places, cgroup_path, lower_dirs};
 use crate::error::{Context, Error, Result};
+use crate::model::annotations::host_view;
 use crate::model::{ContainerRecord, IpcMode, MountKind, MountPoint, NetworkMode, PidMode, Status};
 use crate::spec::{self, HostFacts};
 
@@ -268,6 +269,7 @@ fn launch_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Re
         },
         log: log_plan(shared, record, places.log(&record.id))?,
         runtime: shared.config.runtimes.plan(&record.host.runtime, &shared.config)?,
+        host_view: host_view(record.host.annotations.as_ref()).unwrap_or(shared.config.default_host_view),
         shim_cgroup: Some(format!("/{}/shims", shared.config.instance)),
     })
 }
