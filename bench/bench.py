@@ -9,8 +9,9 @@ The peers take turns, one call each in every round, so that what else the machin
 Each engine runs privately: own root and run directory, all in one fresh network namespace, so that
 neither the host's firewall nor its bridges change. What is not installed is listed, not guessed.
 Exit 1 when a bar of BARS is missed."""
-import argparse, concurrent.futures, contextlib, gzip, hashlib, io, json, os, re, shutil, signal, socket
+import argparse, concurrent.futures, contextlib, gzip, hashlib, io, json, os, re, shutil, socket
 import statistics, subprocess, sys, tarfile, tempfile, time, urllib.request
+from peer import busybox_tar, ms, must, pids_of, pss_kb, sh, start_docker, start_podman, Wharf
 
 # measurement -> (peer, our time or size may be at most this fraction of the peer's)
 BARS = {
@@ -24,115 +25,6 @@ PULLS = 3  # images to pull, equal but for a mark: nothing is removed in between
 QUIET_S = 7  # an engine is idle after so long
 PACKAGES = [['gcc-12'], ['libllvm14'], ['git', 'perl-modules-5.36', 'libperl5.36'], ['cpp-12', 'libstdc++-12-dev'],
             ['libpython3.11-stdlib', 'libicu72'], ['g++-12', 'python3-docutils']]
-
-
-def sh(*args, **kw):
-    return subprocess.run(args, capture_output=True, text=True, **kw)
-
-
-def must(*args, **kw):
-    r = sh(*args, **kw)
-    if r.returncode:
-        raise RuntimeError(f"{' '.join(map(str, args))} exited {r.returncode}: {r.stderr[-2000:]}")
-    return r.stdout
-
-
-def pss_kb(pid):
-    with contextlib.suppress(OSError):
-        for line in open(f'/proc/{pid}/smaps_rollup'):
-            if line.startswith('Pss:'):
-                return int(line.split()[1])
-    return 0
-
-
-def pids_of(needle, also=''):
-    """Processes whose command line holds both texts; peers that others run on this machine are not meant."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir('/proc')):
-        with contextlib.suppress(OSError):
-            line = open(f'/proc/{pid}/cmdline', 'rb').read().replace(b'\0', b' ').decode(errors='replace')
-            if needle in line and also in line and int(pid) != os.getpid():
-                found.append(int(pid))
-    return found
-
-
-class Engine:
-    """A peer: how its commands start, and where its processes are."""
-    def __init__(self, name, cli, env=None, process=None, keeper=None):
-        self.name, self.cli, self.env, self.process, self.keeper = name, cli, dict(os.environ, **(env or {})), process, keeper
-
-    def do(self, *args):
-        r = sh(*self.cli, *args, env=self.env)
-        if r.returncode:
-            raise RuntimeError(f"{self.name} {' '.join(args)} exited {r.returncode}: {r.stderr[-1000:]}")
-        return r.stdout
-
-    def stop(self):
-        if self.process:
-            self.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(20)
-            self.process.kill()
-
-
-def wait_socket(path, seconds=30):
-    end = time.time() + seconds
-    while time.time() < end:
-        with contextlib.suppress(OSError):
-            s = socket.socket(socket.AF_UNIX); s.connect(path)
-            s.sendall(b'GET /_ping HTTP/1.0\r\n\r\n')
-            if b'200' in s.recv(64):
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f'nothing answers on {path}')
-
-
-def start_wharf(bin_dir, base, log):
-    root, run = f'{base}/wharf', f'{base}/wharf-run'
-    p = subprocess.Popen([f'{bin_dir}/wharf', 'daemon', '--root', root, '--run', run, '--instance', f'wb{os.getpid()}'], stdout=log, stderr=log)
-    wait_socket(f'{run}/wharf.sock')
-    return Engine('wharf', [f'{bin_dir}/wharf'], {'WHARF_HOST': f'unix://{run}/wharf.sock'}, p,
-                  lambda: [int(open(f'{run}/shims/{d}/pid').read().split()[0]) for d in os.listdir(f'{run}/shims')])
-
-
-def start_docker(base, log):
-    if not shutil.which('dockerd') or not shutil.which('docker'):
-        return None
-    sock = f'{base}/docker.sock'
-    p = subprocess.Popen(['dockerd', '--data-root', f'{base}/docker', '--exec-root', f'{base}/docker-run', '-H', f'unix://{sock}', '--pidfile', f'{base}/docker.pid'], stdout=log, stderr=log)
-    wait_socket(sock, 60)
-    return Engine('docker', ['docker'], {'DOCKER_HOST': f'unix://{sock}', 'DOCKER_CONFIG': f'{base}/dc'}, p,
-                  lambda: pids_of('containerd-shim', f'{base}/docker-run'))
-
-
-def start_podman(base):
-    if not shutil.which('podman'):
-        return None
-    # Raising limits is refused on restricted hosts; podman would not start anything there.
-    open(f'{base}/containers.conf', 'w').write('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n')
-    conf = f'{base}/registries.conf'
-    open(conf, 'w').write('[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n')
-    cli = ['podman', '--root', f'{base}/podman', '--runroot', f'{base}/podman-run', '--tmpdir', f'{base}/podman-tmp', '--cgroup-manager', 'cgroupfs']
-    return Engine('podman', cli, {'CONTAINERS_REGISTRIES_CONF': conf, 'CONTAINERS_CONF': f'{base}/containers.conf'}, None, lambda: pids_of('conmon', f'{base}/podman'))
-
-
-def busybox_tar(path):
-    d = tempfile.mkdtemp()
-    for s in ('bin', 'etc', 'tmp', 'proc', 'sys', 'dev'):
-        os.makedirs(f'{d}/{s}')
-    bb = shutil.which('busybox', path='/bin:/usr/bin')
-    shutil.copy(bb, f'{d}/bin/busybox')
-    for a in must(bb, '--list').split():
-        if a != 'busybox':
-            os.symlink('busybox', f'{d}/bin/{a}')
-    must('tar', '-C', d, '-cf', path, '.')
-    shutil.rmtree(d)
-
-
-def ms(f):
-    """How long a call takes."""
-    t = time.perf_counter(); f()
-    return (time.perf_counter() - t) * 1000
 
 
 def in_turns(calls, rounds, failed, warm=True):
@@ -359,7 +251,7 @@ def main():
     log = open(f'{base}/log', 'w'); engines = []
     try:
         busybox_tar(f'{base}/busybox.tar')
-        engines.append(start_wharf(a.bin, base, log))
+        engines.append(Wharf(a.bin, base, log))
         for peer in (lambda: start_docker(base, log), lambda: start_podman(base)):
             try:
                 if e := peer(): engines.append(e)
@@ -381,7 +273,7 @@ def main():
         return 1 if missed else 0
     finally:
         for e in engines: e.stop()
-        sh(f'{a.bin}/wharf', 'system', 'reset', '--force', '--root', f'{base}/wharf', '--run', f'{base}/wharf-run', '--instance', f'wb{os.getpid()}')
+        for e in engines: e.reset()
         subprocess.call('mount | awk \'$3 ~ "^%s" {print $3}\' | sort -r | xargs -r umount -l 2>/dev/null' % base, shell=True)
 
 

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""A thousand containers on one engine, and ten thousand starts and stops, against budgets.
+
+usage: scale.py --bin DIR [--count N] [--cycles N] [--json FILE] [--markdown FILE]
+  --bin     folder with wharf and wharf-shim
+  --count   containers on the bridge network (default 1000; a Linux bridge takes 1023 ports)
+  --cycles  starts and stops that must leave nothing behind (default 10000; 0 leaves them out)
+The engine runs privately: own root and run directory, in a fresh network and mount namespace. Requests go to its socket,
+several at a time, without a command line between. Exit 1 when a budget of BUDGETS is missed."""
+import argparse, concurrent.futures, http.client, json, os, socket, statistics, subprocess, sys, tempfile, time
+from peer import Wharf, busybox_tar, ms, must, pss_kb
+
+# measurement -> the most it may be
+BUDGETS = {
+    'started, s': 20.0,
+    'keeper PSS each, kB': 512.0,
+    'engine PSS then, MB': 100.0,
+    'ps -a, ms': 20.0,
+    'start of one more, of the first ones': 1.3,
+    'stopped and removed, s': 15.0,
+    'engine PSS idle, MB': 20.0,
+}
+CALLERS = 8  # requests at a time
+IDLE_S = 7
+# One process that ends on SIGTERM; its standard input stays open.
+PROGRAM = ['sh', '-c', 'trap "exit 0" TERM; read x']
+
+
+class Unix(http.client.HTTPConnection):
+    """A connection to an engine's socket."""
+    def __init__(self, path):
+        super().__init__('localhost')
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+class Api:
+    """One caller: a connection that is kept."""
+    def __init__(self, path):
+        self.connection = Unix(path)
+
+    def call(self, method, path, body=None):
+        headers = {'Content-Type': 'application/json'} if body is not None else {}
+        self.connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        answer = self.connection.getresponse()
+        text = answer.read()
+        if answer.status >= 400:
+            raise RuntimeError(f'{method} {path}: {answer.status} {text[:500]!r}')
+        return text
+
+    def start(self, name, network='bridge'):
+        config = {'Image': 'busybox', 'Cmd': PROGRAM, 'OpenStdin': True, 'HostConfig': {'NetworkMode': network}}
+        self.call('POST', f'/v1.44/containers/create?name={name}', config)
+        self.call('POST', f'/v1.44/containers/{name}/start')
+
+    def stop(self, name):
+        self.call('POST', f'/v1.44/containers/{name}/stop?t=10')
+
+    def remove(self, name):
+        self.call('DELETE', f'/v1.44/containers/{name}')
+
+
+class Callers:
+    """Several callers at work on one list."""
+    def __init__(self, path):
+        self.apis = [Api(path) for _ in range(CALLERS)]
+
+    def each(self, names, do):
+        def work(n):
+            for name in names[n::CALLERS]: do(self.apis[n], name)
+        with concurrent.futures.ThreadPoolExecutor(CALLERS) as pool: list(pool.map(work, range(CALLERS)))
+
+
+class Scale:
+    def __init__(self, engine, path):
+        self.engine, self.api, self.callers, self.figures = engine, Api(path), Callers(path), {}
+
+    def put(self, what, value):
+        self.figures[what] = value
+        print(f'  {what:40} {value:10.2f}', flush=True)
+
+    def one(self, name):
+        """How long one start takes, create included, in ms; the container is removed."""
+        took = ms(lambda: self.api.start(name))
+        self.api.stop(name); self.api.remove(name)
+        return took
+
+    def thousand(self, count):
+        self.one('warm')
+        first = statistics.median(self.one(f'first{i}') for i in range(15))
+        names = [f's{i}' for i in range(count)]
+        self.put('started, s', ms(lambda: self.callers.each(names, Api.start)) / 1000)
+        running = json.loads(self.api.call('GET', '/v1.44/containers/json'))
+        if len(running) != count: raise RuntimeError(f'{len(running)} of {count} run')
+        self.put('start of the first ones, ms', first)
+        more = statistics.median(self.one(f'more{i}') for i in range(15))
+        self.put('start of one more, ms', more)
+        self.put('start of one more, of the first ones', more / first)
+        self.put('ps -a, ms', statistics.median(ms(lambda: self.api.call('GET', '/v1.44/containers/json?all=1')) for _ in range(15)))
+        keepers = self.engine.keeper()
+        self.put('keeper PSS each, kB', sum(map(pss_kb, keepers)) / len(keepers))
+        self.put('engine PSS then, MB', pss_kb(self.engine.process.pid) / 1024)
+        self.put('new engine answers after kill -9, s', self.successor(count))
+        self.put('stopped and removed, s', ms(lambda: (self.callers.each(names, Api.stop), self.callers.each(names, Api.remove))) / 1000)
+        time.sleep(IDLE_S)
+        self.put('engine PSS idle, MB', pss_kb(self.engine.process.pid) / 1024)
+
+    def successor(self, count):
+        """How long a new engine takes until it lists all as running, after the old one was killed."""
+        self.engine.process.kill(); self.engine.process.wait()
+        begin = time.perf_counter()
+        self.engine.begin()
+        while True:
+            listed = json.loads(Api(self.engine.socket).call('GET', '/v1.44/containers/json'))
+            if sum(c['Status'].startswith('Up') for c in listed) == count: break
+        took = time.perf_counter() - begin
+        self.api, self.callers = Api(self.engine.socket), Callers(self.engine.socket)
+        return took
+
+    def cycles(self, count):
+        """Starts and stops; what there is of each kind before and after."""
+        def round(api, name):
+            api.start(name); api.stop(name); api.remove(name)
+        self.callers.each([f'warm{i}' for i in range(200)], round)
+        time.sleep(IDLE_S)
+        before = self.held()
+        took = ms(lambda: self.callers.each([f'c{i}' for i in range(count)], round)) / 1000
+        time.sleep(IDLE_S)
+        after = self.held()
+        self.put(f'{count} starts and stops, s', took)
+        for what in before:
+            self.put(f'{what}, before', before[what]); self.put(f'{what}, after', after[what])
+        grown = [what for what in before if what != 'engine PSS, kB' and after[what] > before[what]]
+        # An allocator settles; a leak of one word in each cycle would be 80 kB, one of a page 40 MB.
+        if after['engine PSS, kB'] > before['engine PSS, kB'] + 4096: grown.append('engine PSS, kB')
+        return [f'{what}: {before[what]} before {count} starts and stops, {after[what]} after' for what in grown]
+
+    def held(self):
+        """What the engine and the kernel hold for it."""
+        pid, name = self.engine.process.pid, self.engine.instance
+        files = lambda *where: sum(len(d) + len(f) for w in where for _, d, f in os.walk(w))
+        return {
+            'descriptors': len(os.listdir(f'/proc/{pid}/fd')),
+            'threads': len(os.listdir(f'/proc/{pid}/task')),
+            'mounts': len(open('/proc/self/mounts').readlines()),
+            'links': len(must('ip', '-o', 'link').splitlines()),
+            'rules': len(must('nft', 'list', 'ruleset').splitlines()),
+            'cgroups': sum(d == name or f'/{name}/' in f'{p}/' for p, dirs, _ in os.walk('/sys/fs/cgroup') for d in dirs),
+            'files in run': files(self.engine.run), 'files in containers': files(f'{self.engine.root}/containers'),
+            'engine PSS, kB': pss_kb(pid),
+        }
+
+    def report(self):
+        rows = ['| measurement | figure | at most |', '|---|---|---|']
+        rows += [f"| {what} | {value:.{0 if value >= 100 else 2}f} | {BUDGETS.get(what, '-')} |" for what, value in self.figures.items()]
+        missed = [f'{what}: {self.figures[what]:.2f} is over {most}' for what, most in BUDGETS.items() if self.figures.get(what, 0) > most]
+        return rows, missed
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument('--bin', required=True); ap.add_argument('--count', type=int, default=1000); ap.add_argument('--cycles', type=int, default=10000)
+    ap.add_argument('--json'); ap.add_argument('--markdown'); ap.add_argument('--inside', help=argparse.SUPPRESS)
+    a = ap.parse_args(); a.bin = os.path.abspath(a.bin)
+    if not a.inside:
+        base = tempfile.mkdtemp(prefix='wharf-scale-', dir=os.environ.get('BENCH_DIR', '/var/tmp'))
+        try: return subprocess.call(['unshare', '--net', '--mount', sys.executable, __file__, *sys.argv[1:], '--inside', base])
+        finally: subprocess.call(['rm', '-rf', '--one-file-system', base])
+    must('ip', 'link', 'set', 'lo', 'up')
+    engine = Wharf(a.bin, a.inside, open(f'{a.inside}/log', 'w'))
+    try:
+        busybox_tar(f'{a.inside}/busybox.tar'); engine.do('import', f'{a.inside}/busybox.tar', 'busybox:latest')
+        scale = Scale(engine, engine.socket)
+        scale.thousand(a.count)
+        leaks = scale.cycles(a.cycles) if a.cycles else []
+        rows, missed = scale.report()
+        print('\n' + '\n'.join(rows))
+        if a.markdown: open(a.markdown, 'w').write('\n'.join(rows) + '\n')
+        if a.json: json.dump(scale.figures, open(a.json, 'w'), indent=1)
+        for m in missed + leaks: print('MISSED:', m)
+        return 1 if missed or leaks else 0
+    finally:
+        engine.stop(); engine.reset()
+
+
+if __name__ == '__main__': sys.exit(main())
