@@ -20,6 +20,7 @@ build: shim
 	cp -f $(TARGET)/$(SHIM_TRIPLE)/tiny/wharf-shim $(TARGET)/release/wharf-shim.new
 	mv -f $(TARGET)/release/wharf-shim.new $(TARGET)/release/wharf-shim
 	ln -sfn wharf-shim $(TARGET)/release/wharf-runtime
+	ln -sfn wharf-shim $(TARGET)/release/containerd-shim-wharf-v2
 
 # Built in a cargo call of its own: its profile aborts on panic and it is linked statically.
 shim:
@@ -87,6 +88,7 @@ install: build
 	install -Dm755 $(TARGET)/release/wharf $(DESTDIR)$(PREFIX)/bin/wharf
 	install -Dm755 $(TARGET)/release/wharf-shim $(DESTDIR)$(PREFIX)/bin/wharf-shim
 	ln -sfn wharf-shim $(DESTDIR)$(PREFIX)/bin/wharf-runtime
+	ln -sfn wharf-shim $(DESTDIR)$(PREFIX)/bin/containerd-shim-wharf-v2
 	install -Dm644 packaging/wharf.socket $(DESTDIR)/lib/systemd/system/wharf.socket
 	install -d $(DESTDIR)/lib/systemd/system
 	sed 's,@PREFIX@,$(PREFIX),g' packaging/wharf.service > $(DESTDIR)/lib/systemd/system/wharf.service
@@ -97,7 +99,7 @@ install: build
 	$(TARGET)/release/wharf man $(DESTDIR)$(PREFIX)/share/man/man1
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/wharf $(DESTDIR)$(PREFIX)/bin/wharf-shim $(DESTDIR)$(PREFIX)/bin/wharf-runtime
+	rm -f $(DESTDIR)$(PREFIX)/bin/wharf $(DESTDIR)$(PREFIX)/bin/wharf-shim $(DESTDIR)$(PREFIX)/bin/wharf-runtime $(DESTDIR)$(PREFIX)/bin/containerd-shim-wharf-v2
 	rm -f $(DESTDIR)/lib/systemd/system/wharf.socket $(DESTDIR)/lib/systemd/system/wharf.service
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/wharf $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_wharf $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/wharf.fish
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/wharf*.1

@@ -1,13 +1,14 @@
 //! End-to-end tests: a private engine each, driven by the unmodified `docker` CLI, our own CLI and raw HTTP.
 //!
-//! Reading order: lifecycle, run, streams, limits, images, build, network, storage, cli, clients, bad_input, runtimes, survival,
-//! crashes, contention, reset.
+//! Reading order: lifecycle, run, streams, limits, images, build, network, storage, cli, clients, bad_input, runtimes,
+//! containerd, survival, crashes, contention, reset.
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
 mod build;
 mod cli;
 mod clients;
+mod containerd;
 mod contention;
 mod crashes;
 mod images;

@@ -34,6 +34,8 @@ pub mod protocol;
 pub mod wire;
 
 #[cfg(feature = "server")]
+mod containerd;
+#[cfg(feature = "server")]
 pub mod hello;
 #[cfg(feature = "server")]
 pub mod init;
@@ -41,3 +43,5 @@ pub mod init;
 pub mod roles;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+mod task_api;

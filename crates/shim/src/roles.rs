@@ -11,6 +11,7 @@ wharf-shim keeps Wharf's containers; it is started by the engine.
   wharf-shim keeper ...     name service and user-space proxy of an instance
   wharf-shim runtime ...    OCI runtime (also when called as wharf-runtime)
   wharf-shim hello          tell what this process can see (also when called as hello)
+  containerd-shim-wharf-v2  containerd's shim (the same binary called by this name)
   docker-init -- PROGRAM    a container's init (the same binary called by this name)
   wharf-shim --version";
 
@@ -20,6 +21,7 @@ enum Role {
     Keep,
     Keeper(Vec<OsString>),
     Runtime(Vec<OsString>),
+    Containerd(Vec<OsString>),
     Hello,
     Init(Vec<OsString>),
     Version,
@@ -32,6 +34,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Role::Keep => crate::server::run(),
         Role::Keeper(args) => return crate::keeper::main(args),
         Role::Runtime(args) => wharf_runtime::cli::main_cli(args),
+        Role::Containerd(args) => crate::containerd::run(&args),
         Role::Hello => crate::hello::run(),
         Role::Init(args) => crate::init::run(&args),
         Role::Version => {
@@ -56,6 +59,7 @@ fn choose(mut args: Vec<OsString>) -> Role {
     match name {
         "hello" => return Role::Hello,
         "wharf-runtime" => return Role::Runtime(args),
+        crate::containerd::NAME => return Role::Containerd(args),
         "docker-init" => return Role::Init(args.split_off(1)),
         _ => {}
     }
@@ -85,6 +89,10 @@ mod tests {
         check(
             "/usr/bin/wharf-runtime state x",
             Role::Runtime(words("/usr/bin/wharf-runtime state x")),
+        );
+        check(
+            "/usr/bin/containerd-shim-wharf-v2 -id x start",
+            Role::Containerd(words("/usr/bin/containerd-shim-wharf-v2 -id x start")),
         );
         check("wharf-shim runtime state x", Role::Runtime(words("runtime state x")));
         check("/x/wharf-shim keep abc", Role::Keep);

@@ -274,7 +274,7 @@ fn cgroup_of(pid: i32) -> Option<Cgroup> {
 }
 
 /// Reads `config.json`.
-pub(super) fn read_spec(bundle: &Path) -> Result<Spec, Fault> {
+pub(crate) fn read_spec(bundle: &Path) -> Result<Spec, Fault> {
     let path = bundle.join("config.json");
     let text = std::fs::read(&path).map_err(|error| fault(&format!("read {}", path.display()), &error))?;
     serde_json::from_slice(&text).map_err(|error| Fault {
@@ -336,7 +336,7 @@ pub(super) fn fault(what: &str, error: &std::io::Error) -> Fault {
 }
 
 /// An error with causes, on one line.
-pub(super) fn chain_fault(what: &str, error: &wharf_cgroup::CgroupError) -> Fault {
+pub(crate) fn chain_fault(what: &str, error: &wharf_cgroup::CgroupError) -> Fault {
     let mut message = format!("cannot {what}: {error}");
     let mut cause = std::error::Error::source(error);
     while let Some(next) = cause {

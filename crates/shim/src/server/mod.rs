@@ -31,4 +31,5 @@ mod stdio;
 mod streams;
 mod view;
 
+pub(crate) use container::{chain_fault, read_spec};
 pub use launch::run;
