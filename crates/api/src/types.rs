@@ -17,6 +17,7 @@ mod progress;
 mod stats;
 mod system;
 mod volume;
+mod why;
 
 use std::collections::BTreeMap;
 
@@ -35,6 +36,7 @@ pub use progress::*;
 pub use stats::*;
 pub use system::*;
 pub use volume::*;
+pub use why::*;
 
 /// A JSON object of strings: labels, options. Sorted by key, as Go prints its maps.
 pub type StringMap = BTreeMap<String, String>;

@@ -229,7 +229,13 @@ fn health(parsed: &Parsed) -> Result<Option<HealthConfig>, CliError> {
 }
 
 /// Flags of ours that Docker's API has no field for, and the annotations that carry them.
-const OWN_SETTINGS: &[(&str, &str)] = &[("host-view", "wharf.host-view")];
+const OWN_SETTINGS: &[(&str, &str)] = &[
+    ("health-on-failure", HEALTH_ON_FAILURE),
+    ("host-view", "wharf.host-view"),
+];
+
+/// The annotation that says what is done with an unhealthy container.
+pub(crate) const HEALTH_ON_FAILURE: &str = "wharf.health-on-failure";
 
 fn annotations(parsed: &Parsed) -> std::collections::BTreeMap<String, String> {
     let mut annotations = to_map(&parsed.all("annotation"));

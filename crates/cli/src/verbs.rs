@@ -40,6 +40,7 @@ pub(crate) const VERBS: &[&Verb] = &[
     &container::unpause::VERB,
     &container::update::VERB,
     &container::wait::VERB,
+    &container::why::VERB,
     &image::build::VERB,
     &image::history::VERB,
     &image::import::VERB,
@@ -138,9 +139,9 @@ mod tests {
     }
 
     #[test]
-    fn run_and_create_have_all_of_dockers_flags() {
+    fn run_and_create_have_all_of_dockers_flags_and_two_of_ours() {
         let shown = |verb: &Verb| verb.all_flags().iter().filter(|flag| !flag.hidden).count();
-        assert_eq!(shown(&container::run::VERB), 104);
-        assert_eq!(shown(&container::create::VERB), 101);
+        assert_eq!(shown(&container::run::VERB), 106);
+        assert_eq!(shown(&container::create::VERB), 103);
     }
 }

@@ -55,6 +55,7 @@ const DEFAULT_GROUP: &str = "docker";
 /// default-pids-limit = 4096        # for containers that ask for none; -1 is Docker's default, unlimited
 /// default-log-bytes = 16777216     # per log file, for containers that ask for none; 0 is Docker's, unlimited
 /// default-log-files = 3
+/// event-history = 10000            # events that `events --since` reaches back over
 /// reserve-memory-bytes = 536870912 # what containers together leave to the host; 0 is Docker's, nothing
 /// reserve-pids = 1000              # by default a tenth of the process ids, and a twentieth of the memory
 /// reserve-cpus = 0.5               # none by default: all containers weigh as much as one process of the host
@@ -79,6 +80,7 @@ pub struct ConfigFile {
     default_pids_limit: Option<i64>,
     default_log_bytes: Option<u64>,
     default_log_files: Option<u32>,
+    event_history: Option<u64>,
     default_runtime: Option<String>,
     runtimes: BTreeMap<String, RuntimeEntry>,
     default_host_view: Option<HostView>,
@@ -93,6 +95,7 @@ pub(crate) struct DefaultLimits {
     pub(crate) pids: Option<i64>,
     pub(crate) log_bytes: Option<u64>,
     pub(crate) log_files: Option<u32>,
+    pub(crate) event_history: Option<u64>,
     pub(crate) host_view: Option<HostView>,
 }
 
@@ -291,6 +294,7 @@ impl Options {
                 pids: file.default_pids_limit,
                 log_bytes: file.default_log_bytes,
                 log_files: file.default_log_files,
+                event_history: file.event_history,
                 host_view: file.default_host_view,
             },
             reserve: Reserve {

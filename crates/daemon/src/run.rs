@@ -151,6 +151,9 @@ fn engine_config(settings: &Settings) -> Config {
     config.default_log_size = limits.log_bytes.unwrap_or(config.default_log_size);
     config.default_host_view = limits.host_view.unwrap_or(config.default_host_view);
     config.reserve = settings.reserve;
+    if let Some(events) = limits.event_history {
+        config.event_history = wharf_engine::HistoryLimits::of(events);
+    }
     config.default_log_files = limits.log_files.unwrap_or(config.default_log_files);
     config
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub reserve: Reserve,
     /// Labels of the engine itself (`info`).
     pub labels: Vec<String>,
+    /// How much of the past `events` can show.
+    pub event_history: crate::HistoryLimits,
 }
 
 impl Config {
@@ -67,6 +69,7 @@ impl Config {
             default_host_view: HostView::Host,
             reserve: Reserve::default(),
             labels: Vec::new(),
+            event_history: crate::HistoryLimits::default(),
         }
     }
 

@@ -15,6 +15,7 @@ pub mod config;
 pub mod containers;
 pub mod db;
 pub mod error;
+mod event_log;
 pub mod events;
 mod failures;
 pub mod filters;
@@ -52,6 +53,7 @@ pub use wharf_shim::plan::HostView;
 pub use config::{Config, Reserve};
 pub use containers::Containers;
 pub use error::{Error, ErrorKind, Result};
+pub use event_log::HistoryLimits;
 pub use events::{EventBus, EventWatch};
 pub use filters::Filters;
 pub use images::Images;
@@ -150,9 +152,9 @@ impl Engine {
         System::new(Arc::clone(&self.shared))
     }
 
-    /// Events, past and to come.
-    pub fn events(&self) -> EventWatch {
-        self.shared.events.watch()
+    /// Events, past (from `since`) and to come.
+    pub async fn events(&self, since: Option<model::Timestamp>) -> Result<EventWatch> {
+        self.shared.events.watch(since).await
     }
 
     /// What all services share.
@@ -167,8 +169,15 @@ impl Engine {
 
     /// Ends background work and saves what is pending; containers go on.
     pub async fn shutdown(&self) {
-        if let Err(error) = self.shared.events.flush(&self.shared.db).await {
-            tracing::warn!("events not saved: {}", error.chain());
+        let events = self.shared.events.clone();
+        if !tokio::task::spawn_blocking(move || events.flush())
+            .await
+            .unwrap_or(false)
+        {
+            tracing::warn!("the last events are not in the history: the disk does not take them");
+        }
+        if let Err(error) = self.shared.db.call(|db| db.run_ends(model::Timestamp::now())).await {
+            tracing::warn!("{}", error.chain());
         }
     }
 }

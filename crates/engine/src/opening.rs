@@ -13,7 +13,7 @@ use crate::containers::{Registry, recovery};
 use crate::db::Db;
 use crate::error::{Context, Result};
 use crate::events::EventBus;
-use crate::model::{ContainerRecord, Status};
+use crate::model::{ContainerRecord, Status, Timestamp};
 use crate::networks::{NetworkTable, Networks};
 use crate::{Shared, quiet, reserve, root_lock};
 
@@ -32,8 +32,14 @@ pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
         note_boot(&held.config.run)
     })
     .await?;
+    if let Err(error) = shared
+        .db
+        .call(move |db| db.run_begins(Timestamp::now(), rebooted))
+        .await
+    {
+        tracing::warn!("{}", error.chain()); // a full disk is no reason not to run
+    }
     recovery::recover(&shared, records, rebooted).await?;
-    tokio::spawn(shared.events.clone().save_to(shared.db.clone()));
     tokio::spawn(quiet::give_back(Arc::clone(&shared.worked)));
     shared.worked.notify_one(); // starting was work
     Ok(shared)
@@ -67,7 +73,7 @@ fn open_all(config: Config) -> Result<Shared> {
     let hierarchy = Hierarchy::probe().internal(|| "look at the host's cgroups".into())?;
     reserve::ensure(&config, &hierarchy);
     Ok(Shared {
-        events: EventBus::open(&db)?,
+        events: EventBus::open(&config.root.join("events"), config.event_history, &db)?,
         networks: NetworkTable::load(&db)?,
         host_limits: host_limits(&hierarchy),
         capabilities: capabilities_known(),

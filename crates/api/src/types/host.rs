@@ -154,6 +154,8 @@ wire! {
     pub struct ContainerUpdateRequest {
         resources: Resources = flat,
         restart_policy: RestartPolicy = "RestartPolicy",
+        /// Ours: settings that Docker's API has no field for, `wharf.*`.
+        annotations: StringMap = "Annotations" omitempty,
     }
 
     /// The answer of `POST /containers/{id}/update`.

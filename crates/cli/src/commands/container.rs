@@ -26,6 +26,7 @@ pub(crate) mod top;
 pub(crate) mod unpause;
 pub(crate) mod update;
 pub(crate) mod wait;
+pub(crate) mod why;
 
 use wharf_api::client::{Client, ClientError, escape};
 use wharf_api::types::ContainerInspect;

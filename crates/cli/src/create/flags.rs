@@ -23,6 +23,10 @@ pub(crate) const PROCESS: &[Flag] = &[
     Flag::list("group-add", "Further group of the process"),
     Flag::string("health-cmd", "Command that tells whether the container is healthy"),
     Flag::duration("health-interval", "Time between two health checks (ms|s|m|h)").default("0s"),
+    Flag::string(
+        "health-on-failure",
+        "What to do when it is unhealthy (none|kill|restart|stop|freeze)",
+    ),
     Flag::int("health-retries", "Failures in a row before the container is unhealthy"),
     Flag::duration(
         "health-start-interval",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use wharf_api::ApiVersion;
 use wharf_api::types as wire;
+use wharf_engine::containers::why::Why;
 use wharf_engine::model::requests::{ContainerInspect, ContainerListed, OverlayDirs};
 use wharf_engine::model::time::rfc3339_or_zero;
 use wharf_engine::model::{ContainerRecord, Health, MountPoint, State, Status};
@@ -69,17 +70,41 @@ fn state_to_wire(state: &State) -> wire::ContainerState {
     }
 }
 
-fn health_to_wire(health: &Health) -> wire::Health {
-    let probe = |probe: &wharf_engine::model::HealthProbe| wire::HealthcheckResult {
+/// The story of a container.
+pub(crate) fn why_to_wire(told: Why) -> wire::ContainerWhy {
+    wire::ContainerWhy {
+        id: told.id,
+        name: told.name,
+        status: told.status,
+        summary: told.summary,
+        story: told
+            .story
+            .into_iter()
+            .map(|line| wire::WhyLine {
+                time: line.at.to_string(),
+                what: line.what,
+                text: line.text,
+            })
+            .collect(),
+        probes: told.probes.iter().map(probe_to_wire).collect(),
+        advice: told.advice,
+    }
+}
+
+fn probe_to_wire(probe: &wharf_engine::model::HealthProbe) -> wire::HealthcheckResult {
+    wire::HealthcheckResult {
         start: probe.start.to_string(),
         end: probe.end.to_string(),
         exit_code: i64::from(probe.exit_code),
         output: probe.output.clone(),
-    };
+    }
+}
+
+fn health_to_wire(health: &Health) -> wire::Health {
     wire::Health {
         status: health.status.as_str().to_owned(),
         failing_streak: i64::from(health.failing_streak),
-        log: Some(health.log.iter().map(probe).collect()),
+        log: Some(health.log.iter().map(probe_to_wire).collect()),
     }
 }
 

@@ -233,6 +233,12 @@ pub(crate) async fn unpause(request: Request) -> Outcome {
     Ok(Reply::no_content())
 }
 
+/// `GET /containers/{id}/why`, which is ours.
+pub(crate) async fn why(request: Request) -> Outcome {
+    let told = request.app.engine.containers().why(request.path("id")).await?;
+    Reply::json(&container::why_to_wire(told))
+}
+
 /// `POST /containers/{id}/rename`
 pub(crate) async fn rename(request: Request) -> Outcome {
     request
@@ -251,6 +257,7 @@ pub(crate) async fn update(mut request: Request) -> Outcome {
     let update = UpdateContainer {
         resources: host::resources_from_wire(wanted.resources, None),
         restart_policy: Some(policy).filter(|policy| !policy.name.is_empty()),
+        annotations: wanted.annotations,
     };
     let warnings = request
         .app

@@ -41,7 +41,7 @@ pub(crate) async fn stream(request: Request) -> Outcome {
             query.text("until")
         )));
     }
-    let watch = request.app.engine.events();
+    let watch = request.app.engine.events(wanted.since).await?;
     let (writer, body) = Body::channel();
     tokio::spawn(async move {
         let _ = follow(watch, &wanted, &writer).await; // an error means that the client has gone
@@ -50,11 +50,7 @@ pub(crate) async fn stream(request: Request) -> Outcome {
 }
 
 async fn follow(mut watch: EventWatch, wanted: &Wanted, writer: &BodyWriter) -> Result<(), ClientGone> {
-    for event in watch
-        .past
-        .iter()
-        .filter(|event| wanted.since.is_some_and(|since| event.time >= since))
-    {
+    for event in &watch.past {
         wanted.write(event, writer).await?;
     }
     let end = wanted

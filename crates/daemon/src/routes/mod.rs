@@ -61,6 +61,7 @@ fn container_routes() -> Vec<Route> {
         POST "/containers/prune" Detached => containers::prune;
         GET "/containers/{id}/json" WithClient => containers::inspect;
         GET "/containers/{id}/top" WithClient => containers::top;
+        GET "/containers/{id}/why" WithClient => containers::why;
         GET "/containers/{id}/logs" WithClient => logs::stream;
         GET "/containers/{id}/changes" WithClient => containers::changes;
         GET "/containers/{id}/export" WithClient => archive::export;

@@ -9,8 +9,11 @@ use super::create::validate::check_restart_policy;
 use super::start;
 use super::task::Task;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::annotations::{HEALTH_ON_FAILURE, check_annotations};
 use crate::model::requests::UpdateContainer;
-use crate::model::{EndpointRecord, EndpointSettings, NetworkMode, NetworkRecord, Resources, ids::random_hex_id};
+use crate::model::{
+    EndpointRecord, EndpointSettings, Happening, NetworkMode, NetworkRecord, Resources, ids::random_hex_id,
+};
 use crate::spec::cgroup_resources;
 
 /// Gives the container another name.
@@ -30,6 +33,7 @@ pub(super) async fn rename(task: &mut Task, wanted: &str) -> Result<()> {
     shared.containers.reserve_name(name, &task.record.id)?;
     let before = task.record.clone();
     name.clone_into(&mut task.record.name);
+    task.record.story.push(Happening::Renamed { from: old.clone() });
     for endpoint in task.record.endpoints.values_mut() {
         for known in endpoint.dns_names.iter_mut().filter(|n| **n == old) {
             name.clone_into(known);
@@ -82,6 +86,12 @@ pub(super) async fn update(task: &mut Task, request: UpdateContainer) -> Result<
             ));
         }
     }
+    check_annotations(Some(&request.annotations))?;
+    if let Some(name) = request.annotations.keys().find(|name| *name != HEALTH_ON_FAILURE) {
+        return Err(Error::invalid(format!(
+            "annotation {name} cannot be updated; only {HEALTH_ON_FAILURE} can"
+        )));
+    }
     let mut merged = merge(&task.record.host.resources, &request.resources)?;
     let warnings = check_resources(&mut merged, &task.shared.host_limits).map_err(|e| {
         Error::new(
@@ -105,6 +115,11 @@ pub(super) async fn update(task: &mut Task, request: UpdateContainer) -> Result<
     if let Some(policy) = request.restart_policy.filter(|p| !p.name.is_empty()) {
         task.record.host.restart_policy = policy;
     }
+    if !request.annotations.is_empty() {
+        let annotations = task.record.host.annotations.get_or_insert_default();
+        annotations.extend(request.annotations);
+    }
+    task.record.story.push(Happening::Updated);
     task.commit_or_restore(before).await?;
     task.set_policy();
     task.happened("update", &[]);

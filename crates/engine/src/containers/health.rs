@@ -16,7 +16,7 @@ use super::command::Command;
 use super::exec;
 use super::handle::Handle;
 use crate::model::requests::CreateExec;
-use crate::model::{ContainerRecord, Health, HealthConfig, HealthProbe, HealthStatus, Timestamp};
+use crate::model::{ContainerRecord, Health, HealthConfig, HealthProbe, HealthStatus, OnUnhealthy, Status, Timestamp};
 
 /// Bytes of a probe's output that are kept.
 const MAX_OUTPUT: u64 = 4096;
@@ -122,6 +122,18 @@ impl Monitor {
     }
 }
 
+/// What follows a probe: nothing, unless the container is unhealthy and the probe failed. Each further failure asks
+/// again, so that no engine's death in between loses the action.
+pub(super) fn remedy(record: &ContainerRecord, probe_failed: bool) -> Option<OnUnhealthy> {
+    let unhealthy = record
+        .state
+        .health
+        .as_ref()
+        .is_some_and(|h| h.status == HealthStatus::Unhealthy);
+    let action = record.on_unhealthy();
+    (unhealthy && probe_failed && action != OnUnhealthy::None).then_some(action)
+}
+
 async fn watch(handle: Arc<Handle>, rules: Rules, run: u64) {
     loop {
         let record = handle.record();
@@ -138,6 +150,9 @@ async fn watch(handle: Arc<Handle>, rules: Rules, run: u64) {
             rules.interval
         };
         tokio::time::sleep(pause).await;
+        if handle.record().state.status == Status::Paused {
+            continue; // COMPAT: frozen processes are not asked
+        }
         let Some(shim) = handle.shim() else { return };
         let probe = probe(&handle, &shim, &rules).await;
         if handle.mailbox.send(Command::Probed { run, probe }).await.is_err() {

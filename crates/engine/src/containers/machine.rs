@@ -12,7 +12,7 @@
 //! Nothing here waits, reads a clock or touches the system.
 use std::time::Duration;
 
-use crate::model::RestartKind;
+use crate::model::{OnUnhealthy, RestartKind};
 
 /// SIGKILL.
 pub(crate) const SIGKILL: i32 = 9;
@@ -61,6 +61,8 @@ pub(crate) enum Goal {
     Start,
     /// A user removes it.
     Remove,
+    /// Its health check failed: it is started again, as by a policy.
+    Cure,
 }
 
 /// A restart policy.
@@ -125,6 +127,15 @@ pub(crate) enum Input {
         /// It is SIGKILL or the container's stop signal: the policy shall not restart it.
         ends_it: bool,
     },
+    /// Its health check failed.
+    Unhealthy {
+        /// What was asked for that case.
+        action: OnUnhealthy,
+        /// The first signal of a stop.
+        signal: i32,
+        /// Until SIGKILL.
+        timeout: Option<Duration>,
+    },
     /// A user pauses it.
     Pause,
     /// It is frozen.
@@ -142,6 +153,8 @@ pub(crate) enum Input {
     },
     /// The time given to a stop is over.
     StopTimedOut,
+    /// It did not end although it was killed; those who asked for it were told.
+    GivenUp,
     /// The pause before a restart is over.
     BackoffElapsed,
     /// A user removes it.
@@ -236,12 +249,18 @@ impl Machine {
             Input::Stop { signal, timeout } => self.stop(Goal::Stop, signal, timeout),
             Input::Restart { signal, timeout } => self.restart(signal, timeout),
             Input::Kill { signal, ends_it } => self.kill(signal, ends_it),
+            Input::Unhealthy {
+                action,
+                signal,
+                timeout,
+            } => self.unhealthy(action, signal, timeout),
             Input::Pause => self.pause(),
             Input::Frozen => Ok((self.renamed(Phase::Running, Phase::Paused), vec![])),
             Input::Unpause => self.unpause(),
             Input::Thawed => Ok((self.renamed(Phase::Paused, Phase::Running), vec![])),
             Input::Exited { code, ran_for } => Ok(self.exited(code, ran_for)),
             Input::StopTimedOut => Ok(self.stop_timed_out()),
+            Input::GivenUp => Ok(self.given_up()),
             Input::BackoffElapsed => Ok(self.backoff_elapsed()),
             Input::Remove { force } => self.remove(force),
             Input::Removed => Ok((self.renamed(Phase::Removing, Phase::Removed), vec![])),
@@ -374,7 +393,7 @@ impl Machine {
                     effects.push(Effect::Thaw);
                 }
                 let goal = match self.goal {
-                    Goal::None if ends_it => Goal::Stop,
+                    Goal::None | Goal::Cure if ends_it => Goal::Stop,
                     other => other,
                 };
                 let manually_stopped = self.manually_stopped || ends_it;
@@ -400,6 +419,30 @@ impl Machine {
             Phase::Restarting => Ok((self, vec![])),
             Phase::Removing => Err(Refusal::RemovalInProgress),
             _ => Err(Refusal::NotRunning),
+        }
+    }
+
+    /// Somebody who ends it already is not interfered with.
+    fn unhealthy(self, action: OnUnhealthy, signal: i32, timeout: Option<Duration>) -> Step {
+        if self.phase != Phase::Running || self.goal != Goal::None || self.killed {
+            return Ok((self, vec![]));
+        }
+        match action {
+            OnUnhealthy::None => Ok((self, vec![])),
+            OnUnhealthy::Kill => Ok((Self { killed: true, ..self }, vec![Effect::Signal(SIGKILL)])),
+            OnUnhealthy::Stop => self.stop(Goal::Stop, signal, timeout),
+            OnUnhealthy::Freeze => Ok((self, vec![Effect::Freeze])),
+            OnUnhealthy::Restart => {
+                let (next, effects) = self.stop(Goal::Cure, signal, timeout)?;
+                let manually_stopped = self.manually_stopped;
+                Ok((
+                    Self {
+                        manually_stopped,
+                        ..next
+                    },
+                    effects,
+                ))
+            }
         }
     }
 
@@ -449,6 +492,7 @@ impl Machine {
                     ..ended
                 }
             }
+            Goal::Cure => ended.restart_later(ran_for, &mut effects),
             Goal::Stop | Goal::None => ended.settle(self.goal, code, ran_for, &mut effects),
         };
         (next, effects)
@@ -457,18 +501,7 @@ impl Machine {
     /// Chooses between restart, removal and rest.
     fn settle(self, goal: Goal, code: i32, ran_for: Duration, effects: &mut Vec<Effect>) -> Self {
         if goal == Goal::None && self.wants_restart(code) {
-            let backoff = if ran_for >= GOOD_RUN {
-                FIRST_BACKOFF
-            } else {
-                self.backoff
-            };
-            effects.push(Effect::ArmRestartTimer(backoff));
-            return Self {
-                phase: Phase::Restarting,
-                restart_count: self.restart_count.saturating_add(1),
-                backoff: (backoff * 2).min(LONGEST_BACKOFF),
-                ..self
-            };
+            return self.restart_later(ran_for, effects);
         }
         if self.auto_remove {
             effects.push(Effect::Remove);
@@ -479,6 +512,21 @@ impl Machine {
         }
         Self {
             phase: Phase::Exited,
+            ..self
+        }
+    }
+
+    fn restart_later(self, ran_for: Duration, effects: &mut Vec<Effect>) -> Self {
+        let backoff = if ran_for >= GOOD_RUN {
+            FIRST_BACKOFF
+        } else {
+            self.backoff
+        };
+        effects.push(Effect::ArmRestartTimer(backoff));
+        Self {
+            phase: Phase::Restarting,
+            restart_count: self.restart_count.saturating_add(1),
+            backoff: (backoff * 2).min(LONGEST_BACKOFF),
             ..self
         }
     }
@@ -494,12 +542,23 @@ impl Machine {
 
     fn stop_timed_out(self) -> (Self, Vec<Effect>) {
         match (self.is_alive(), self.goal) {
-            (true, Goal::Stop | Goal::Start | Goal::Remove) => {
+            (true, Goal::Stop | Goal::Start | Goal::Remove | Goal::Cure) => {
                 let mut effects = vec![Effect::Signal(SIGKILL)];
                 if self.phase == Phase::Paused {
                     effects.push(Effect::Thaw);
                 }
                 (Self { killed: true, ..self }, effects)
+            }
+            _ => (self, vec![]),
+        }
+    }
+
+    /// What failed for those who asked is not done behind their backs later: the container stays when it ends.
+    fn given_up(self) -> (Self, Vec<Effect>) {
+        match self.goal {
+            Goal::Start | Goal::Remove => {
+                let goal = Goal::Stop;
+                (Self { goal, ..self }, vec![])
             }
             _ => (self, vec![]),
         }

@@ -250,3 +250,54 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_unhealthy_container_gets_what_was_asked_and_no_more() {
+    let unhealthy = |action| Input::Unhealthy {
+        action,
+        signal: SIGTERM,
+        timeout: None,
+    };
+    let check = |action, phase, restarts, manually_stopped| {
+        let m = running(policy(RestartKind::UnlessStopped, 0));
+        let (m, effects) = m.step(unhealthy(action)).expect("accepted");
+        assert!(matches!(effects[..], [Effect::Signal(_)]), "{action:?}: {effects:?}");
+        let (again, none) = m.step(unhealthy(action)).expect("accepted");
+        assert_eq!((again, none), (m, vec![]), "it is asked for once");
+        let (m, effects) = m.step(exited(137)).expect("accepted");
+        assert_eq!(
+            (m.phase, m.restart_count, m.manually_stopped),
+            (phase, restarts, manually_stopped)
+        );
+        let waits = effects.contains(&Effect::ArmRestartTimer(FIRST_BACKOFF));
+        assert_eq!(waits, phase == Phase::Restarting);
+    };
+    check(OnUnhealthy::Kill, Phase::Restarting, 1, false); // its policy
+    check(OnUnhealthy::Restart, Phase::Restarting, 1, false);
+    check(OnUnhealthy::Stop, Phase::Exited, 0, true);
+    let (_, effects) = running(no()).step(unhealthy(OnUnhealthy::Freeze)).expect("accepted");
+    assert_eq!(effects, vec![Effect::Freeze]);
+    let (_, effects) = running(no()).step(unhealthy(OnUnhealthy::None)).expect("accepted");
+    assert_eq!(effects, vec![]);
+}
+
+#[test]
+fn a_user_s_word_wins_over_health() {
+    let stop = Input::Stop {
+        signal: SIGTERM,
+        timeout: None,
+    };
+    let cure = Input::Unhealthy {
+        action: OnUnhealthy::Restart,
+        signal: SIGTERM,
+        timeout: None,
+    };
+    for order in [[stop, cure], [cure, stop]] {
+        let mut m = running(no());
+        for input in order {
+            m = m.step(input).expect("accepted").0;
+        }
+        let (m, _) = m.step(exited(143)).expect("accepted");
+        assert_eq!(m.phase, Phase::Exited, "{order:?}");
+    }
+}

@@ -22,7 +22,9 @@ pub(crate) mod links;
 mod list;
 mod logs;
 mod machine;
+mod oom;
 pub(crate) mod paths;
+mod patience;
 pub(crate) mod recovery;
 mod registry;
 mod remove;
@@ -32,7 +34,9 @@ mod signals;
 pub(crate) mod start;
 mod stats;
 mod task;
+mod telling;
 mod top;
+pub mod why;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -320,6 +324,19 @@ impl Containers {
     /// Published record of one container; never waits.
     pub fn snapshot(&self, name: &str) -> Result<Arc<ContainerRecord>> {
         Ok(self.find(name)?.record())
+    }
+
+    /// Why it is as it is: its story, and what to do next. One that is gone is told from events, by name or id.
+    pub async fn why(&self, name: &str) -> Result<why::Why> {
+        let missing = match self.find(name) {
+            Ok(handle) => {
+                let runs = self.shared.db.call(|db| db.runs()).await?;
+                return Ok(why::tell(&handle.record(), &runs));
+            }
+            Err(error) => error,
+        };
+        let events = self.shared.events.kept().await?;
+        why::tell_gone(name.trim_start_matches('/'), &events).ok_or(missing)
     }
 
     /// One container in full.

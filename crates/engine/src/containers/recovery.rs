@@ -22,7 +22,7 @@ use crate::Shared;
 use crate::db::{JournalEntry, OperationKind};
 use crate::error::Result;
 use crate::model::requests::RemoveOptions;
-use crate::model::{ContainerId, ContainerRecord, MountKind, RestartKind, Status, Timestamp};
+use crate::model::{ContainerId, ContainerRecord, Happening, MountKind, RestartKind, Status, Timestamp};
 
 /// Exit code of a container whose end nobody saw.
 const UNKNOWN_END: i32 = 255;
@@ -112,7 +112,7 @@ fn at_rest(recorded: Recorded) -> Verdict {
 }
 
 /// Looks for the run of a container, for its task when the shim's connection broke.
-pub(crate) async fn find_run(shared: &Arc<Shared>, record: &ContainerRecord) -> Beginning {
+pub(crate) async fn find_run(shared: &Arc<Shared>, record: &mut ContainerRecord) -> Beginning {
     let (seen, connection) = look(shared, record).await;
     let recorded = Recorded {
         status: Status::Running,
@@ -128,12 +128,16 @@ pub(crate) async fn find_run(shared: &Arc<Shared>, record: &ContainerRecord) -> 
 /// Clears what a run that is over left. COMPAT: a container that outlived its shim is killed, and has that as its end.
 async fn ended(
     shared: &Arc<Shared>,
-    record: &ContainerRecord,
+    record: &mut ContainerRecord,
     seen: &Seen,
     mut exit: ExitRecord,
     connection: Option<(ShimClient, EventStream)>,
 ) -> Beginning {
     let killed = clear_kernel(shared, record).await;
+    if *seen == Seen::Nothing {
+        let at = Timestamp::from_nanos(exit.exited_at_ns);
+        record.story.push_at(at, Happening::KeeperLost { killed });
+    }
     if killed && *seen == Seen::Nothing {
         exit.code = 128 + SIGKILL;
         exit.signal = Some(SIGKILL);

@@ -124,6 +124,7 @@ fn record_of(shared: &Shared, step: &RunStep) -> Result<ContainerRecord> {
         state: State::default(),
         restart_count: 0,
         manually_stopped: false,
+        story: Story::default(),
     })
 }
 

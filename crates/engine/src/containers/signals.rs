@@ -67,6 +67,14 @@ pub(crate) fn parse_signal(text: &str) -> Result<i32> {
         .ok_or_else(wrong)
 }
 
+/// `SIGKILL` for 9, `signal 40` for one without a name.
+pub(crate) fn signal_name(signal: i32) -> String {
+    match NAMES.iter().find(|(_, number)| *number == signal) {
+        Some((name, _)) => format!("SIG{name}"),
+        None => format!("signal {signal}"),
+    }
+}
+
 fn offset_of(text: &str, sign: char) -> Option<i32> {
     if text.is_empty() {
         return Some(0);

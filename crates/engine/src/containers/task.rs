@@ -2,6 +2,9 @@
 //!
 //! It performs what the state machine tells it to, commits the record, publishes it, tells
 //! events, answers askers. Everything slow has a deadline.
+mod care;
+mod refusals;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +21,17 @@ use super::happened;
 use super::health::Monitor;
 use super::machine::{Effect, Input, Machine, Phase, Policy, Refusal, SIGKILL};
 use super::paths::Places;
+use super::patience::KILL_PATIENCE;
 use super::recovery::{self, Unfinished};
 use super::remove::{self, Deletion};
 use super::signals::parse_signal;
 use super::start::{self, Namespace, StartFailure};
+use super::telling;
 use crate::Shared;
 use crate::db::JournalId;
 use crate::error::{Error, Result};
 use crate::model::requests::{RemoveOptions, StopOptions};
-use crate::model::{ContainerRecord, EndpointRecord, HealthProbe, HealthStatus, HostConfig, Status, Timestamp};
+use crate::model::{Cause, ContainerRecord, EndpointRecord, Happening, HealthStatus, HostConfig, Status, Timestamp};
 
 /// Requests a container's task may be behind.
 const MAILBOX: usize = 64;
@@ -73,6 +78,7 @@ pub(crate) struct Task {
     events: Option<EventStream>,
     stop_at: Option<Instant>,
     restart_at: Option<Instant>,
+    give_up_at: Option<Instant>,
     askers: Askers,
     monitor: Option<Monitor>,
     run: u64,
@@ -80,6 +86,7 @@ pub(crate) struct Task {
     removal: RemoveOptions,
     user_stop: bool,
     user_restart: bool,
+    cause: Cause,
 }
 
 /// What woke the task.
@@ -88,6 +95,7 @@ enum Wake {
     Shim(Option<ShimEvent>),
     StopTimedOut,
     BackoffElapsed,
+    GiveUp,
     NobodyAsks,
 }
 
@@ -111,6 +119,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Be
         events: None,
         stop_at: None,
         restart_at: None,
+        give_up_at: None,
         askers: Askers::default(),
         monitor: None,
         run: 0,
@@ -121,6 +130,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Be
         },
         user_stop: false,
         user_restart: false,
+        cause: Cause::Engine,
     };
     shared.containers.insert(handle);
     tokio::spawn(task.run(beginning));
@@ -212,7 +222,7 @@ impl Task {
                 None => std::future::pending().await,
             }
         };
-        let (stop_at, restart_at) = (self.stop_at, self.restart_at);
+        let (stop_at, restart_at, give_up_at) = (self.stop_at, self.restart_at, self.give_up_at);
         let events = &mut self.events;
         let next_event = async {
             match events {
@@ -226,6 +236,7 @@ impl Task {
             command = self.mailbox.recv() => command.map_or(Wake::NobodyAsks, Wake::Command),
             () = at(stop_at) => Wake::StopTimedOut,
             () = at(restart_at) => Wake::BackoffElapsed,
+            () = at(give_up_at) => Wake::GiveUp,
         }
     }
 
@@ -234,7 +245,7 @@ impl Task {
             Wake::Command(command) => self.on_command(command).await,
             Wake::Shim(Some(ShimEvent::Exited(exit))) => self.on_exit(exit).await,
             Wake::Shim(Some(ShimEvent::OutOfMemory)) => {
-                self.record.state.oom_killed = true;
+                self.note_oom(Timestamp::now()).await;
                 self.commit().await;
                 self.happened("oom", &[]);
             }
@@ -253,6 +264,10 @@ impl Task {
             Wake::BackoffElapsed => {
                 self.restart_at = None;
                 let _ = self.feed(Input::BackoffElapsed).await; // never refused
+            }
+            Wake::GiveUp => {
+                self.give_up_at = None;
+                self.give_up().await;
             }
             Wake::NobodyAsks => {}
         }
@@ -351,6 +366,7 @@ impl Task {
         let mut inputs = vec![input];
         let mut outcome = Ok(());
         let mut first = true;
+        self.cause = telling::cause_of(&input, &self.machine);
         while let Some(input) = inputs.pop() {
             let (machine, effects) = match self.machine.step(input) {
                 Ok(step) => step,
@@ -359,6 +375,7 @@ impl Task {
             };
             first = false;
             self.machine = machine;
+            telling::performed(&mut self.record, &input, self.cause);
             self.note_machine();
             for effect in effects {
                 match self.perform(effect).await {
@@ -479,6 +496,8 @@ impl Task {
                 self.events = Some(running.events);
                 self.record.state.status = Status::Running;
                 self.start_monitor();
+                let (by, pid) = (self.cause, self.record.state.pid);
+                self.record.story.push(Happening::Started { by, pid });
                 self.commit_start(running.journal).await;
                 self.happened("start", &[]);
                 super::links::tell_linked(&self.shared, &self.record).await;
@@ -504,6 +523,11 @@ impl Task {
             false => Status::Created,
         };
         self.record.state.status = status;
+        self.record.story.push(Happening::StartFailed {
+            by: self.cause,
+            message: failure.error.message().to_owned(),
+            exit_code: failure.exit_code,
+        });
         self.commit().await;
         // COMPAT: a first start that fails is no end of a run; nobody who waits for one is woken.
         if self.machine.ran {
@@ -532,18 +556,22 @@ impl Task {
             health.status = HealthStatus::Unhealthy;
         }
         self.record.state.exit_code = exit.code;
-        self.record.state.oom_killed = exit.oom_killed || self.record.state.oom_killed;
+        if exit.oom_killed && !self.record.state.oom_killed {
+            self.note_oom(ended).await;
+        }
         self.record.state.finished_at = Some(ended);
         self.record.state.pid = 0;
         self.record.state.reconnecting = false;
         let shim = self.shim.take();
+        self.give_up_at = None;
         self.events = None;
         self.handle.shim_is(None);
         super::exec::forget_all(&self.shared, &self.handle);
-        let preview = self.machine.step(input).map(|(m, _)| m.phase);
-        let goes_on = matches!(preview, Ok(Phase::Starting | Phase::Restarting));
+        let decided = self.machine.step(input);
+        telling::ended(&mut self.record, &self.machine, &exit, ran_for, &decided);
+        let goes_on = matches!(&decided, Ok((next, _)) if matches!(next.phase, Phase::Starting | Phase::Restarting));
         let endpoints = self.end_run(shim, goes_on).await;
-        if let Ok((machine, _)) = self.machine.step(input) {
+        if let Ok((machine, _)) = decided {
             // The end is published as what follows it, once everything of the run is gone.
             self.record.state.status = match machine.phase {
                 Phase::Restarting => Status::Restarting,
@@ -657,7 +685,7 @@ impl Task {
     /// The connection to the shim broke although the container should run.
     async fn on_shim_lost(&mut self) {
         self.events = None;
-        let found = recovery::find_run(&self.shared, &self.record).await;
+        let found = recovery::find_run(&self.shared, &mut self.record).await;
         match found {
             Beginning::Adopted(shim, events) => self.adopt(shim, events),
             Beginning::Ended(exit, shim) => {
@@ -703,6 +731,9 @@ impl Task {
             Err(error) => {
                 tracing::warn!(container = self.record.id.short(), "removal failed: {}", error.chain());
                 self.record.state.error = error.message().to_owned();
+                self.record.story.push(Happening::RemovalFailed {
+                    message: error.message().to_owned(),
+                });
                 for reply in self.askers.remove.drain(..) {
                     answer(reply, Err(Error::new(error.kind(), error.message())));
                 }
@@ -713,6 +744,10 @@ impl Task {
 
     async fn send_signal(&mut self, signal: i32) {
         self.happened("kill", &[("signal", signal.to_string())]);
+        self.record.story.push(Happening::Signalled { by: self.cause, signal });
+        if signal == SIGKILL {
+            self.give_up_at = Some(Instant::now() + KILL_PATIENCE);
+        }
         let Some(shim) = self.shim.clone() else { return };
         if let Err(error) = shim.kill(signal).await {
             tracing::debug!(container = self.record.id.short(), "signal {signal}: {error}");
@@ -759,54 +794,6 @@ impl Task {
 
     fn stop_monitor(&mut self) {
         self.monitor = None;
-    }
-
-    async fn on_probe(&mut self, run: u64, probe: HealthProbe) {
-        if run != self.run || self.shim.is_none() {
-            return; // of an earlier run
-        }
-        let Some(monitor) = &self.monitor else { return };
-        if let Some(verdict) = monitor.judge(&mut self.record, probe) {
-            self.commit().await;
-            self.happened(&format!("health_status: {}", verdict.as_str()), &[]);
-        } else {
-            self.handle.publish(&self.record);
-        }
-    }
-
-    /// COMPAT: the texts are Docker's; clients match on them.
-    fn refusal(&self, refusal: Refusal, input: Input) -> Error {
-        let (id, name) = (&self.record.id, &self.record.name);
-        match (refusal, input) {
-            (Refusal::AlreadyRunning, _) => Error::not_modified(format!("container {id} is already running")),
-            (Refusal::NotRunning, Input::Stop { .. }) => {
-                Error::not_modified(format!("container {id} is already stopped"))
-            }
-            (Refusal::NotRunning, Input::Kill { .. }) => {
-                Error::conflict(format!("cannot kill container: {name}: container {id} is not running"))
-            }
-            (Refusal::NotRunning, _) => Error::conflict(format!("container {id} is not running")),
-            (Refusal::Paused, Input::Start) => Error::conflict("cannot start a paused container, try unpause instead"),
-            (Refusal::Paused, _) => Error::conflict(format!(
-                "cannot remove container \"{name}\": container is paused and must be unpaused first"
-            )),
-            (Refusal::AlreadyPaused, _) => Error::conflict(format!("container {id} is already paused")),
-            (Refusal::NotPaused, _) => Error::conflict(format!("Container {id} is not paused")),
-            (Refusal::Running, _) => Error::conflict(format!(
-                "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
-            )),
-            (Refusal::Restarting, Input::Remove { .. }) => Error::conflict(format!(
-                "cannot remove container \"{name}\": container is restarting: stop the container before removing or force remove"
-            )),
-            (Refusal::Restarting, _) => Error::conflict(format!(
-                "container {id} is restarting, wait until the container is running"
-            )),
-            (Refusal::RemovalInProgress, Input::Remove { .. }) => {
-                Error::conflict(format!("removal of container {name} is already in progress"))
-            }
-            (Refusal::RemovalInProgress, _) => Error::conflict("container is marked for removal and cannot be started"),
-            (Refusal::Busy, _) => Error::conflict(format!("container {id} is being started")),
-        }
     }
 }
 

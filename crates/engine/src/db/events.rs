@@ -1,41 +1,18 @@
-//! The last events, kept across restarts of the engine.
-use rusqlite::params;
-
+//! Events that earlier versions kept here; they are taken over into files.
 use super::Db;
-use super::records::{from_json, to_json};
+use super::records::from_json;
 use crate::error::{Context, Result};
 use crate::model::Event;
 
 impl Db {
-    /// Appends events and forgets all but the newest `keep`.
-    pub fn append_events(&self, events: &[Event], keep: u64) -> Result<()> {
-        let Some(newest) = events.last().map(|e| e.seq) else {
-            return Ok(());
-        };
-        let rows: Vec<(u64, String)> = events.iter().map(|e| Ok((e.seq, to_json(e)?))).collect::<Result<_>>()?;
-        let mut connection = self.lock();
-        let write = || -> rusqlite::Result<()> {
-            let transaction = connection.transaction()?;
-            for (seq, json) in &rows {
-                transaction.execute(
-                    "INSERT OR REPLACE INTO events (seq, record) VALUES (?1, ?2)",
-                    params![seq.cast_signed(), json],
-                )?;
-            }
-            transaction.execute(
-                "DELETE FROM events WHERE seq <= ?1",
-                [newest.saturating_sub(keep).cast_signed()],
-            )?;
-            transaction.commit()
-        };
-        let mut write = write;
-        write().internal(|| "write events".into())
-    }
-
-    /// The kept events, oldest first.
+    /// The events of an earlier version, oldest first.
     pub fn events(&self) -> Result<Vec<Event>> {
         let connection = self.lock();
         let read = || -> rusqlite::Result<Vec<String>> {
+            let known = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'events'";
+            if connection.query_row(known, [], |r| r.get::<_, i64>(0))? == 0 {
+                return Ok(Vec::new());
+            }
             let mut statement = connection.prepare("SELECT record FROM events ORDER BY seq")?;
             let rows = statement.query_map([], |r| r.get(0))?;
             rows.collect()
@@ -45,5 +22,11 @@ impl Db {
             .iter()
             .map(|t| from_json(t))
             .collect()
+    }
+
+    /// Forgets the events of an earlier version, once they are kept elsewhere.
+    pub fn forget_events(&self) -> Result<()> {
+        let done = self.lock().execute_batch("DROP TABLE IF EXISTS events");
+        done.internal(|| "forget the events of an earlier version".into())
     }
 }

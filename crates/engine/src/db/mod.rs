@@ -8,6 +8,7 @@
 mod events;
 mod journal;
 mod records;
+mod runs;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,6 +19,7 @@ use rusqlite::Connection;
 use crate::error::{Context, Error, Result};
 
 pub use journal::{JournalEntry, JournalId, OperationKind};
+pub use runs::EngineRun;
 
 /// Version of the tables, kept in `engine_meta`.
 const SCHEMA_VERSION: i64 = 1;
@@ -31,7 +33,8 @@ CREATE TABLE IF NOT EXISTS networks (
 CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, target TEXT NOT NULL,
     step INTEGER NOT NULL DEFAULT 0, deadline_ns INTEGER NOT NULL, args TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS engine_runs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, started_ns INTEGER NOT NULL, ended_ns INTEGER, rebooted INTEGER NOT NULL);
 ";
 
 /// Handle on the engine's records; cheap to clone.

@@ -31,6 +31,7 @@ fn container(name: &str) -> ContainerRecord {
         state: State::default(),
         restart_count: 0,
         manually_stopped: false,
+        story: Story::default(),
         dir: "/nowhere".into(),
     }
 }
@@ -75,20 +76,25 @@ fn the_journal_keeps_unfinished_operations_in_order() {
 }
 
 #[test]
-fn events_are_bounded() {
+fn events_of_an_earlier_version_are_read_and_forgotten() {
     let (_dir, db) = open();
-    let event = |seq| Event {
-        seq,
+    assert!(db.events().expect("none").is_empty());
+    let event = Event {
+        seq: 7,
         kind: EventKind::Container,
         action: "start".into(),
         actor: "c".into(),
         attributes: BTreeMap::new(),
         time: Timestamp::now(),
     };
-    let many: Vec<Event> = (1..=20).map(event).collect();
-    db.append_events(&many, 5).expect("append");
-    let kept = db.events().expect("read");
-    assert_eq!(kept.iter().map(|e| e.seq).collect::<Vec<_>>(), vec![16, 17, 18, 19, 20]);
+    let table = "CREATE TABLE events (seq INTEGER PRIMARY KEY, record TEXT NOT NULL)";
+    db.lock().execute_batch(table).expect("table");
+    let json = serde_json::to_string(&event).expect("json");
+    let insert = "INSERT INTO events (seq, record) VALUES (7, ?1)";
+    db.lock().execute(insert, [json]).expect("insert");
+    assert_eq!(db.events().expect("read"), vec![event]);
+    db.forget_events().expect("forget");
+    assert!(db.events().expect("none").is_empty());
 }
 
 #[test]

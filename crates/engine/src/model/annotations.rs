@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use wharf_shim::plan::HostView;
 
+use super::{ContainerRecord, OnUnhealthy};
 use crate::error::{Error, Result};
 
 /// What the names of our own settings begin with.
@@ -13,8 +14,14 @@ const PREFIX: &str = "wharf.";
 /// Whether the container sees the size of its host or what its limits leave of it.
 pub const HOST_VIEW: &str = "wharf.host-view";
 
+/// What is done with a container whose health check fails.
+pub const HEALTH_ON_FAILURE: &str = "wharf.health-on-failure";
+
 /// Every setting with the values it may have.
-const SETTINGS: &[(&str, &[&str])] = &[(HOST_VIEW, &["host", "limits"])];
+const SETTINGS: &[(&str, &[&str])] = &[
+    (HOST_VIEW, &["host", "limits"]),
+    (HEALTH_ON_FAILURE, &["none", "kill", "restart", "stop", "freeze"]),
+];
 
 /// Refuses names and values of ours that are unknown; other names are the user's own.
 pub(crate) fn check_annotations(annotations: Option<&BTreeMap<String, String>>) -> Result<()> {
@@ -48,6 +55,18 @@ pub(crate) fn host_view(annotations: Option<&BTreeMap<String, String>>) -> Optio
     }
 }
 
+impl ContainerRecord {
+    /// What is done when the health check fails; create has checked the value.
+    pub fn on_unhealthy(&self) -> OnUnhealthy {
+        let asked = self
+            .host
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(HEALTH_ON_FAILURE));
+        asked.and_then(|text| OnUnhealthy::parse(text).ok()).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +79,10 @@ mod tests {
         };
         assert_eq!(check("org.example.x", "1"), Ok(()));
         assert_eq!(check(HOST_VIEW, "limits"), Ok(()));
+        for value in SETTINGS[1].1 {
+            assert_eq!(check(HEALTH_ON_FAILURE, value), Ok(()));
+            assert!(OnUnhealthy::parse(value).is_ok(), "{value}");
+        }
         assert!(check(HOST_VIEW, "x").is_err_and(|said| said.contains("one of host, limits")));
         assert!(
             check("wharf.hostview", "limits").is_err_and(|said| said.contains("unknown annotation wharf.hostview"))

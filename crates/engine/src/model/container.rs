@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerConfig, ContainerId, EndpointRecord, HostConfig, MountPoint, Timestamp};
+use super::{ContainerConfig, ContainerId, EndpointRecord, HostConfig, MountPoint, Story, Timestamp};
 
 /// Everything known of a container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct ContainerRecord {
     pub manually_stopped: bool,
     /// Directory `<root>/containers/<id>`.
     pub dir: String,
+    /// What happened to it, for `why`.
+    #[serde(default)]
+    pub story: Story,
 }
 
 /// Where a container is in its life.

@@ -15,6 +15,7 @@ pub mod modes;
 pub mod mounts;
 pub mod network;
 pub mod requests;
+pub mod story;
 pub mod time;
 
 pub use config::{ContainerConfig, HealthConfig};
@@ -26,7 +27,8 @@ pub use host::{
     WeightDevice,
 };
 pub use ids::{ContainerId, ExecId, NetworkId, VolumeName};
-pub use modes::{CgroupnsMode, IpcMode, NetworkMode, PidMode, RestartKind, UsernsMode, UtsMode};
+pub use modes::{CgroupnsMode, IpcMode, NetworkMode, OnUnhealthy, PidMode, RestartKind, UsernsMode, UtsMode};
 pub use mounts::{BindOptions, ImageOptions, MountKind, MountPoint, MountSpec, TmpfsOptions, VolumeOptions};
 pub use network::{IpamPool, IpamSettings, NetworkRecord};
+pub use story::{Cause, Happening, Note, OomReport, Story, Victim};
 pub use time::Timestamp;

@@ -1,4 +1,6 @@
 //! Namespace and network modes in Docker's syntax, parsed.
+use serde::{Deserialize, Serialize};
+
 use super::HostConfig;
 
 /// What the network stack of a container is.
@@ -173,6 +175,37 @@ impl RestartKind {
     }
 }
 
+/// What is done with a container whose health check fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnhealthy {
+    /// It is shown as unhealthy.
+    #[default]
+    None,
+    /// It is killed; its restart policy decides what follows.
+    Kill,
+    /// It is stopped and started again after a pause that grows, whatever its restart policy.
+    Restart,
+    /// It is stopped and stays so, as when a user stops it.
+    Stop,
+    /// It is paused, to be looked at.
+    Freeze,
+}
+
+impl OnUnhealthy {
+    /// Parses what flag, field and label take; empty is `none`.
+    pub fn parse(text: &str) -> Result<Self, UnknownMode> {
+        Ok(match text {
+            "" | "none" => Self::None,
+            "kill" => Self::Kill,
+            "restart" => Self::Restart,
+            "stop" => Self::Stop,
+            "freeze" => Self::Freeze,
+            _ => return Err(UnknownMode),
+        })
+    }
+}
+
 impl HostConfig {
     /// The network mode; create has validated it.
     pub fn network(&self) -> NetworkMode {
@@ -206,5 +239,7 @@ mod tests {
         assert_eq!(PidMode::parse("container:"), Err(UnknownMode));
         assert_eq!(CgroupnsMode::parse(""), Ok(None));
         assert_eq!(RestartKind::parse("sometimes"), Err(UnknownMode));
+        assert_eq!(OnUnhealthy::parse("freeze"), Ok(OnUnhealthy::Freeze));
+        assert_eq!(OnUnhealthy::parse("reboot"), Err(UnknownMode));
     }
 }

@@ -82,6 +82,8 @@ pub struct UpdateContainer {
     pub resources: Resources,
     /// New policy; `None` or an empty name leaves it.
     pub restart_policy: Option<RestartPolicy>,
+    /// Annotations of ours that are to change.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Processes of a container, in `ps` columns.

@@ -31,6 +31,7 @@ pub(super) fn record() -> ContainerRecord {
         state: State::default(),
         restart_count: 0,
         manually_stopped: false,
+        story: Story::default(),
         dir: "/root/containers/a".into(),
     }
 }

@@ -19,6 +19,10 @@ const FLAGS: &[Flag] = &[
     Flag::decimal("cpus", "Processors, 1.5 for one and a half"),
     Flag::string("cpuset-cpus", "Processors to run on (0-3, 0,1)"),
     Flag::string("cpuset-mems", "Memory nodes to use (0-3, 0,1)"),
+    Flag::string(
+        "health-on-failure",
+        "What to do when it is unhealthy (none|kill|restart|stop|freeze)",
+    ),
     Flag::bytes("kernel-memory", "Accepted and ignored").hidden(),
     Flag::bytes("memory", "Memory the container may use").short('m'),
     Flag::bytes("memory-reservation", "Memory it should stay under when memory is short"),
@@ -72,5 +76,10 @@ fn request(parsed: &Parsed) -> Result<ContainerUpdateRequest, CliError> {
     Ok(ContainerUpdateRequest {
         resources,
         restart_policy,
+        annotations: parsed
+            .last("health-on-failure")
+            .map(|action| (create::HEALTH_ON_FAILURE.to_owned(), action.to_owned()))
+            .into_iter()
+            .collect(),
     })
 }

@@ -233,6 +233,7 @@ fn record_of(
         state: State::default(),
         restart_count: 0,
         manually_stopped: false,
+        story: Story::default(),
     };
     if record.config.network_disabled {
         "none".clone_into(&mut record.host.network_mode);

@@ -26,6 +26,7 @@ pub(crate) use prepare::{release_mounts, unmount_shm, user_or_root};
 use super::handle::Handle;
 use super::happened;
 use super::paths::Places;
+use super::patience;
 use crate::Shared;
 use crate::db::{JournalId, OperationKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -33,7 +34,10 @@ use crate::model::{ContainerRecord, Timestamp};
 use crate::trace::Trace;
 
 /// Longest time the shim may take to create a container.
-const CREATE_DEADLINE: Duration = Duration::from_secs(60);
+const CREATE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// As [`CREATE_DEADLINE`], where a runtime of somebody else does it, which may boot a virtual machine.
+const FOREIGN_CREATE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running container, as its task gets it.
 #[derive(Debug)]
@@ -68,6 +72,7 @@ pub(crate) async fn start(
     let journal = begin(shared, record).await?;
     trace.step("journal");
     let result = run_steps(shared, handle, record, journal, &mut trace).await;
+    let result = result.map_err(|failure| name_suspects(record, failure));
     if let Err(failure) = &result {
         undo(shared, record).await;
         end_journal(shared, journal).await;
@@ -75,6 +80,23 @@ pub(crate) async fn start(
     }
     trace.end();
     result
+}
+
+/// A start that ran out of time is told with the mounts that may have held it up.
+fn name_suspects(record: &ContainerRecord, failure: StartFailure) -> StartFailure {
+    let source = std::error::Error::source(&failure.error);
+    let late = source.is_some_and(|e| matches!(e.downcast_ref(), Some(LaunchError::Deadline { .. })));
+    let sources = record.mounts.iter().map(|mount| mount.source.as_str());
+    match patience::suspects(sources) {
+        Some(suspects) if late || failure.error.kind() == ErrorKind::Unavailable => {
+            let message = format!("{}; it may be stuck on {suspects}", failure.error.message());
+            StartFailure {
+                error: Error::new(ErrorKind::Unavailable, message).with_source(failure.error),
+                ..failure
+            }
+        }
+        _ => failure,
+    }
 }
 
 async fn run_steps(
@@ -144,7 +166,7 @@ async fn begin(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<Journal
     let deadline = Timestamp::from_nanos(
         Timestamp::now()
             .as_nanos()
-            .saturating_add(2 * CREATE_DEADLINE.as_nanos() as i64),
+            .saturating_add(2 * FOREIGN_CREATE_DEADLINE.as_nanos() as i64),
     );
     shared
         .db
@@ -161,7 +183,10 @@ async fn end_journal(shared: &Arc<Shared>, journal: JournalId) {
 async fn spawn_shim(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<Spawned, StartFailure> {
     let launcher = ShimLauncher {
         binary: shared.config.shim_binary.clone(),
-        deadline: CREATE_DEADLINE,
+        deadline: match shared.config.runtimes.configured().contains_key(&record.host.runtime) {
+            true => FOREIGN_CREATE_DEADLINE,
+            false => CREATE_DEADLINE,
+        },
     };
     let dir = Places::of(&shared.config, &record.id).shim;
     if is_kept(&dir) {

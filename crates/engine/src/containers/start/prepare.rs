@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use wharf_net::{NamespaceRequest, Upstream};
@@ -11,7 +12,7 @@ use wharf_sys::path::RootDir;
 
 use super::{files, host_facts, network};
 use crate::Shared;
-use crate::containers::blocking::blocking;
+use crate::containers::blocking::{blocking, blocking_within};
 use crate::containers::create::validate::parse_size;
 use crate::containers::links;
 use crate::containers::paths::{Places, cgroup_path, lower_dirs};
@@ -19,6 +20,9 @@ use crate::error::{Context, Error, Result};
 use crate::model::annotations::host_view;
 use crate::model::{ContainerRecord, IpcMode, MountKind, MountPoint, NetworkMode, PidMode, Status};
 use crate::spec::{self, HostFacts};
+
+/// Longest time a preparation may take: it looks at the sources of mounts.
+const PREPARE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What was prepared.
 #[derive(Debug)]
@@ -43,7 +47,7 @@ pub(super) async fn prepare(
 ) -> Result<Prepared> {
     let joined = resolve_joined(shared, record)?;
     let (shared, record, networks) = (Arc::clone(shared), record.clone(), networks.clone());
-    blocking("preparing the container", move || {
+    blocking_within(PREPARE_DEADLINE, "preparing the container", move || {
         prepare_blocking(&shared, record, &networks, &joined)
     })
     .await
