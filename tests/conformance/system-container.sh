@@ -19,7 +19,7 @@ boots() {
   await "$patience" is_down "$1" || { echo "  did not shut down"; return 1; }
   grep -q clean "$root/var/witness" || { echo "  services were not stopped in order"; return 1; }
   oci delete "$1" || return 1
-  left=$(find /sys/fs/cgroup -path "*/wharf-system-$$/$1*" -type d | head -3)
+  left=$(find /sys/fs/cgroup -path "*/wharf-system-$$/$1*" -type d 2>/dev/null | head -3)
   [ -z "$left" ] || { echo "  left: $left"; return 1; }
 }
 

@@ -17,9 +17,9 @@ make_ramdisk() {
   (cd "$ramdisk" && find . | cpio --quiet -o -H newc) >"$work/initrd"
 }
 
-# Ends the machine PID when it has said nothing for SILENCE seconds, or when no time is left, and says so.
+# Ends the machine PID when it has said nothing for so long that the deadline of a test program has passed, or when no time is left, and says so.
 watch_machine() {
-  local silence=${VM_SILENCE:-180} now size=0 last; last=$(date +%s)
+  local silence=${VM_SILENCE:-$((deadline / 3 + 30))} now size=0 last; last=$(date +%s)
   while kill -0 "$1" 2>/dev/null; do
     sleep 1
     now=$(date +%s)

@@ -101,6 +101,10 @@ make_systemd_disk() {
   unit=$root/etc/systemd/system/machine.service
   printf '%s\n' '[Unit]' 'After=multi-user.target' '[Service]' 'ExecStart=/srv/systemd.sh' 'Delegate=yes' \
     'StandardOutput=tty' 'StandardError=tty' 'TTYPath=/dev/ttyS0' >"$unit"
+  # As in guest.sh: what would be switched on and off stays on.
+  printf '%s\n' '[Service]' 'ExecStart=/bin/sleep infinity' 'CPUQuota=50%' 'AllowedCPUs=0' 'DevicePolicy=closed' \
+    >"$root/etc/systemd/system/keep.service"
+  sed -i 's/^After=.*/After=multi-user.target keep.service\nWants=keep.service/' "$unit"
   mkdir -p "$root/etc/systemd/system/default.target.wants"
   ln -s ../machine.service "$root/etc/systemd/system/default.target.wants/"
   mke2fs -q -t ext4 -d "$root" "$work/debian-disk" 3G >/dev/null
@@ -119,7 +123,7 @@ case systemd in
       "machine_init=/sbin/init systemd.mask=serial-getty@ttyS0.service systemd.show_status=no" ;;
 esac
 
-sum() { grep -E '^test result:' "$work/console" | grep -oE "[0-9]+ $1" | awk '{s += $1} END {print s + 0}'; }
+sum() { sed -n "s/^test result:.* \([0-9]*\) $1.*/\1/p" "$work/console" | awk '{s += $1} END {print s + 0}'; }
 passed=$(sum passed) failed=$((failed + $(sum failed)))
 # A program without its closing line was ended by its deadline, or broke.
 broken=$(awk '/^== ended with/ {if ($4 != 0 && !result) print name; next} /^== / {name = $2; result = 0} /^test result:/ {result = 1}' "$work/console")
