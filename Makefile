@@ -92,6 +92,7 @@ install: build
 	install -Dm644 packaging/wharf.socket $(DESTDIR)/lib/systemd/system/wharf.socket
 	install -d $(DESTDIR)/lib/systemd/system
 	sed 's,@PREFIX@,$(PREFIX),g' packaging/wharf.service > $(DESTDIR)/lib/systemd/system/wharf.service
+	sed 's,@PREFIX@,$(PREFIX),g' packaging/wharf-containers.service > $(DESTDIR)/lib/systemd/system/wharf-containers.service
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d $(DESTDIR)$(PREFIX)/share/man/man1
 	$(TARGET)/release/wharf completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/wharf
 	$(TARGET)/release/wharf completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_wharf
@@ -100,7 +101,7 @@ install: build
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/wharf $(DESTDIR)$(PREFIX)/bin/wharf-shim $(DESTDIR)$(PREFIX)/bin/wharf-runtime $(DESTDIR)$(PREFIX)/bin/containerd-shim-wharf-v2
-	rm -f $(DESTDIR)/lib/systemd/system/wharf.socket $(DESTDIR)/lib/systemd/system/wharf.service
+	rm -f $(DESTDIR)/lib/systemd/system/wharf.socket $(DESTDIR)/lib/systemd/system/wharf.service $(DESTDIR)/lib/systemd/system/wharf-containers.service
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/wharf $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_wharf $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/wharf.fish
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/wharf*.1
 

@@ -72,6 +72,7 @@ pub(crate) const VERBS: &[&Verb] = &[
     &system::info::VERB,
     &system::prune::VERB,
     &system::reset::VERB,
+    &system::stop_all::VERB,
     &program::completion::VERB,
     &program::inspect::VERB,
     &program::login::VERB,

@@ -7,3 +7,4 @@ pub(crate) mod events;
 pub(crate) mod info;
 pub(crate) mod prune;
 pub(crate) mod reset;
+pub(crate) mod stop_all;

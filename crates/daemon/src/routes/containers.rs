@@ -206,6 +206,7 @@ fn stop_options(request: &Request) -> Result<StopOptions, Failure> {
     Ok(StopOptions {
         signal,
         timeout_s: request.query.number("t")?,
+        for_shutdown: request.query.flag("shutdown"), // ours
     })
 }
 

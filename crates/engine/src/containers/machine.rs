@@ -113,6 +113,13 @@ pub(crate) enum Input {
         /// Until SIGKILL.
         timeout: Option<Duration>,
     },
+    /// It is stopped because the host goes down: its policy is not overruled.
+    ShutDown {
+        /// The first signal.
+        signal: i32,
+        /// Until SIGKILL.
+        timeout: Option<Duration>,
+    },
     /// A user restarts it.
     Restart {
         /// The first signal.
@@ -247,6 +254,17 @@ impl Machine {
             Input::Launched => Ok(self.launched()),
             Input::LaunchFailed => Ok(self.launch_failed()),
             Input::Stop { signal, timeout } => self.stop(Goal::Stop, signal, timeout),
+            Input::ShutDown { signal, timeout } => {
+                let (next, effects) = self.stop(Goal::Stop, signal, timeout)?;
+                let manually_stopped = self.manually_stopped;
+                Ok((
+                    Self {
+                        manually_stopped,
+                        ..next
+                    },
+                    effects,
+                ))
+            }
             Input::Restart { signal, timeout } => self.restart(signal, timeout),
             Input::Kill { signal, ends_it } => self.kill(signal, ends_it),
             Input::Unhealthy {

@@ -70,6 +70,8 @@ pub(crate) struct Recorded {
     pub(crate) auto_remove: bool,
     /// The machine was booted since the engine last ran.
     pub(crate) rebooted: bool,
+    /// It was stopped because the host went down.
+    pub(crate) shut_down: bool,
 }
 
 /// Decides what becomes of a container.
@@ -107,6 +109,10 @@ fn at_rest(recorded: Recorded) -> Verdict {
         Status::Exited if recorded.auto_remove => Verdict::Remove,
         // COMPAT: with the machine, `always` containers come back even when a user stopped them.
         _ if recorded.rebooted && always => Verdict::Restart,
+        Status::Exited if recorded.shut_down && !recorded.manually_stopped => match recorded.restart {
+            RestartKind::Always | RestartKind::UnlessStopped => Verdict::Restart,
+            RestartKind::No | RestartKind::OnFailure => Verdict::Rest,
+        },
         _ => Verdict::Rest,
     }
 }
@@ -152,6 +158,7 @@ fn recorded_of(record: &ContainerRecord, rebooted: bool) -> Recorded {
         manually_stopped: record.manually_stopped,
         auto_remove: record.host.auto_remove,
         rebooted,
+        shut_down: record.shut_down,
     }
 }
 
@@ -504,6 +511,7 @@ mod tests {
                 manually_stopped,
                 auto_remove,
                 rebooted,
+                shut_down: false,
             },
         )
     }
@@ -537,6 +545,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_shutdown_stopped_comes_back_as_its_policy_says() {
+        let check = |restart, manually_stopped, expected| {
+            let recorded = Recorded {
+                status: Status::Exited,
+                restart,
+                manually_stopped,
+                auto_remove: false,
+                rebooted: false,
+                shut_down: true,
+            };
+            assert_eq!(
+                decide(recorded, None, &Seen::Nothing, Timestamp::from_nanos(3)),
+                expected
+            );
+        };
+        check(RestartKind::Always, false, Verdict::Restart);
+        check(RestartKind::UnlessStopped, false, Verdict::Restart);
+        check(RestartKind::UnlessStopped, true, Verdict::Rest);
+        check(RestartKind::OnFailure, false, Verdict::Rest);
+        check(RestartKind::No, false, Verdict::Rest);
+    }
+
+    #[test]
     fn an_end_nobody_saw_has_code_255() {
         let recorded = Recorded {
             status: Status::Running,
@@ -544,6 +575,7 @@ mod tests {
             manually_stopped: false,
             auto_remove: false,
             rebooted: false,
+            shut_down: false,
         };
         let Verdict::End(exit) = decide(recorded, None, &Seen::Nothing, Timestamp::from_nanos(3)) else {
             panic!("it ended")

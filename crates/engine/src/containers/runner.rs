@@ -125,6 +125,7 @@ fn record_of(shared: &Shared, step: &RunStep) -> Result<ContainerRecord> {
         restart_count: 0,
         manually_stopped: false,
         story: Story::default(),
+        shut_down: false,
     })
 }
 

@@ -281,7 +281,12 @@ impl Task {
             Command::Stop(options, reply) => match self.stop_input(&options) {
                 Ok((signal, timeout)) => {
                     self.user_stop = true;
-                    self.ask(Input::Stop { signal, timeout }, reply, |a| &mut a.stop).await;
+                    let input = match options.for_shutdown {
+                        true => Input::ShutDown { signal, timeout },
+                        false => Input::Stop { signal, timeout },
+                    };
+                    self.record.shut_down = options.for_shutdown && self.machine.step(input).is_ok();
+                    self.ask(input, reply, |a| &mut a.stop).await;
                 }
                 Err(error) => answer(reply, Err(error)),
             },
@@ -334,7 +339,10 @@ impl Task {
     /// Feeds a request whose answer comes when its effect is complete.
     async fn ask(&mut self, input: Input, reply: Reply<()>, list: fn(&mut Askers) -> &mut Vec<Reply<()>>) {
         let at_rest = matches!(self.machine.phase, Phase::Restarting)
-            && matches!(input, Input::Stop { .. } | Input::Kill { ends_it: true, .. });
+            && matches!(
+                input,
+                Input::Stop { .. } | Input::ShutDown { .. } | Input::Kill { ends_it: true, .. }
+            );
         match self.machine.step(input) {
             Err(refusal) => {
                 self.user_stop = self.user_stop && self.machine.is_alive();
@@ -495,6 +503,7 @@ impl Task {
                 self.shim = Some(running.shim);
                 self.events = Some(running.events);
                 self.record.state.status = Status::Running;
+                self.record.shut_down = false;
                 self.start_monitor();
                 let (by, pid) = (self.cause, self.record.state.pid);
                 self.record.story.push(Happening::Started { by, pid });

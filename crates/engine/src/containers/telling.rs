@@ -11,6 +11,7 @@ pub(super) fn cause_of(input: &Input, machine: &Machine) -> Cause {
     match input {
         Input::Start => Cause::UserStart,
         Input::Stop { .. } => Cause::UserStop,
+        Input::ShutDown { .. } => Cause::HostShutdown,
         Input::Restart { .. } => Cause::UserRestart,
         Input::Kill { .. } => Cause::UserKill,
         Input::Remove { .. } => Cause::UserRemove,

@@ -226,6 +226,7 @@ fn who(by: Cause) -> &'static str {
     match by {
         Cause::UserStart => "a user's start",
         Cause::UserStop => "a user's stop",
+        Cause::HostShutdown => "the shutdown of the host",
         Cause::UserRestart => "a user's restart",
         Cause::UserKill => "a user's kill",
         Cause::UserRemove => "a user's removal by force",

@@ -32,6 +32,7 @@ fn container(name: &str) -> ContainerRecord {
         restart_count: 0,
         manually_stopped: false,
         story: Story::default(),
+        shut_down: false,
         dir: "/nowhere".into(),
     }
 }

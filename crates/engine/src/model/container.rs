@@ -53,6 +53,9 @@ pub struct ContainerRecord {
     /// A user stopped it (`unless-stopped` then leaves it so).
     #[serde(default)]
     pub manually_stopped: bool,
+    /// It was stopped because the host went down; the next engine starts it again if its policy would.
+    #[serde(default)]
+    pub shut_down: bool,
     /// Directory `<root>/containers/<id>`.
     pub dir: String,
     /// What happened to it, for `why`.

@@ -41,6 +41,8 @@ pub struct StopOptions {
     pub signal: Option<String>,
     /// Seconds before SIGKILL; negative waits for ever; `None` means the container's own.
     pub timeout_s: Option<i64>,
+    /// The host goes down: what its policy would keep running is started again by the next engine.
+    pub for_shutdown: bool,
 }
 
 /// What a caller of `wait` waits for.

@@ -37,6 +37,8 @@ pub enum Cause {
     UserStart,
     /// A user's `stop`.
     UserStop,
+    /// The stop of all containers before the host goes down.
+    HostShutdown,
     /// A user's `restart`.
     UserRestart,
     /// A user's `kill`.

@@ -32,6 +32,7 @@ pub(super) fn record() -> ContainerRecord {
         restart_count: 0,
         manually_stopped: false,
         story: Story::default(),
+        shut_down: false,
         dir: "/root/containers/a".into(),
     }
 }

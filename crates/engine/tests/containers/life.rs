@@ -66,6 +66,7 @@ fn a_stop_that_is_ignored_ends_in_a_kill() {
         let options = StopOptions {
             signal: None,
             timeout_s: Some(1),
+            ..StopOptions::default()
         };
         containers.stop("deaf", options).await.expect("stop");
         assert_eq!(containers.snapshot("deaf").expect("known").state.exit_code, 137);

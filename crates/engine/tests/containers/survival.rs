@@ -113,6 +113,7 @@ fn crashing_engine() {
             let options = StopOptions {
                 signal: None,
                 timeout_s: Some(0),
+                ..StopOptions::default()
             };
             let _ = containers.stop(&name, options).await; // likewise
             let options = RemoveOptions {

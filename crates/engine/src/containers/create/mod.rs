@@ -234,6 +234,7 @@ fn record_of(
         restart_count: 0,
         manually_stopped: false,
         story: Story::default(),
+        shut_down: false,
     };
     if record.config.network_disabled {
         "none".clone_into(&mut record.host.network_mode);

@@ -9,7 +9,7 @@ impl Task {
         let (id, name) = (&self.record.id, &self.record.name);
         match (refusal, input) {
             (Refusal::AlreadyRunning, _) => Error::not_modified(format!("container {id} is already running")),
-            (Refusal::NotRunning, Input::Stop { .. }) => {
+            (Refusal::NotRunning, Input::Stop { .. } | Input::ShutDown { .. }) => {
                 Error::not_modified(format!("container {id} is already stopped"))
             }
             (Refusal::NotRunning, Input::Kill { .. }) => {
