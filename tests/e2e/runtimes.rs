@@ -310,6 +310,211 @@ fn a_foreign_runtimes_container_survives_the_engine_and_a_killed_keeper_leaves_n
     }
 }
 
+/// containerd's shim of runc, and our own: each a shim with a program of its own.
+fn shims() -> (Vec<&'static str>, Sandbox) {
+    let missing = !is_installed("containerd-shim-runc-v2") || !is_installed("runc");
+    if missing {
+        println!("not tested, as not installed: containerd's shim of runc");
+    }
+    let s = Sandbox::configured("[runtimes.own]\nruntimeType = '{dir}/containerd-shim-wharf-v2'\n");
+    let link = s.path("containerd-shim-wharf-v2");
+    std::os::unix::fs::symlink(wharf_testkit::sandbox::shim_binary(), link).expect("a link");
+    s.import_busybox();
+    let names = if missing {
+        vec!["own"]
+    } else {
+        vec!["io.containerd.runc.v2", "own"]
+    };
+    (names, s)
+}
+
+/// No process of a shim, and nothing of its containers.
+fn no_shim_is_left(s: &Sandbox, runtime: &str) {
+    nothing_is_left(s, runtime);
+    let instance = format!("-namespace {} ", s.instance());
+    s.eventually(PATIENCE, "no shim is left", || {
+        !command_lines().iter().any(|line| line.contains(&instance))
+    });
+    let dirs: Vec<_> = std::fs::read_dir(s.run_dir().join("shims"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+    assert!(dirs.is_empty(), "{runtime}: {dirs:?}");
+}
+
+fn command_lines() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let line = |path: PathBuf| std::fs::read(path.join("cmdline")).ok();
+    let lines = entries.filter_map(|entry| line(entry.path()));
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .collect()
+}
+
+#[test]
+fn shims_of_containerd_run_exec_pause_limit_and_stop() {
+    let (runtimes, s) = shims();
+    for runtime in runtimes {
+        let out = s.docker(&[
+            "run",
+            "--rm",
+            "--runtime",
+            runtime,
+            "busybox",
+            "sh",
+            "-c",
+            "echo out; echo err >&2; exit 9",
+        ]);
+        assert_eq!(
+            (out.code, out.stdout.as_str(), out.stderr.as_str()),
+            (9, "out\n", "err\n"),
+            "{runtime}: {out}"
+        );
+        s.docker(&["run", "--rm", "--runtime", runtime, "busybox", "/nosuch"])
+            .fails(127, "no such file or directory");
+        let out = s.docker_fed(&["run", "-i", "--rm", "--runtime", runtime, "busybox", "cat"], b"typed");
+        assert_eq!(out.ok(), "typed", "{runtime}");
+        let out = s.docker(&[
+            "run",
+            "-t",
+            "--rm",
+            "--runtime",
+            runtime,
+            "busybox",
+            "sh",
+            "-c",
+            "[ -t 1 ] && echo tty",
+        ]);
+        assert_eq!(out.ok(), "tty", "{runtime}");
+        let out = s.docker(&[
+            "run",
+            "--rm",
+            "--runtime",
+            runtime,
+            "busybox",
+            "sh",
+            "-c",
+            "dd if=/dev/zero bs=1k count=300 2>/dev/null",
+        ]);
+        assert_eq!(out.stdout.len(), 300 << 10, "{runtime}: the end of the output is lost");
+        let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+        s.docker(&[
+            "run",
+            "-d",
+            "--runtime",
+            runtime,
+            "--name",
+            "c1",
+            "-m",
+            "64m",
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ])
+        .ok();
+        s.eventually(PATIENCE, "it is ready", || s.docker(&["logs", "c1"]).ok() == "ready");
+        assert_eq!(inspect(&s, "c1", "{{.HostConfig.Runtime}}"), runtime);
+        assert_eq!(
+            s.docker(&["exec", "-u", "7", "-e", "A=b", "c1", "sh", "-c", "id -u; echo $A"])
+                .ok(),
+            "7\nb",
+            "{runtime}"
+        );
+        assert_eq!(
+            s.docker(&["exec", "-t", "c1", "sh", "-c", "[ -t 0 ] && echo tty"]).ok(),
+            "tty",
+            "{runtime}"
+        );
+        assert_eq!(
+            s.docker_fed(&["exec", "-i", "c1", "cat"], b"more").ok(),
+            "more",
+            "{runtime}"
+        );
+        s.docker(&["exec", "c1", "sh", "-c", "exit 42"]).fails(42, "");
+        s.docker(&["pause", "c1"]).ok();
+        assert_eq!(inspect(&s, "c1", "{{.State.Status}}"), "paused", "{runtime}");
+        s.docker(&["unpause", "c1"]).ok();
+        s.docker(&["update", "-m", "80m", "--memory-swap", "-1", "c1"]).ok();
+        let (_, stats) = s.api("GET", "/containers/c1/stats?stream=0&one-shot=1", "");
+        assert_eq!(stats["memory_stats"]["limit"], 80 << 20, "{runtime}: {stats}");
+        s.docker(&["stop", "-t", "20", "c1"]).ok();
+        assert_eq!(inspect(&s, "c1", "{{.State.ExitCode}}"), "3", "{runtime}");
+        s.docker(&["start", "c1"]).ok();
+        s.docker(&["kill", "c1"]).ok();
+        s.eventually(PATIENCE, "killed", || {
+            inspect(&s, "c1", "{{.State.Status}} {{.State.ExitCode}}") == "exited 137"
+        });
+        s.docker(&["rm", "-f", "c1"]).ok();
+        no_shim_is_left(&s, runtime);
+    }
+}
+
+#[test]
+fn a_container_of_a_shim_survives_the_engine_and_what_is_killed_leaves_nothing() {
+    let (runtimes, mut s) = shims();
+    for runtime in runtimes {
+        let script = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); usleep 20000; done; exit 5";
+        s.docker(&[
+            "run",
+            "-d",
+            "--runtime",
+            runtime,
+            "--name",
+            "count",
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ])
+        .ok();
+        s.kill();
+        s.boot();
+        assert_eq!(s.docker(&["wait", "count"]).ok(), "5", "{runtime}");
+        let expected: Vec<String> = (0..60).map(|i| i.to_string()).collect();
+        assert_eq!(
+            s.docker(&["logs", "count"]).ok().lines().collect::<Vec<_>>(),
+            expected,
+            "{runtime}"
+        );
+        s.docker(&["rm", "count"]).ok();
+        // The keeper, then the shim itself.
+        for file in ["pid", "foreign"] {
+            s.docker(&[
+                "run",
+                "-d",
+                "--runtime",
+                runtime,
+                "--name",
+                "lone",
+                "busybox",
+                "sleep",
+                "1000",
+            ])
+            .ok();
+            let pid: u32 = inspect(&s, "lone", "{{.State.Pid}}").parse().expect("a number");
+            let id = inspect(&s, "lone", "{{.Id}}");
+            let text = std::fs::read_to_string(s.run_dir().join("shims").join(&id).join(file)).expect("an id");
+            let victim = text.split(' ').next().expect("a number");
+            let killed = std::process::Command::new("kill").args(["-KILL", victim]).status();
+            assert!(killed.is_ok_and(|status| status.success()));
+            s.eventually(PATIENCE, "the end is known", || {
+                inspect(&s, "lone", "{{.State.Running}}") == "false"
+            });
+            s.eventually(PATIENCE, "the process is gone", || !is_alive(pid));
+            s.docker(&["start", "lone"]).ok();
+            assert_eq!(
+                s.docker(&["exec", "lone", "echo", "again"]).ok(),
+                "again",
+                "{runtime} {file}"
+            );
+            s.docker(&["rm", "-f", "lone"]).ok();
+            no_shim_is_left(&s, runtime);
+        }
+    }
+}
+
 #[test]
 fn runtimes_are_named_as_docker_names_them() {
     let s = Sandbox::configured(
@@ -328,6 +533,8 @@ fn runtimes_are_named_as_docker_names_them() {
     s.docker(&["start", "unasked"]).fails(1, "/opt/other");
     s.docker(&["create", "--runtime", "nosuch", "busybox"])
         .fails(1, "unknown or invalid runtime name: nosuch");
+    s.docker(&["run", "--runtime", "io.containerd.nosuch.v7", "busybox"])
+        .fails(125, "containerd-shim-nosuch-v7");
     s.docker(&["run", "--rm", "--runtime", "wharf-runtime", "busybox", "true"])
         .ok();
 }

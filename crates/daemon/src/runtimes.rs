@@ -18,6 +18,9 @@ struct Table {
     path: Option<PathBuf>,
     #[serde(alias = "runtimeArgs")]
     runtime_args: Vec<String>,
+    #[serde(alias = "runtimeType")]
+    runtime_type: Option<String>,
+    options: serde_json::Map<String, serde_json::Value>,
 }
 
 impl<'de> Deserialize<'de> for RuntimeEntry {
@@ -49,15 +52,53 @@ impl<'de> serde::de::Visitor<'de> for EntryVisitor {
 
 impl RuntimeEntry {
     fn settle(&self, name: &str) -> Result<Runtime, String> {
-        let Table { path, runtime_args } = self.0.clone();
-        match path.filter(|path| !path.as_os_str().is_empty()) {
-            Some(path) => Ok(Runtime::Oci {
+        let Table {
+            path,
+            runtime_args,
+            runtime_type,
+            options,
+        } = self.0.clone();
+        let wrong = |what: &str| Err(format!("runtime '{name}': {what}"));
+        match (path.filter(|path| !path.as_os_str().is_empty()), runtime_type) {
+            (Some(_), Some(_)) => wrong("only one of path and runtimeType can be given"),
+            (Some(_), None) if !options.is_empty() => wrong("options belong to a runtimeType"),
+            (Some(path), None) => Ok(Runtime::Oci {
                 path,
                 args: runtime_args,
             }),
-            None => Err(format!("runtime '{name}': path is missing")),
+            (None, Some(_)) if !runtime_args.is_empty() => wrong("runtimeArgs belong to a path"),
+            (None, Some(runtime_type)) => {
+                check_options(&runtime_type, &options).map_err(|what| format!("runtime '{name}': {what}"))?;
+                Ok(Runtime::Shim { runtime_type, options })
+            }
+            (None, None) => wrong("path or runtimeType is missing"),
         }
     }
+}
+
+/// Options that a shim takes, by the type of their values.
+const TEXTS: [&str; 3] = ["TypeUrl", "ConfigPath", "ConfigBody"];
+/// Those of runc's shim.
+const RUNC_TEXTS: [&str; 3] = ["BinaryName", "Root", "ShimCgroup"];
+/// Those of runc's shim that are true or false.
+const RUNC_FLAGS: [&str; 3] = ["SystemdCgroup", "NoPivotRoot", "NoNewKeyring"];
+
+fn check_options(runtime_type: &str, options: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
+    let is_runc = runtime_type.ends_with("runc.v2") || runtime_type.ends_with("containerd-shim-runc-v2");
+    for (key, value) in options {
+        let key = key.as_str();
+        let is_good = if is_runc {
+            (RUNC_TEXTS.contains(&key) && value.is_string()) || (RUNC_FLAGS.contains(&key) && value.is_boolean())
+        } else {
+            TEXTS.contains(&key) && value.is_string()
+        };
+        if !is_good {
+            return Err(format!(
+                "unknown option {key}, or its value {value} is of the wrong type"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The runtimes that the file describes.
@@ -104,6 +145,17 @@ mod tests {
     }
 
     #[test]
+    fn a_shim_is_a_type_with_options() {
+        let text = "[r]\nruntimeType = 'io.containerd.kata.v2'\n[r.options]\nConfigPath = '/etc/kata.toml'";
+        let read = read(text).expect("a shim");
+        let Some(Runtime::Shim { runtime_type, options }) = read.configured().get("r") else {
+            panic!("no shim")
+        };
+        assert_eq!(runtime_type, "io.containerd.kata.v2");
+        assert_eq!(options["ConfigPath"], "/etc/kata.toml");
+    }
+
+    #[test]
     fn what_is_wrong_with_a_runtime_is_named() {
         let check = |text: &str, words: &str| {
             let error = read(text).expect_err(text);
@@ -111,8 +163,21 @@ mod tests {
         };
         check("r = 7", "the path of an OCI runtime, or a table");
         check("[r]\npth = 'x'", "pth");
-        check("[r]\nruntimeArgs = ['x']", "runtime 'r': path is missing");
-        check("r = ''", "runtime 'r': path is missing");
+        check(
+            "[r]\nruntimeArgs = ['x']",
+            "runtime 'r': path or runtimeType is missing",
+        );
+        check("r = ''", "runtime 'r': path or runtimeType is missing");
+        check("[r]\nruntimeType = 'x'", "invalid runtimeType");
+        check("[r]\nruntimeType = 'a.b.v1'\npath = '/x'", "only one of");
+        check(
+            "[r]\nruntimeType = 'a.runc.v2'\n[r.options]\nBinaryNam = 'x'",
+            "unknown option BinaryNam",
+        );
+        check(
+            "[r]\nruntimeType = 'a.runc.v2'\n[r.options]\nSystemdCgroup = 'x'",
+            "wrong type",
+        );
         check("'a/b' = '/x'", "invalid runtime name");
     }
 }

@@ -33,6 +33,13 @@ pub enum Runtime {
         /// Arguments before the verb.
         args: Vec<String>,
     },
+    /// A shim of containerd's protocol.
+    Shim {
+        /// Its name as containerd spells it (`io.containerd.kata.v2`), or its path.
+        runtime_type: String,
+        /// What it is told: see [`RuntimePlan::Shim`].
+        options: serde_json::Map<String, serde_json::Value>,
+    },
 }
 
 /// The configured runtimes, and which one containers get that ask for none.
@@ -48,8 +55,15 @@ impl Runtimes {
     /// # Errors
     /// Invalid: a name that cannot be one, the built-in runtime's, or a default that is not configured.
     pub fn new(configured: BTreeMap<String, Runtime>, default: Option<String>) -> Result<Self> {
-        for name in configured.keys() {
+        for (name, runtime) in &configured {
             check_name(name)?;
+            if let Runtime::Shim { runtime_type, .. } = runtime
+                && shim_program(runtime_type).is_none()
+            {
+                return Err(Error::invalid(format!(
+                    "runtime '{name}': invalid runtimeType {runtime_type:?}"
+                )));
+            }
         }
         let runtimes = Self { configured, default };
         let default = runtimes.default_name();
@@ -71,8 +85,9 @@ impl Runtimes {
         &self.configured
     }
 
+    /// COMPAT: a shim may be asked for by its name without being configured, but never by its path.
     fn knows(&self, name: &str) -> bool {
-        self.configured.contains_key(name) || is_builtin(name)
+        self.configured.contains_key(name) || is_builtin(name) || is_shim_name(name)
     }
 
     /// Refuses a name that a container cannot ask for.
@@ -90,8 +105,14 @@ impl Runtimes {
     pub(crate) fn plan(&self, name: &str, config: &Config) -> Result<RuntimePlan> {
         let name = if name.is_empty() { self.default_name() } else { name };
         match self.configured.get(name) {
+            // The aliases that are names of shims mean those where they are installed.
+            None if is_shim_name(name) => match shim_plan(name, &serde_json::Map::new(), config) {
+                Err(_) if is_builtin(name) => Ok(RuntimePlan::Builtin),
+                planned => planned,
+            },
             None if is_builtin(name) => Ok(RuntimePlan::Builtin),
             None => Err(unknown(name)),
+            Some(Runtime::Shim { runtime_type, options }) => shim_plan(runtime_type, options, config),
             Some(Runtime::Oci { path, args }) => Ok(RuntimePlan::Foreign {
                 path: path.clone(),
                 args: args.clone(),
@@ -99,6 +120,69 @@ impl Runtimes {
             }),
         }
     }
+}
+
+/// A name as containerd gives to shims: words with dots between them, and no path.
+fn is_shim_name(name: &str) -> bool {
+    !name.contains('/') && shim_program(name).is_some()
+}
+
+/// The program of a shim: an absolute path is one; of a name the last two words make it.
+fn shim_program(runtime_type: &str) -> Option<PathBuf> {
+    if runtime_type.starts_with('/') {
+        return Some(runtime_type.into());
+    }
+    let is_word = |word: &&str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let words: Vec<&str> = runtime_type.split('.').collect();
+    let [_, .., name, version] = words.as_slice() else {
+        return None;
+    };
+    words
+        .iter()
+        .all(is_word)
+        .then(|| PathBuf::from(format!("containerd-shim-{name}-{version}")))
+}
+
+fn shim_plan(
+    runtime_type: &str,
+    options: &serde_json::Map<String, serde_json::Value>,
+    config: &Config,
+) -> Result<RuntimePlan> {
+    let program = shim_program(runtime_type).ok_or_else(|| unknown(runtime_type))?;
+    let binary = find_program(&program).ok_or_else(|| {
+        let program = program.display();
+        Error::invalid(format!(
+            "runtime {runtime_type:?} binary not installed {program:?}: file does not exist"
+        ))
+    })?;
+    Ok(RuntimePlan::Shim {
+        binary,
+        namespace: config.instance.clone(),
+        options: options.clone(),
+    })
+}
+
+/// A program by its path, or by its name in the directories where programs are.
+fn find_program(program: &Path) -> Option<PathBuf> {
+    if program.is_absolute() {
+        return program.is_file().then(|| program.to_path_buf());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/opt/kata/bin",
+    ];
+    let dirs = std::env::split_paths(&path).chain(usual.map(PathBuf::from));
+    dirs.map(|dir| dir.join(program))
+        .find(|path| path.is_absolute() && path.is_file())
 }
 
 /// Has an OCI runtime forget a container whose keeper could not tell it of the end, and removes what it kept of it.
@@ -213,7 +297,7 @@ mod tests {
         let config = Config::new("/root", "/run/x", "x", "/shim");
         let plan = |runtimes: &Runtimes, name: &str| runtimes.plan(name, &config).expect("a plan");
         let none = with(&[], None).expect("fine");
-        for name in ["", "runc", "io.containerd.runc.v2", BUILTIN_RUNTIME] {
+        for name in ["", "runc", BUILTIN_RUNTIME] {
             assert_eq!(plan(&none, name), RuntimePlan::Builtin, "{name}");
         }
         let configured = with(&["runc"], Some("runc")).expect("fine");
@@ -225,6 +309,18 @@ mod tests {
             };
             assert_eq!(plan(&configured, name), expected, "{name}");
         }
+        for name in ["/usr/bin/containerd-shim-runc-v2", "a..b", "io/x.v1", ".v2"] {
+            none.check(name).expect_err(name);
+        }
+        none.check("io.containerd.kata.v2").expect("a shim's name");
+        let error = none
+            .plan("io.containerd.nosuch.v7", &config)
+            .expect_err("not installed");
+        assert!(
+            error.message().contains("containerd-shim-nosuch-v7"),
+            "{}",
+            error.message()
+        );
         let error = none.check("nosuch").expect_err("unknown");
         assert_eq!(error.message(), "unknown or invalid runtime name: nosuch");
     }

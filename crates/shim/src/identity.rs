@@ -45,10 +45,22 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
 
 /// The shim that keeps `dir`, if that very process still lives.
 pub fn shim_pid(dir: &Path) -> Option<u32> {
-    let text = std::fs::read_to_string(dir.join(PID)).ok()?;
+    living(dir, PID)
+}
+
+fn living(dir: &Path, file: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(dir.join(file)).ok()?;
     let (pid, ticks) = text.trim().split_once(' ')?;
     let (pid, ticks): (u32, u64) = (pid.parse().ok()?, ticks.parse().ok()?);
     (start_ticks(pid)? == ticks).then_some(pid)
+}
+
+/// File with the process of another's shim that the shim of `dir` drives, in the form of [`PID`].
+pub const FOREIGN: &str = "foreign";
+
+/// Another's shim that the shim of `dir` drives, or drove when it was killed, if it still lives.
+pub fn foreign_pid(dir: &Path) -> Option<u32> {
+    living(dir, FOREIGN)
 }
 
 /// Path of a shim's socket that is short enough for the kernel, through an open directory.

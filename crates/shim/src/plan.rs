@@ -138,6 +138,16 @@ pub enum RuntimePlan {
         /// The runtime's `--root`.
         root: PathBuf,
     },
+    /// A shim of containerd's protocol.
+    Shim {
+        /// The executable.
+        binary: PathBuf,
+        /// containerd's namespace, as the shim is told.
+        namespace: String,
+        /// What it is told beside: runc's shim takes `BinaryName`, `SystemdCgroup` and the like, others `TypeUrl`,
+        /// `ConfigPath` and `ConfigBody`.
+        options: serde_json::Map<String, serde_json::Value>,
+    },
 }
 
 /// A process to run in the container beside its first one.

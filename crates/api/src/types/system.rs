@@ -131,6 +131,8 @@ wire! {
     pub struct Runtime {
         path: String = "path" omitempty,
         runtime_args: Vec<String> = "runtimeArgs" omitempty,
+        runtime_type: String = "runtimeType" omitempty,
+        options: Option<serde_json::Value> = "options" omitempty,
         /// From 1.44.
         status: StringMap = "status" omitempty,
     }

@@ -201,6 +201,11 @@ fn runtimes(known: BTreeMap<String, Runtime>) -> BTreeMap<String, wire::Runtime>
             runtime_args: args,
             ..wire::Runtime::default()
         },
+        Runtime::Shim { runtime_type, options } => wire::Runtime {
+            runtime_type,
+            options: (!options.is_empty()).then_some(serde_json::Value::Object(options)),
+            ..wire::Runtime::default()
+        },
     };
     known
         .into_iter()

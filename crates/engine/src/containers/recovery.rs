@@ -376,8 +376,14 @@ fn end_shim(shared: &Shared, dir: &Path, cgroup: &str) {
     delete_cgroup(shared, cgroup);
 }
 
+/// With another's shim that it drives, if it does.
 fn kill_shim(dir: &Path) {
-    let pid = shim_pid(dir)
+    kill(shim_pid(dir));
+    kill(wharf_shim::identity::foreign_pid(dir));
+}
+
+fn kill(pid: Option<u32>) {
+    let pid = pid
         .and_then(|p| i32::try_from(p).ok())
         .and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {

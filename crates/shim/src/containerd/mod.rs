@@ -13,7 +13,6 @@
 //! The container writes straight into containerd's fifos: nothing is copied but terminals ([`console`]).
 //! One thread, one loop around poll(2); the runtime crate makes containers and execs in this process.
 
-mod connection;
 mod console;
 mod container;
 mod invocation;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::connection::Connection;
+use crate::task_api::connection::Connection;
 use crate::task_api::envelope::Request;
 use crate::task_api::messages::{Any, EVENTS, Envelope, ForwardRequest, Timestamp};
 use crate::task_api::proto::Message;

@@ -11,9 +11,9 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 use wharf_sys::signal::SignalSet;
 use wharf_sys::timeout::in_milliseconds;
 
-use super::connection::Connection;
 use super::container::{Container, Exit, Waiter, now_ns};
 use super::publish::Publisher;
+use crate::task_api::connection::Connection;
 use crate::task_api::envelope::answer;
 use crate::task_api::frame::REQUEST;
 use crate::task_api::messages::{TaskExit, TaskOnly, Timestamp, WaitResponse};

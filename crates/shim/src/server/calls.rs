@@ -155,7 +155,7 @@ impl Shim {
     }
 
     /// The number of an exec, or of the container.
-    fn find(&self, exec: Option<&str>) -> Result<u32, Fault> {
+    pub(super) fn find(&self, exec: Option<&str>) -> Result<u32, Fault> {
         let Some(exec) = exec else { return Ok(FIRST) };
         let found = self
             .processes
@@ -175,7 +175,13 @@ impl Shim {
     }
 
     fn kill(&mut self, exec: Option<&str>, signal: i32, all: bool) -> Result<Reply, Fault> {
-        let process = self.living(self.find(exec)?)?;
+        let number = self.find(exec)?;
+        self.living(number)?;
+        if let Some(shim) = self.container.shim() {
+            shim.kill(exec, signal, all)?;
+            return self.thaw_killed(signal);
+        }
+        let process = self.living(number)?;
         let sent = wharf_sys::signal::send(&process.pidfd, signal);
         match sent {
             Ok(()) => {}
@@ -185,7 +191,11 @@ impl Shim {
         if all && exec.is_none() {
             self.container.signal_all(signal)?;
         }
-        // COMPAT: a frozen process does not even die; Docker thaws a container it kills.
+        self.thaw_killed(signal)
+    }
+
+    /// COMPAT: a frozen process does not even die; Docker thaws a container it kills.
+    fn thaw_killed(&mut self, signal: i32) -> Result<Reply, Fault> {
         if signal == SIGKILL && self.phase == Phase::Paused {
             self.resume()?;
         }
@@ -202,7 +212,14 @@ impl Shim {
     }
 
     fn resize(&mut self, exec: Option<&str>, size: ConsoleSize) -> Result<Reply, Fault> {
-        let process = self.living(self.find(exec)?)?;
+        let number = self.find(exec)?;
+        let process = self.living(number)?;
+        if process.plan.terminal
+            && let Some(shim) = self.container.shim()
+        {
+            return shim.resize(exec, size).map(|()| Reply::Done);
+        }
+        let process = self.living(number)?;
         process.resize(size).map_err(|errno| match errno {
             Errno::NOTTY => conflict("process has no terminal"),
             errno => system("resize the terminal", errno),
@@ -220,8 +237,11 @@ impl Shim {
         if attaches.len() != fds.len() {
             return Err(invalid("as many descriptors as clients are needed"));
         }
-        let first = self.living(FIRST)?;
+        self.living(FIRST)?;
         let started_at_ns = now_ns();
+        let Some(first) = self.processes.get(&FIRST) else {
+            return Err(conflict("process has ended"));
+        };
         let made = self.container.exec(plan, (first.pid, &first.pidfd))?;
         let number = self.take_number();
         let process = process_of(made, Some(plan.id.clone()), plan.stdio, started_at_ns);

@@ -10,6 +10,7 @@ use wharf_runtime::spec::{ConsoleSize, Process as ProcessSpec, Spec};
 use wharf_runtime::{CreateRequest, Created, ErrorKind, ExecRequest, ExecTarget, Rootfs, RuntimeError, Stdio};
 
 use super::foreign::Foreign;
+use super::foreign_shim::{Ended, ForeignShim};
 use super::stdio::{OurEnds, prepare};
 use crate::plan::{ExecPlan, LaunchPlan, RootfsPlan, RuntimePlan};
 use crate::protocol::{Fault, FaultKind};
@@ -35,6 +36,8 @@ enum Maker {
     /// Started (or given up).
     Builtin,
     Foreign(Foreign),
+    /// Another's shim, and the size of the container's terminal.
+    Shim(Box<ForeignShim>, Option<crate::plan::ConsoleSize>),
 }
 
 /// A process that was made.
@@ -52,19 +55,42 @@ impl Container {
             RuntimePlan::Builtin => Self::create_builtin(plan, home.filter_cache()),
             RuntimePlan::Foreign { path, args, root } => {
                 let (foreign, made) = Foreign::create(plan, (path, args, root), home)?;
-                let cgroup = cgroup_of(made.pid);
-                Ok((
-                    Self {
-                        id: plan.id.clone(),
-                        bundle: plan.bundle.clone(),
-                        maker: Maker::Foreign(foreign),
-                        filter_cache: None,
-                        cgroup,
-                    },
-                    made,
-                ))
+                Ok(Self::of_others(plan, Maker::Foreign(foreign), made))
+            }
+            RuntimePlan::Shim {
+                binary,
+                namespace,
+                options,
+            } => {
+                let (shim, made) = ForeignShim::create(plan, (binary, namespace, options), home)?;
+                let size = plan.stdio.console_size.filter(|_| plan.stdio.terminal);
+                Ok(Self::of_others(plan, Maker::Shim(Box::new(shim), size), made))
             }
         }
+    }
+
+    fn of_others(plan: &LaunchPlan, maker: Maker, made: Made) -> (Self, Made) {
+        let container = Self {
+            id: plan.id.clone(),
+            bundle: plan.bundle.clone(),
+            maker,
+            filter_cache: None,
+            cgroup: cgroup_of(made.pid),
+        };
+        (container, made)
+    }
+
+    /// Another's shim, if one keeps the container.
+    pub(super) fn shim(&mut self) -> Option<&mut ForeignShim> {
+        match &mut self.maker {
+            Maker::Shim(shim, _) => Some(shim),
+            Maker::Waiting(_) | Maker::Builtin | Maker::Foreign(_) => None,
+        }
+    }
+
+    /// Execs of another's shim that have ended.
+    pub(super) fn take_ended_execs(&mut self) -> Vec<(String, Ended)> {
+        self.shim().map(ForeignShim::take_ended_execs).unwrap_or_default()
     }
 
     fn create_builtin(plan: &LaunchPlan, filter_cache: PathBuf) -> Result<(Self, Made), Fault> {
@@ -119,6 +145,11 @@ impl Container {
                 self.maker = Maker::Foreign(foreign);
                 started
             }
+            Maker::Shim(mut shim, size) => {
+                let started = shim.start(size);
+                self.maker = Maker::Shim(shim, size);
+                started
+            }
             Maker::Builtin => Err(Fault {
                 kind: FaultKind::Conflict,
                 message: "container was started already".to_owned(),
@@ -128,11 +159,14 @@ impl Container {
     }
 
     /// Runs a further process beside the first one.
-    pub(super) fn exec(&self, plan: &ExecPlan, init: (i32, &OwnedFd)) -> Result<Made, Fault> {
+    pub(super) fn exec(&mut self, plan: &ExecPlan, init: (i32, &OwnedFd)) -> Result<Made, Fault> {
+        if let Some(shim) = self.shim() {
+            return shim.exec(plan);
+        }
         let (stdio, ends) = prepare(plan.stdio).map_err(|errno| system("make the standard streams", errno))?;
         match &self.maker {
             Maker::Foreign(foreign) => foreign.exec(plan, stdio, ends),
-            Maker::Builtin | Maker::Waiting(_) => self.exec_builtin(plan, init, stdio, ends),
+            Maker::Builtin | Maker::Waiting(_) | Maker::Shim(..) => self.exec_builtin(plan, init, stdio, ends),
         }
     }
 
@@ -193,7 +227,7 @@ impl Container {
     pub(super) fn cgroup(&self) -> Option<&Cgroup> {
         match &self.maker {
             Maker::Waiting(created) => created.cgroup(),
-            Maker::Builtin | Maker::Foreign(_) => self.cgroup.as_ref(),
+            Maker::Builtin | Maker::Foreign(_) | Maker::Shim(..) => self.cgroup.as_ref(),
         }
     }
 
@@ -207,21 +241,30 @@ impl Container {
     }
 
     /// Freezes every process.
-    pub(super) fn pause(&self) -> Result<(), Fault> {
+    pub(super) fn pause(&mut self) -> Result<(), Fault> {
+        if let Some(shim) = self.shim() {
+            return shim.pause();
+        }
         self.require_cgroup()?
             .freeze()
             .map_err(|error| chain_fault("pause the container", &error))
     }
 
     /// Lets every process go on.
-    pub(super) fn resume(&self) -> Result<(), Fault> {
+    pub(super) fn resume(&mut self) -> Result<(), Fault> {
+        if let Some(shim) = self.shim() {
+            return shim.resume();
+        }
         self.require_cgroup()?
             .thaw()
             .map_err(|error| chain_fault("resume the container", &error))
     }
 
     /// Changes limits.
-    pub(super) fn update(&self, resources: &Resources) -> Result<(), Fault> {
+    pub(super) fn update(&mut self, resources: &Resources) -> Result<(), Fault> {
+        if let Some(shim) = self.shim() {
+            return shim.update(resources);
+        }
         self.require_cgroup()?
             .update(resources)
             .map_err(|error| chain_fault("update the limits", &error))
@@ -237,7 +280,10 @@ impl Container {
     /// What is to be done after the first process has ended: whatever shared its cgroup (and not
     /// its pid namespace) is killed.
     pub(super) fn kill_rest(&self) {
-        if let Some(cgroup) = self.cgroup() {
+        // Another's shim does so itself, and may be in that cgroup; if it lives.
+        if !matches!(&self.maker, Maker::Shim(shim, _) if !shim.is_lost())
+            && let Some(cgroup) = self.cgroup()
+        {
             // What cannot be killed is seen when the cgroup cannot be removed.
             let _ = cgroup.kill();
         }
@@ -250,6 +296,10 @@ impl Container {
             Maker::Builtin => self.cgroup.take(),
             Maker::Foreign(foreign) => {
                 foreign.delete()?;
+                self.cgroup.take()
+            }
+            Maker::Shim(mut shim, _) => {
+                shim.remove();
                 self.cgroup.take()
             }
         };

@@ -203,7 +203,7 @@ fn last_message(log: &str) -> Option<String> {
 
 /// COMPAT: clients look for the words of runc, whichever runtime speaks; and the engine itself says of every runtime
 /// that an exec failed.
-fn in_runcs_words(message: &str) -> String {
+pub(super) fn in_runcs_words(message: &str) -> String {
     message
         .trim_start_matches(EXEC_FAILED)
         .replace("No such file or directory", "no such file or directory")
@@ -211,7 +211,7 @@ fn in_runcs_words(message: &str) -> String {
 }
 
 /// COMPAT: clients, Docker's among them, tell these failures apart by their words alone.
-fn kind_of(message: &str) -> FaultKind {
+pub(super) fn kind_of(message: &str) -> FaultKind {
     let has = |words: &str| message.contains(words);
     if has("executable file not found") || has("no such file or directory") {
         FaultKind::CommandNotFound

@@ -232,6 +232,9 @@ impl Shim {
 
     fn welcome(&mut self, made: Made, order: Order) -> Result<(), Errno> {
         self.register()?;
+        if let Some(shim) = self.container.shim() {
+            self.reactor.add(shim.socket(), Token::ForeignShim, Interest::READ)?;
+        }
         self.watch_process(FIRST, process_of(made, None, order.plan.stdio, 0))?;
         for (spec, fd) in order.attaches.iter().zip(order.fds) {
             self.attach(FIRST, spec, fd)?;

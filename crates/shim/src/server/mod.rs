@@ -8,7 +8,8 @@
 //!   attach     clients come and go            client      one client, framed and bounded
 //!   reap       ends, in the right order       home        files in <run>/shims/<id>
 //! view       files of /proc that tell the container its limits
-//! container  our runtime in-process, or a foreign one (foreign, foreign_bundle)
+//! container  our runtime in-process, or a foreign one (foreign, foreign_bundle),
+//!   or another's shim (foreign_shim, task_client)
 //! ```
 //!
 //! Nothing here waits for a client, an engine or a container: only for the disk (log, exit record)
@@ -21,6 +22,7 @@ mod connection;
 mod container;
 mod foreign;
 mod foreign_bundle;
+mod foreign_shim;
 mod home;
 mod launch;
 mod process;
@@ -29,6 +31,7 @@ mod reap;
 mod shim;
 mod stdio;
 mod streams;
+mod task_client;
 mod view;
 
 pub(crate) use container::{chain_fault, read_spec};

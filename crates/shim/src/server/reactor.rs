@@ -26,6 +26,8 @@ pub(super) enum Token {
     Input(u32),
     /// An attached client.
     Client(u32),
+    /// Another's shim.
+    ForeignShim,
     /// A file of the host's view, by its index.
     View(u8),
 }
@@ -41,6 +43,7 @@ impl Token {
             Self::Input(id) => (5, 0, id),
             Self::Client(id) => (6, 0, id),
             Self::View(index) => (7, index, 0),
+            Self::ForeignShim => (8, 0, 0),
         };
         kind << 40 | u64::from(index) << 32 | u64::from(id)
     }
@@ -57,6 +60,7 @@ impl Token {
             5 => Self::Input(id),
             6 => Self::Client(id),
             7 => Self::View(index),
+            8 => Self::ForeignShim,
             _ => return None,
         })
     }
@@ -168,6 +172,7 @@ mod tests {
             Token::Input(0),
             Token::Client(9),
             Token::View(6),
+            Token::ForeignShim,
         ];
         for token in tokens {
             assert_eq!(Token::decode(token.encode()), Some(token));

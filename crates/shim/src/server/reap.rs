@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
+use super::foreign_shim::{Ended, LAST_WORDS};
+use super::process::Process;
 use super::process::now_ns;
 use super::shim::{FIRST, Shim, Timer};
 use crate::protocol::{Event, ExitRecord, Phase};
@@ -18,10 +20,8 @@ impl Shim {
     pub(super) fn on_signals(&mut self) {
         while let Ok(Some(signal)) = wharf_sys::signal::read_signalfd(&self.signals) {
             // A host that shuts down ends the container first; its end then ends the shim's work.
-            if signal == SIGTERM
-                && let Some(first) = self.processes.get(&FIRST)
-            {
-                let _ = wharf_sys::signal::send(&first.pidfd, SIGTERM);
+            if signal == SIGTERM {
+                let _ = self.signal_first(SIGTERM);
             }
         }
         self.reap();
@@ -35,12 +35,42 @@ impl Shim {
             let number = self.number_of(pid);
             match number {
                 Some(FIRST) => container = Some(status),
-                Some(number) => self.on_exec_ended(number, status),
+                Some(number) => self.on_exec_ended(number, ended_of(status)),
                 None => {}
             }
         }
         if let Some(status) = container {
-            self.on_container_ended(status);
+            self.on_container_ended(ended_of(status));
+        }
+    }
+
+    /// Ends that another's shim has told of: those of execs at once, that of the container when its output has ended.
+    pub(super) fn on_foreign_ends(&mut self) {
+        for (exec, ended) in self.container.take_ended_execs() {
+            if let Ok(number) = self.find(Some(&exec)) {
+                self.on_exec_ended(number, ended);
+            }
+        }
+        let is_silent = self.processes.get(&FIRST).is_none_or(Process::is_silent);
+        let is_exited = self.phase == Phase::Exited;
+        let Some(shim) = self.container.shim().filter(|_| !is_exited) else {
+            return;
+        };
+        let is_waiting = shim.has_ended();
+        if let Some(ended) = shim.end(is_silent) {
+            self.on_container_ended(ended);
+        } else if is_waiting && !self.timers.iter().any(|(_, timer)| *timer == Timer::LastWords) {
+            self.after(LAST_WORDS, Timer::LastWords);
+        }
+    }
+
+    fn signal_first(&mut self, signal: i32) -> Result<(), rustix::io::Errno> {
+        if let Some(shim) = self.container.shim() {
+            return shim.kill(None, signal, false).map_err(|_| rustix::io::Errno::SRCH);
+        }
+        match self.processes.get(&FIRST) {
+            Some(first) => wharf_sys::signal::send(&first.pidfd, signal),
+            None => Err(rustix::io::Errno::SRCH),
         }
     }
 
@@ -53,12 +83,12 @@ impl Shim {
         found.map(|(number, _)| *number)
     }
 
-    fn on_exec_ended(&mut self, number: u32, status: WaitStatus) {
+    pub(super) fn on_exec_ended(&mut self, number: u32, ended: Ended) {
         self.drain(number);
         let Some(process) = self.processes.get_mut(&number) else {
             return;
         };
-        let record = exit_record(status, process.started_at_ns);
+        let record = exit_record(ended, process.started_at_ns);
         process.exit = Some(record.clone());
         let Some(exec) = process.exec.clone() else { return };
         // An exit that cannot be recorded is still reported.
@@ -93,6 +123,10 @@ impl Shim {
         let is_over = process.exit.is_some() && process.is_silent() && process.is_released;
         let is_acknowledged = process.is_acknowledged;
         if is_over {
+            let exec = process.exec.clone().unwrap_or_default();
+            if let Some(shim) = self.container.shim() {
+                shim.forget_exec(&exec);
+            }
             self.finish_clients(number);
             self.close_streams(number);
             if is_acknowledged {
@@ -104,7 +138,7 @@ impl Shim {
     /// ORDER: what the container wrote is in the log before its end is known to anyone; its end is
     /// on disk before anything of it is removed; the cgroup is gone before the engine hears of the
     /// end, as it may start the container again at once.
-    fn on_container_ended(&mut self, status: WaitStatus) {
+    pub(super) fn on_container_ended(&mut self, ended: Ended) {
         self.notice_oom_kills();
         self.container.kill_rest();
         self.drain(FIRST);
@@ -117,7 +151,7 @@ impl Shim {
         };
         let record = ExitRecord {
             oom_killed: self.oom_killed,
-            ..exit_record(status, first.started_at_ns)
+            ..exit_record(ended, first.started_at_ns)
         };
         first.exit = Some(record.clone());
         self.phase = Phase::Exited;
@@ -145,28 +179,34 @@ impl Shim {
             return;
         }
         const SIGKILL: i32 = 9;
-        if let Some(first) = self.processes.get(&FIRST) {
-            let _ = wharf_sys::signal::send(&first.pidfd, SIGKILL);
+        if let Some(shim) = self.container.shim() {
+            let ended = shim.destroy();
+            return self.on_container_ended(ended);
         }
+        let _ = self.signal_first(SIGKILL);
         self.container.kill_rest();
         let pid = self.processes.get(&FIRST).and_then(|first| Pid::from_raw(first.pid));
         if let Ok(Some((_, status))) = rustix::process::waitpid(pid, WaitOptions::empty()) {
             self.reap();
-            self.on_container_ended(status);
+            self.on_container_ended(ended_of(status));
         }
     }
 }
 
 /// COMPAT: a process killed by a signal has exit code 128 + signal.
-fn exit_record(status: WaitStatus, started_at_ns: i64) -> ExitRecord {
+fn ended_of(status: WaitStatus) -> Ended {
     let signal = status.terminating_signal();
     let code = match signal {
         Some(signal) => 128 + signal,
         None => status.exit_status().unwrap_or(255),
     };
+    Ended { code, signal }
+}
+
+fn exit_record(ended: Ended, started_at_ns: i64) -> ExitRecord {
     ExitRecord {
-        code,
-        signal,
+        code: ended.code,
+        signal: ended.signal,
         oom_killed: false,
         started_at_ns,
         exited_at_ns: now_ns(),

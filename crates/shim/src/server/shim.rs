@@ -54,6 +54,8 @@ pub(super) enum Timer {
     Release(u32),
     /// Memory that was needed for the start or for an answer is given back.
     Trim,
+    /// The last output of a container of another's shim was waited for.
+    LastWords,
     /// Clients had time enough to take what an ended container owes them.
     End,
 }
@@ -78,6 +80,7 @@ impl Shim {
                 self.dispatch(ready);
             }
             self.fire_timers();
+            self.on_foreign_ends();
             self.tidy();
             self.end_if_abandoned();
         }
@@ -107,6 +110,8 @@ impl Shim {
             Token::Input(number) => self.on_input(number),
             Token::Client(number) => self.on_client(number, ready),
             Token::View(index) => self.on_view(index),
+            // Looked at in any case: a call may have read what came.
+            Token::ForeignShim => {}
         }
     }
 
@@ -147,6 +152,7 @@ impl Shim {
                 }
                 Timer::Silence(number) => self.silence(number),
                 Timer::Release(number) => self.release(number),
+                Timer::LastWords => {}
                 Timer::End => self.clients.clear(),
                 Timer::Trim => {
                     wharf_sys::memory::trim();

@@ -153,6 +153,16 @@ impl Shim {
             .and_then(|process| process.input.flush())
         {
             self.reactor.remove(&closed);
+            drop(closed);
+            self.tell_closed_input(number);
+        }
+    }
+
+    /// Another's shim holds the input open, too.
+    fn tell_closed_input(&mut self, number: u32) {
+        let exec = self.processes.get(&number).and_then(|process| process.exec.clone());
+        if let Some(shim) = self.container.shim() {
+            shim.close_input(exec.as_deref());
         }
     }
 

@@ -70,6 +70,16 @@ impl Request {
     }
 }
 
+impl Response {
+    /// The message of an answer, or the error it carries.
+    pub(crate) fn outcome(self) -> Result<Vec<u8>, Status> {
+        match self.status {
+            Some(status) if status.code != 0 => Err(status),
+            _ => Ok(self.payload),
+        }
+    }
+}
+
 /// The frame that answers a call: an encoded message or an error.
 pub(crate) fn answer(stream: u32, outcome: Result<Vec<u8>, Status>) -> Frame {
     let response = match outcome {

@@ -75,6 +75,7 @@ message! {
     ProcessInfo { pid: u32 = 1, info: Option<Any> = 2 }
     /// What `info` of a process says: which exec it is.
     ProcessDetails { exec_id: String = 1 }
+    ShutdownRequest { id: String = 1, now: bool = 2 }
     UpdateTaskRequest { id: String = 1, resources: Option<Any> = 2, annotations: BTreeMap<String, String> = 3 }
     WaitResponse { exit_status: u32 = 1, exited_at: Option<Timestamp> = 2 }
     StatsResponse { stats: Option<Any> = 1 }
@@ -94,6 +95,9 @@ message! {
         criu_image_path: String = 10,
         criu_work_path: String = 11,
     }
+
+    /// Options of shims that read a file or a text (Kata, gVisor).
+    GenericOptions { type_url: String = 1, config_path: String = 2, config_body: Vec<u8> = 3 }
 
     TaskCreate {
         container_id: String = 1,

@@ -6,22 +6,22 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::task_api::frame::{Assembler, Frame};
+use super::frame::{Assembler, Frame};
 
 /// What may wait for a peer that does not read before it is given up.
 const MAX_OWED: usize = 16 << 20;
 
 /// A connection; never blocks.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     socket: OwnedFd,
     assembler: Assembler,
     owed: Vec<u8>,
-    pub(super) is_gone: bool,
+    pub(crate) is_gone: bool,
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd) -> Self {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
             assembler: Assembler::default(),
@@ -30,12 +30,12 @@ impl Connection {
         }
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
     /// What to wait for.
-    pub(super) fn interest(&self) -> PollFlags {
+    pub(crate) fn interest(&self) -> PollFlags {
         if self.owed.is_empty() {
             PollFlags::IN
         } else {
@@ -43,13 +43,13 @@ impl Connection {
         }
     }
 
-    pub(super) fn send(&mut self, frame: &Frame) {
+    pub(crate) fn send(&mut self, frame: &Frame) {
         self.owed.extend_from_slice(&frame.encode());
         self.is_gone |= self.owed.len() > MAX_OWED;
         self.flush();
     }
 
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         while !self.owed.is_empty() {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
             match rustix::net::send(&self.socket, &self.owed, flags) {
@@ -66,7 +66,7 @@ impl Connection {
     }
 
     /// Reads what is there; the whole frames of it.
-    pub(super) fn receive(&mut self) -> Vec<Frame> {
+    pub(crate) fn receive(&mut self) -> Vec<Frame> {
         let mut buffer = [0u8; 16 << 10];
         loop {
             match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
