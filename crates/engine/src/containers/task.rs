@@ -287,6 +287,7 @@ impl Task {
                     };
                     self.record.shut_down = options.for_shutdown && self.machine.step(input).is_ok();
                     self.ask(input, reply, |a| &mut a.stop).await;
+                    self.commit().await; // a refused one may have changed what a shutdown left
                 }
                 Err(error) => answer(reply, Err(error)),
             },

@@ -1,4 +1,4 @@
-//! The engine's records in `<root>/wharf.db`: containers, networks, journal, events.
+//! The engine's records in `<root>/wharf.db`: containers, networks, journal, runs.
 //!
 //! One connection behind a mutex, WAL, `synchronous=NORMAL`: a commit survives the death of
 //! the engine; networks are committed with `FULL`, because losing an
