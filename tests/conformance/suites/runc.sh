@@ -34,3 +34,6 @@ for program in *.bats; do
     >"$scratch/$file.tap" 2>"$scratch/$file.err" </dev/null
   judge "$scratch/$file.tap" "$file"
 done
+# Its parent group stays, with all the machine's real time in it.
+find /sys/fs/cgroup -depth -type d -path '*/runc-cgroups-integration-test*' -exec rmdir {} + 2>/dev/null
+exit 0
