@@ -312,7 +312,9 @@ impl ForeignShim {
         };
         let _ = self.client.call::<Nothing>("Shutdown", &request, CALL);
         let limit = Instant::now() + Duration::from_secs(2);
-        while crate::identity::foreign_pid(&self.place).is_some() && Instant::now() < limit {
+        // One that has taken its socket away has nothing left to do but to tell events to a containerd that is not there.
+        let is_serving = || crate::identity::foreign_pid(&self.place).is_some() && self.client.socket.exists();
+        while is_serving() && Instant::now() < limit {
             std::thread::sleep(Duration::from_millis(2));
         }
         if let Some(pid) = crate::identity::foreign_pid(&self.place) {

@@ -1,6 +1,6 @@
 //! Calls to another's shim, one at a time; the answers to waits come in between.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, poll};
@@ -20,6 +20,8 @@ use crate::task_api::proto::Message;
 #[derive(Debug)]
 pub(super) struct TaskClient {
     pub(super) connection: Connection,
+    /// Where the shim listens as long as it serves.
+    pub(super) socket: PathBuf,
     service: &'static str,
     next_stream: u32,
     /// Answers that nobody has looked at yet.
@@ -47,6 +49,7 @@ impl TaskClient {
         rustix::net::connect(&socket, &address).map_err(failed)?;
         Ok(Self {
             connection: Connection::new(socket),
+            socket: path.into(),
             service: if bootstrap.version >= 3 { TASK_V3 } else { TASK_V2 },
             next_stream: 1,
             others: Vec::new(),
