@@ -1,6 +1,6 @@
 //! End-to-end tests: a private engine each, driven by the unmodified `docker` CLI, our own CLI and raw HTTP.
 //!
-//! Reading order: lifecycle, run, streams, limits, images, build, network, storage, cli, clients, bad_input, runtimes,
+//! Reading order: lifecycle, run, streams, logs, limits, images, build, network, storage, cli, clients, bad_input, runtimes,
 //! containerd, survival, crashes, contention, reset.
 #![allow(clippy::unwrap_used)]
 
@@ -19,6 +19,7 @@ mod images;
 mod keepers;
 mod lifecycle;
 mod limits;
+mod logs;
 mod network;
 mod reset;
 mod run;

@@ -136,7 +136,7 @@ fn logs_tail_since_and_follow() {
         "busybox",
         "sh",
         "-c",
-        "for i in 1 2 3 4 5; do echo out $i; done; echo bad >&2; sleep 0.5; echo last",
+        "for i in 1 2 3 4 5; do echo out $i; done; echo bad >&2; sleep 3; echo last",
     ])
     .ok();
     s.eventually(Duration::from_secs(5), "five lines", || {

@@ -14,11 +14,13 @@ mod app;
 mod convert;
 mod http;
 mod listen;
+mod log_target;
 mod options;
 mod routes;
 mod run;
 mod runtimes;
 
 pub use listen::ListenError;
+pub use log_target::log_target;
 pub use options::{ConfigFile, DEFAULT_CONFIG, Host, Options, OptionsError, Settings, USAGE};
 pub use run::{DaemonError, main, reset};

@@ -53,17 +53,22 @@ const DEFAULT_GROUP: &str = "docker";
 /// labels = ["rack=7"]              # shown by `info`
 ///
 /// default-pids-limit = 4096        # for containers that ask for none; -1 is Docker's default, unlimited
-/// default-log-bytes = 16777216     # per log file, for containers that ask for none; 0 is Docker's, unlimited
+/// default-log-bytes = 20971520     # per log file, for containers that ask for none; 0 is Docker's, unlimited
 /// default-log-files = 3
 /// event-history = 10000            # events that `events --since` reaches back over
 /// reserve-memory-bytes = 536870912 # what containers together leave to the host; 0 is Docker's, nothing
 /// reserve-pids = 1000              # by default a tenth of the process ids, and a twentieth of the memory
 /// reserve-cpus = 0.5               # none by default: all containers weigh as much as one process of the host
 /// default-host-view = "host"       # "limits": /proc tells a container what it may use, not what its host has
+/// log-driver = "json-file"         # for containers that choose none: fluentd, gelf, journald, local, none, syslog
+/// journal-socket = "/run/systemd/journal/socket"
 ///
 /// default-runtime = "wharf-runtime"
 /// [runtimes]                       # further runtimes, for `run --runtime NAME`: docs/runtimes.md
 /// runc = "/usr/sbin/runc"
+///
+/// [log-opts]                       # for containers with that log driver, as `--log-opt`
+/// max-size = "50m"
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -81,6 +86,9 @@ pub struct ConfigFile {
     default_log_bytes: Option<u64>,
     default_log_files: Option<u32>,
     event_history: Option<u64>,
+    log_driver: Option<String>,
+    log_opts: std::collections::BTreeMap<String, String>,
+    journal_socket: Option<PathBuf>,
     default_runtime: Option<String>,
     runtimes: BTreeMap<String, RuntimeEntry>,
     default_host_view: Option<HostView>,
@@ -97,6 +105,14 @@ pub(crate) struct DefaultLimits {
     pub(crate) log_files: Option<u32>,
     pub(crate) event_history: Option<u64>,
     pub(crate) host_view: Option<HostView>,
+}
+
+/// Where the output of containers goes that choose nothing; `None` leaves the product's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LogSettings {
+    pub(crate) driver: Option<String>,
+    pub(crate) options: std::collections::BTreeMap<String, String>,
+    pub(crate) journal_socket: Option<PathBuf>,
 }
 
 /// Why a daemon cannot be configured.
@@ -161,6 +177,7 @@ pub struct Settings {
     pub(crate) log_level: String,
     pub(crate) labels: Vec<String>,
     pub(crate) limits: DefaultLimits,
+    pub(crate) logging: LogSettings,
     pub(crate) runtimes: Runtimes,
     pub(crate) reserve: Reserve,
 }
@@ -301,6 +318,11 @@ impl Options {
                 memory: file.reserve_memory_bytes,
                 pids: file.reserve_pids,
                 cpus: file.reserve_cpus,
+            },
+            logging: LogSettings {
+                driver: file.log_driver,
+                options: file.log_opts,
+                journal_socket: file.journal_socket,
             },
             runtimes: crate::runtimes::settle(&file.runtimes, file.default_runtime)
                 .map_err(|reason| OptionsError::BadRuntimes { reason })?,

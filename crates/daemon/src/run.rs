@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
+use wharf_engine::logging::LogDefaults;
 use wharf_engine::{Config, Engine};
 
 use crate::app::App;
@@ -148,14 +149,28 @@ fn engine_config(settings: &Settings) -> Config {
     config.labels.clone_from(&settings.labels);
     let limits = settings.limits;
     config.default_pids_limit = limits.pids.unwrap_or(config.default_pids_limit);
-    config.default_log_size = limits.log_bytes.unwrap_or(config.default_log_size);
     config.default_host_view = limits.host_view.unwrap_or(config.default_host_view);
     config.reserve = settings.reserve;
     if let Some(events) = limits.event_history {
         config.event_history = wharf_engine::HistoryLimits::of(events);
     }
-    config.default_log_files = limits.log_files.unwrap_or(config.default_log_files);
+    configure_logging(&mut config.logging, settings);
     config
+}
+
+fn configure_logging(logging: &mut LogDefaults, settings: &Settings) {
+    let (limits, wanted) = (settings.limits, settings.logging.clone());
+    logging.file_bytes = limits.log_bytes.unwrap_or(logging.file_bytes);
+    logging.files = limits.log_files.unwrap_or(logging.files);
+    if let Some(driver) = wanted.driver {
+        logging.driver = driver;
+    }
+    logging.options = wanted.options;
+    if let Some(socket) = wanted.journal_socket {
+        logging.journal = socket;
+    }
+    // Shims call this very program for what is too large for them.
+    logging.helper = std::env::current_exe().ok();
 }
 
 fn watch_signals(stopping: CancellationToken) -> Result<(), DaemonError> {

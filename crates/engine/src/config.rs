@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use wharf_shim::plan::HostView;
 
 use crate::error::{Error, Result};
+use crate::logging::LogDefaults;
 use crate::runtimes::Runtimes;
 
 /// What all containers together leave to the host. `None` is the product's default, 0 nothing.
@@ -34,14 +35,12 @@ pub struct Config {
     pub runtimes: Runtimes,
     /// Process limit of containers that ask for none; -1 is unlimited.
     pub default_pids_limit: i64,
-    /// Log rotation of containers that ask for none: bytes per file and number of files.
-    pub default_log_size: u64,
-    /// See `default_log_size`.
-    pub default_log_files: u32,
     /// What containers that do not say see of their machine's size.
     pub default_host_view: HostView,
     /// What containers leave to the host.
     pub reserve: Reserve,
+    /// Log driver and limits of containers that choose none.
+    pub logging: LogDefaults,
     /// Labels of the engine itself (`info`).
     pub labels: Vec<String>,
     /// How much of the past `events` can show.
@@ -64,10 +63,9 @@ impl Config {
             insecure_registries: Vec::new(),
             runtimes: Runtimes::default(),
             default_pids_limit: 4096,
-            default_log_size: 16 << 20,
-            default_log_files: 3,
             default_host_view: HostView::Host,
             reserve: Reserve::default(),
+            logging: LogDefaults::default(),
             labels: Vec::new(),
             event_history: crate::HistoryLimits::default(),
         }
@@ -88,6 +86,7 @@ impl Config {
                 self.instance
             )));
         }
+        self.logging.validate()?;
         for (what, path) in [("root", &self.root), ("run", &self.run)] {
             if !path.is_absolute() {
                 return Err(Error::invalid(format!(

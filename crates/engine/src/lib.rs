@@ -20,6 +20,7 @@ pub mod events;
 mod failures;
 pub mod filters;
 pub mod images;
+pub mod logging;
 pub mod model;
 pub mod networks;
 mod opening;

@@ -31,6 +31,7 @@ pub mod keeper;
 pub mod log;
 pub mod plan;
 pub mod protocol;
+pub mod target;
 pub mod wire;
 
 #[cfg(feature = "server")]
@@ -39,6 +40,8 @@ mod containerd;
 pub mod hello;
 #[cfg(feature = "server")]
 pub mod init;
+#[cfg(feature = "server")]
+pub mod packer;
 #[cfg(feature = "server")]
 pub mod roles;
 #[cfg(feature = "server")]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::target::TargetPlan;
+
 /// Everything a shim needs to create its container; handed over by descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -87,7 +89,7 @@ pub struct ConsoleSize {
     pub cols: u16,
 }
 
-/// The json-file log of a container.
+/// The log of a container: its files, and a target beside them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogPlan {
@@ -99,6 +101,12 @@ pub struct LogPlan {
     pub max_files: u32,
     /// Extra attributes written with each line (Docker's `attrs`).
     pub attrs: std::collections::BTreeMap<String, String>,
+    /// Compress rotated files.
+    pub compress: bool,
+    /// Write no file at all: the log has a target only.
+    pub no_file: bool,
+    /// Where else the lines go.
+    pub target: Option<TargetPlan>,
 }
 
 impl LogPlan {
@@ -118,6 +126,9 @@ impl Default for LogPlan {
             max_bytes: 20 << 20,
             max_files: 3,
             attrs: Default::default(),
+            compress: false,
+            no_file: false,
+            target: None,
         }
     }
 }

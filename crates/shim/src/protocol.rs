@@ -181,6 +181,9 @@ pub struct State {
     pub attached: u32,
     /// Log lines dropped because the disk was full.
     pub log_dropped: u64,
+    /// Why the log's target takes nothing at present.
+    #[serde(default)]
+    pub log_error: Option<String>,
 }
 
 /// Phase of a container.

@@ -13,6 +13,7 @@ wharf-shim keeps Wharf's containers; it is started by the engine.
   wharf-shim hello          tell what this process can see (also when called as hello)
   containerd-shim-wharf-v2  containerd's shim (the same binary called by this name)
   docker-init -- PROGRAM    a container's init (the same binary called by this name)
+  wharf-shim pack-log FILE  compress a rotated log from standard input to standard output
   wharf-shim --version";
 
 /// A role and its arguments, its own name first.
@@ -24,6 +25,7 @@ enum Role {
     Containerd(Vec<OsString>),
     Hello,
     Init(Vec<OsString>),
+    PackLog(Vec<OsString>),
     Version,
     Usage,
 }
@@ -37,6 +39,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Role::Containerd(args) => crate::containerd::run(&args),
         Role::Hello => crate::hello::run(),
         Role::Init(args) => crate::init::run(&args),
+        Role::PackLog(args) => crate::packer::run(&args),
         Role::Version => {
             println!("wharf-shim {}", env!("CARGO_PKG_VERSION"));
             0
@@ -67,6 +70,7 @@ fn choose(mut args: Vec<OsString>) -> Role {
         Some("keep") => Role::Keep,
         Some("keeper") => Role::Keeper(args.split_off(2)),
         Some("hello") => Role::Hello,
+        Some("pack-log") => Role::PackLog(args.split_off(2)),
         Some("runtime") => {
             args.remove(0);
             Role::Runtime(args)
@@ -97,6 +101,7 @@ mod tests {
         check("wharf-shim runtime state x", Role::Runtime(words("runtime state x")));
         check("/x/wharf-shim keep abc", Role::Keep);
         check("wharf-shim keeper a b", Role::Keeper(words("a b")));
+        check("wharf-shim pack-log 7", Role::PackLog(words("7")));
         check("wharf-shim", Role::Usage);
         check("wharf-shim rubbish", Role::Usage);
     }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use wharf_shim::log::{LogReader, LogWriter, ReadOptions, Record, Stream};
+use wharf_shim::log::{LogReader, LogWriter, ReadOptions, Record, Stream, pack};
 use wharf_shim::plan::LogPlan;
 
 /// A piece that a process writes at once.
@@ -170,6 +170,94 @@ proptest! {
         };
         prop_assert_eq!(texts, expected);
     }
+}
+
+/// Does what the compressing process does.
+fn pack_all(writer: &mut LogWriter, most: usize) {
+    for _ in 0..most {
+        let Some(job) = writer.next_to_pack() else { return };
+        let mut source = std::fs::File::open(job.source()).expect("the file");
+        let mut packed = std::fs::File::create(job.packed()).expect("a file");
+        pack(&mut source, &mut packed, job.origin()).expect("compressed");
+        writer.packed(&job, true);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn compression_changes_nothing_for_readers(
+        writes in writes(),
+        moves in proptest::collection::vec((any::<bool>(), 0usize..4), 60),
+        tail in 0u64..80,
+        since in 0i64..70,
+    ) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = log_path(&dir);
+        let mut writer = LogWriter::new(LogPlan { compress: true, ..plan(&path, 8000, 900) });
+        let mut follower = LogReader::open(&path, ReadOptions::default()).expect("a reader");
+        let mut seen = Vec::new();
+        for ((time, write), (reads, packs)) in (1i64..).zip(&writes).zip(moves) {
+            writer.append(write.stream, &write.bytes, time);
+            pack_all(&mut writer, packs);
+            while reads && let Some(record) = follower.next_record().expect("readable") {
+                seen.push(record);
+            }
+        }
+        writer.flush();
+        seen.extend(std::iter::from_fn(|| follower.next_record().expect("readable")));
+        let plain = dir.path().join("plain.log");
+        write_all(plan(&plain, 0, 1), &writes);
+        let all = read_all(&plain, ReadOptions::default());
+        prop_assert_eq!(&seen, &all);
+        prop_assert_eq!(&read_all(&path, ReadOptions::default()), &all);
+        for options in [
+            ReadOptions { tail: Some(tail), ..ReadOptions::default() },
+            ReadOptions { since_ns: Some(since), ..ReadOptions::default() },
+        ] {
+            prop_assert_eq!(read_all(&path, options.clone()), read_all(&plain, options));
+        }
+    }
+}
+
+#[test]
+fn a_shim_that_was_killed_while_it_replaced_a_file_loses_and_doubles_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = log_path(&dir);
+    let compressing = LogPlan {
+        compress: true,
+        ..plan(&path, 100, 9)
+    };
+    let mut writer = LogWriter::new(compressing.clone());
+    for number in 1..=5 {
+        writer.append(Stream::Stdout, format!("line {number}\n").as_bytes(), number);
+    }
+    // Killed after the compressed file got its name and before the original was removed.
+    let job = writer.next_to_pack().expect("a job");
+    let mut packed = std::fs::File::create(job.source().with_extension("4.gz")).expect("a file");
+    pack(
+        &mut std::fs::File::open(job.source()).expect("the file"),
+        &mut packed,
+        job.origin(),
+    )
+    .expect("compressed");
+    drop(writer);
+    let texts = |path: &Path| -> Vec<_> {
+        let records = read_all(path, ReadOptions::default()).into_iter();
+        records
+            .map(|record| String::from_utf8(record.line).expect("text"))
+            .collect()
+    };
+    let expected = ["line 1\n", "line 2\n", "line 3\n", "line 4\n", "line 5\n"];
+    assert_eq!(texts(&path), expected);
+    let mut writer = LogWriter::new(compressing);
+    pack_all(&mut writer, 1);
+    assert_eq!(texts(&path), expected);
+    pack_all(&mut writer, 9);
+    writer.append(Stream::Stdout, b"line 6\n", 6);
+    assert_eq!(texts(&path)[..5], expected);
+    assert!(!path.with_extension("log.pack").exists());
 }
 
 #[test]

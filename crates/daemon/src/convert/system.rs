@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 use wharf_api::ApiVersion;
 use wharf_api::types as wire;
 use wharf_engine::build::CacheRecord;
+use wharf_engine::logging::LOG_DRIVERS;
 use wharf_engine::model::Timestamp;
 use wharf_engine::runtimes::{BUILTIN_RUNTIME, Runtime};
 use wharf_engine::system::{DiskUsage, HostFacts, Info};
@@ -13,9 +14,8 @@ use wharf_engine::system::{DiskUsage, HostFacts, Info};
 use super::{container, image, volume};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Networks and log drivers that containers may ask for.
+/// Networks that containers may ask for.
 const NETWORK_DRIVERS: [&str; 3] = ["bridge", "host", "null"];
-const LOG_DRIVERS: [&str; 3] = ["json-file", "local", "none"];
 /// The address that clients key Docker Hub's credentials by.
 const HUB: &str = "https://index.docker.io/v1/";
 
@@ -132,7 +132,7 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
         oom_kill_disable: limits.oom_kill_disable,
         ngoroutines: count(info.tasks),
         system_time: Timestamp::now().to_string(),
-        logging_driver: "json-file".to_owned(),
+        logging_driver: info.logging_driver,
         cgroup_driver: "cgroupfs".to_owned(),
         cgroup_version: host.cgroup_version.to_string(),
         nevents_listener: count(info.watchers),

@@ -15,6 +15,7 @@ use super::happened;
 use super::paths::Places;
 use crate::Shared;
 use crate::error::{Context, Error, Result};
+use crate::logging;
 use crate::model::Status;
 use crate::model::requests::{AttachQuery, ClientStream, StartExec};
 
@@ -49,6 +50,11 @@ impl AttachTicket {
     pub(super) fn for_container(shared: Arc<Shared>, handle: Arc<Handle>, query: AttachQuery) -> Result<Self> {
         let record = handle.record();
         parse_detach_keys(&query.detach_keys)?;
+        if query.logs && !logging::is_readable(&record.host.log_config) {
+            return Err(Error::unimplemented(
+                "configured logging driver does not support reading",
+            ));
+        }
         match record.state.status {
             Status::Paused => {
                 return Err(Error::conflict(format!(

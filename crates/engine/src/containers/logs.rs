@@ -11,6 +11,7 @@ use super::handle::Handle;
 use super::paths::Places;
 use crate::Shared;
 use crate::error::{Context, Error, Result};
+use crate::logging;
 use crate::model::Timestamp;
 use crate::model::requests::{LogLine, LogsQuery};
 
@@ -27,7 +28,7 @@ pub(super) async fn read(
     if !(query.stdout || query.stderr) {
         return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
     }
-    if record.host.log_config.driver == "none" {
+    if !logging::is_readable(&record.host.log_config) {
         return Err(Error::unimplemented(
             "configured logging driver does not support reading",
         ));

@@ -365,7 +365,7 @@ impl Containers {
             }
         };
         let pinned = start::has_own_namespace(&record) && record.state.is_running();
-        let log = matches!(record.host.log_config.driver.as_str(), "" | "json-file" | "local");
+        let log = matches!(record.host.log_config.driver.as_str(), "" | "json-file");
         Ok(ContainerInspect {
             exec_ids: exec::ids(&handle),
             size_rw: sizes.map(|s| s.0),

@@ -221,7 +221,7 @@ pub struct Ulimit {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogConfig {
-    /// `json-file`, `local` or `none`; empty means `json-file`.
+    /// One of [`LOG_DRIVERS`](crate::logging::LOG_DRIVERS); empty means the engine's default.
     pub driver: String,
     /// `max-size`, `max-file`, ...
     pub options: Option<BTreeMap<String, String>>,

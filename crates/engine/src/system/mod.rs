@@ -48,6 +48,8 @@ pub struct Info {
     pub insecure_registries: Vec<String>,
     /// Labels of the engine.
     pub labels: Vec<String>,
+    /// Log driver of containers that choose none.
+    pub logging_driver: String,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }
@@ -133,6 +135,7 @@ impl System {
             watchers: self.shared.events.watchers(),
             insecure_registries: config.insecure_registries.clone(),
             labels: config.labels.clone(),
+            logging_driver: config.logging.driver.clone(),
         })
     }
 

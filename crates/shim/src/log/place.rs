@@ -1,6 +1,7 @@
 //! Where reading begins: from the end for a tail, by bisection for a time.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -8,18 +9,19 @@ use super::line::parse_line;
 use super::reader::{BLOCK, LogFile, ReadOptions};
 
 /// Sets the offset of the first file wanted and drops the files before it.
-pub(super) fn place(files: &mut VecDeque<LogFile>, options: &ReadOptions) -> Result<(), Errno> {
+pub(super) fn place(files: &mut VecDeque<LogFile>, options: &ReadOptions, directory: &Path) -> Result<(), Errno> {
     match (options.tail, options.since_ns) {
-        (Some(records), _) => place_tail(files, records),
-        (None, Some(since)) => place_since(files, since),
+        (Some(records), _) => place_tail(files, records, directory),
+        (None, Some(since)) => place_since(files, since, directory),
         (None, None) => Ok(()),
     }
 }
 
-fn place_tail(files: &mut VecDeque<LogFile>, records: u64) -> Result<(), Errno> {
+fn place_tail(files: &mut VecDeque<LogFile>, records: u64, directory: &Path) -> Result<(), Errno> {
     let mut wanted = records;
     for index in (0..files.len()).rev() {
         let file = &mut files[index];
+        file.unpack(directory)?;
         let (offset, found) = find_tail(file, wanted)?;
         file.offset = offset;
         wanted -= found.min(wanted);
@@ -57,8 +59,9 @@ fn find_tail(file: &LogFile, records: u64) -> Result<(u64, u64), Errno> {
 }
 
 /// The newest file that begins before the moment holds it.
-fn place_since(files: &mut VecDeque<LogFile>, since: i64) -> Result<(), Errno> {
+fn place_since(files: &mut VecDeque<LogFile>, since: i64, directory: &Path) -> Result<(), Errno> {
     for index in (0..files.len()).rev() {
+        files[index].unpack(directory)?;
         let size = files[index].size()?;
         let first = first_time(&files[index], 0, size)?;
         if first.is_some_and(|(_, time)| time < since) {

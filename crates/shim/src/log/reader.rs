@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::files::rotated;
 use super::line::parse_line;
+use super::pack::{Origin, origin_of, packed_name, unpack};
 use super::place;
 
 /// How much is read at once.
@@ -110,22 +111,61 @@ pub enum LogError {
 pub(super) struct LogFile {
     pub(super) fd: OwnedFd,
     inode: u64,
+    /// What is compressed, until it is read.
+    packed: Option<Packed>,
     /// Where the next read begins.
     pub(super) offset: u64,
 }
 
+/// A compressed file.
+#[derive(Debug)]
+struct Packed {
+    /// What it was made from.
+    origin: Option<Origin>,
+    is_open: bool,
+}
+
 impl LogFile {
+    /// Opens a file in either form. ORDER: a file that has just been compressed is there in both.
     fn open(path: &Path) -> Result<Option<Self>, LogError> {
-        let failed = |errno: Errno| LogError::Read {
-            path: path.to_path_buf(),
-            source: errno.into(),
-        };
-        match rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(failed(errno)),
-            Ok(fd) => {
-                let inode = rustix::fs::fstat(&fd).map_err(failed)?.st_ino;
-                Ok(Some(Self { fd, inode, offset: 0 }))
+        if let Some((fd, inode)) = open_one(path)? {
+            return Ok(Some(Self {
+                fd,
+                inode,
+                packed: None,
+                offset: 0,
+            }));
+        }
+        let packed = open_one(&packed_name(path))?;
+        Ok(packed.map(|(fd, inode)| Self {
+            packed: Some(Packed {
+                origin: origin_of(&fd),
+                is_open: false,
+            }),
+            fd,
+            inode,
+            offset: 0,
+        }))
+    }
+
+    /// Makes the content readable at any place.
+    pub(super) fn unpack(&mut self, directory: &Path) -> Result<(), Errno> {
+        if let Some(packed) = self.packed.as_mut().filter(|packed| !packed.is_open) {
+            packed.is_open = true;
+            let plain = unpack(&self.fd, directory);
+            self.fd = plain.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        }
+        Ok(())
+    }
+
+    /// Whether this is the same file, or what it has been compressed into.
+    fn is(&self, later: &Self) -> bool {
+        match (&self.packed, &later.packed) {
+            (None, None) | (Some(_), Some(_)) => self.inode == later.inode,
+            (Some(_), None) => false,
+            (None, Some(packed)) => {
+                let own = rustix::fs::fstat(&self.fd).map(|stat| Origin::of(&stat));
+                own.is_ok_and(|own| packed.origin.as_ref() == Some(&own))
             }
         }
     }
@@ -158,11 +198,16 @@ impl LogReader {
     /// [`LogError::Read`] for anything but a missing file.
     pub fn open(path: &Path, options: ReadOptions) -> Result<Self, LogError> {
         let mut files = open_all(path)?;
-        place::place(&mut files, &options).map_err(|errno| LogError::Read {
+        let failed = |errno: Errno| LogError::Read {
             path: path.to_path_buf(),
             source: errno.into(),
-        })?;
-        let current = files.pop_front();
+        };
+        let directory = directory_of(path);
+        place::place(&mut files, &options, directory).map_err(failed)?;
+        let mut current = files.pop_front();
+        if let Some(file) = &mut current {
+            file.unpack(directory).map_err(failed)?;
+        }
         let path = path.to_path_buf();
         let buffer = Vec::new();
         Ok(Self {
@@ -278,9 +323,13 @@ impl LogReader {
                 return Ok(true);
             }
         }
-        let Some(next) = self.newer.pop_front() else {
+        let Some(mut next) = self.newer.pop_front() else {
             return Ok(false);
         };
+        next.unpack(directory_of(&self.path)).map_err(|errno| LogError::Read {
+            path: self.path.clone(),
+            source: errno.into(),
+        })?;
         self.current = Some(next);
         self.buffer.clear();
         self.used = 0;
@@ -291,7 +340,8 @@ impl LogReader {
     fn find_newer(&self) -> Result<VecDeque<LogFile>, LogError> {
         let mut files = open_all(&self.path)?;
         if let Some(current) = &self.current
-            && let Some(position) = files.iter().position(|file| file.inode == current.inode)
+            // The newest: an older file may have had the same inode before.
+            && let Some(position) = files.iter().rposition(|file| current.is(file))
         {
             files.drain(..=position);
         }
@@ -306,7 +356,7 @@ fn open_all(path: &Path) -> Result<VecDeque<LogFile>, LogError> {
     let mut files: VecDeque<LogFile> = VecDeque::new();
     for age in 0..MOST_FILES {
         match LogFile::open(&rotated(path, age))? {
-            Some(file) if files.iter().any(|known| known.inode == file.inode) => {}
+            Some(file) if files.iter().any(|known| known.is(&file)) => {}
             Some(file) => files.push_front(file),
             // Between two renames of a rotation one number is missing, at most.
             None if age > 1 => break,
@@ -316,15 +366,33 @@ fn open_all(path: &Path) -> Result<VecDeque<LogFile>, LogError> {
     Ok(files)
 }
 
+fn open_one(path: &Path) -> Result<Option<(OwnedFd, u64)>, LogError> {
+    let failed = |errno: Errno| LogError::Read {
+        path: path.to_path_buf(),
+        source: errno.into(),
+    };
+    match rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(failed(errno)),
+        Ok(fd) => {
+            let inode = rustix::fs::fstat(&fd).map_err(failed)?.st_ino;
+            Ok(Some((fd, inode)))
+        }
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
 fn watch_directory(path: &Path) -> Result<OwnedFd, LogError> {
     let failed = |errno: Errno| LogError::Watch {
         path: path.to_path_buf(),
         source: errno.into(),
     };
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(failed)?;
     let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&watch, directory, flags).map_err(failed)?;

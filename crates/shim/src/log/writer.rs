@@ -2,17 +2,19 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::files::rotated;
 use super::line::{parse_line, write_line};
+use super::pack::{Origin, PackJob, packed_name, unfinished_name};
 use super::reader::Stream;
 use crate::plan::LogPlan;
 
 /// Longest piece of a line, the newline not counted.
-const PIECE: usize = 16 << 10;
+pub(crate) const PIECE: usize = 16 << 10;
 
 /// Formatted bytes are written when so many have come together, and at the end of each call.
 const BATCH: usize = 64 << 10;
@@ -32,6 +34,8 @@ pub struct LogWriter {
     dropped: u64,
     last_error: Option<Errno>,
     last_ns: i64,
+    /// A rotated file may be there that is not compressed.
+    has_rotated: bool,
 }
 
 impl LogWriter {
@@ -53,6 +57,7 @@ impl LogWriter {
             dropped: 0,
             last_error: None,
             last_ns: i64::MIN,
+            has_rotated: true,
         };
         writer.open();
         writer
@@ -95,6 +100,46 @@ impl LogWriter {
     pub fn rotate(&mut self) {
         self.write_batch();
         self.shift_files();
+    }
+
+    /// The oldest rotated file that is to be compressed and is not; one at a time: [`LogWriter::packed`]
+    /// is told of its end before the next is asked for.
+    pub fn next_to_pack(&mut self) -> Option<PackJob> {
+        if !self.plan.compress || !self.has_rotated {
+            return None;
+        }
+        let path = &self.plan.path;
+        for age in (1..self.plan.max_files).rev() {
+            let source = rotated(path, age);
+            if let Ok(stat) = rustix::fs::stat(&source) {
+                return Some(PackJob {
+                    source,
+                    packed: unfinished_name(path),
+                    inode: stat.st_ino,
+                    origin: Origin::of(&stat),
+                });
+            }
+        }
+        self.has_rotated = false;
+        None
+    }
+
+    /// Puts a compressed file in the place of its original, which may have moved on meanwhile.
+    pub fn packed(&mut self, job: &PackJob, is_whole: bool) {
+        let path = &self.plan.path;
+        let mut sources = (1..self.plan.max_files).map(|age| rotated(path, age));
+        let source = sources.find(|source| rustix::fs::stat(source).is_ok_and(|stat| stat.st_ino == job.inode));
+        self.has_rotated = is_whole;
+        // ORDER: while both exist readers take the original.
+        let done = match source {
+            Some(source) if is_whole => rustix::fs::rename(&job.packed, packed_name(&source))
+                .and_then(|()| rustix::fs::unlink(&source))
+                .is_ok(),
+            _ => false,
+        };
+        if !done {
+            let _ = rustix::fs::unlink(&job.packed);
+        }
     }
 
     /// Lines lost so far and not yet mentioned in the log.
@@ -213,21 +258,38 @@ impl LogWriter {
     fn shift_files(&mut self) {
         let path = &self.plan.path;
         let keep = self.plan.max_files.max(1);
-        let exists = |age: u32| rustix::fs::access(rotated(path, age), rustix::fs::Access::EXISTS).is_ok();
+        let is_there = |path: &Path| rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok();
+        let exists = |age: u32| is_there(&rotated(path, age)) || is_there(&packed_name(&rotated(path, age)));
         let free = (0..keep).find(|age| !exists(*age)).unwrap_or(keep - 1);
-        let _ = rustix::fs::unlink(rotated(path, keep - 1));
+        remove_both(&rotated(path, keep - 1));
         for age in (0..free).rev() {
-            let _ = rustix::fs::rename(rotated(path, age), rotated(path, age + 1));
+            move_both(&rotated(path, age), &rotated(path, age + 1));
         }
+        self.has_rotated = true;
         self.file = None;
         self.size = 0;
         self.open();
     }
 }
 
+/// Removes a file, compressed or not.
+fn remove_both(path: &Path) {
+    let _ = rustix::fs::unlink(path);
+    let _ = rustix::fs::unlink(packed_name(path));
+}
+
+/// Moves a file, compressed or not. Where both forms exist the compressed one may be unfinished business.
+fn move_both(from: &Path, to: &Path) {
+    if rustix::fs::rename(from, to).is_ok() {
+        let _ = rustix::fs::unlink(packed_name(from));
+    } else {
+        let _ = rustix::fs::rename(packed_name(from), packed_name(to));
+    }
+}
+
 /// How much of a piece that is too long to take, so that no character is cut in two. A piece that
 /// joins earlier bytes is cut anywhere, as its beginning may be the middle of a character.
-fn cut_between_characters(bytes: &[u8], room: usize, is_start: bool) -> usize {
+pub(crate) fn cut_between_characters(bytes: &[u8], room: usize, is_start: bool) -> usize {
     let is_continuation = |byte: u8| byte & 0xc0 == 0x80;
     let back = (0..4.min(room)).find(|back| bytes.get(room - back).is_none_or(|byte| !is_continuation(*byte)));
     match back {

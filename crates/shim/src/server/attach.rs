@@ -163,11 +163,9 @@ impl Shim {
             .map(|(number, _)| *number)
             .collect();
         for process in held_up {
-            if !self
-                .clients
-                .values()
-                .any(|client| client.process == process && client.holds_up(true))
-            {
+            let is_slow = |client: &Client| client.process == process && client.holds_up(true);
+            let waits_for_log = process == FIRST && self.logs.hold_up(true);
+            if !waits_for_log && !self.clients.values().any(is_slow) {
                 self.hold_up(process, false);
             }
         }

@@ -21,6 +21,9 @@ const SIGKILL: i32 = 9;
 /// How long a shim that is done outlives its container for a client that does not read.
 const END: Duration = Duration::from_secs(60);
 
+/// How long it does so for a log target that has not got everything.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 impl Shim {
     pub(super) fn on_connection(&mut self, number: u32, ready: Ready) {
         let Some(connection) = self.connections.get_mut(&number) else {
@@ -91,7 +94,7 @@ impl Shim {
             Call::Resume => self.resume(),
             Call::Update { resources } => self.container.update(&resources).map(|()| Reply::Done),
             Call::RotateLog => {
-                self.log.iter_mut().for_each(crate::log::LogWriter::rotate);
+                self.logs.rotate();
                 Ok(Reply::Done)
             }
             Call::AcknowledgeExec { exec } => self.acknowledge_exec(&exec),
@@ -125,7 +128,8 @@ impl Shim {
             oom_killed: self.oom_killed,
             execs: self.processes.values().filter_map(exec_state).collect(),
             attached: u32::try_from(self.clients.len()).unwrap_or(u32::MAX),
-            log_dropped: self.log.as_ref().map_or(0, crate::log::LogWriter::dropped),
+            log_dropped: self.logs.dropped(),
+            log_error: self.logs.error(),
         }
     }
 
@@ -300,6 +304,7 @@ impl Shim {
         self.home.remove_all();
         self.is_ending = true;
         self.after(END, Timer::End);
+        self.after(LAST_WORDS, Timer::GiveUpLog);
     }
 }
 

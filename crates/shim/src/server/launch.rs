@@ -8,11 +8,11 @@ use wharf_sys::signal::SignalSet;
 use super::calls::process_of;
 use super::container::{Container, Made, system};
 use super::home::Home;
+use super::logs::Logs;
 use super::reactor::{Interest, Reactor, Token};
 use super::shim::{FIRST, Shim};
 use super::view::View;
 use crate::identity::{CONTROL_FD, DIRECTORY_FD};
-use crate::log::LogWriter;
 use crate::plan::{AttachSpec, HostView, LaunchPlan};
 use crate::protocol::{Call, Fault, FaultKind, Outcome, Phase, Reply, Request, Response};
 use crate::wire;
@@ -174,7 +174,7 @@ fn launch(home: Home, order: Order) -> Result<Shim, (Fault, Home)> {
                 listener,
                 container,
                 phase: Phase::Created,
-                log: order.plan.log.clone().map(LogWriter::new),
+                logs: Logs::new(order.plan.log.as_ref()),
                 oom: None,
                 oom_killed: false,
                 view: None,

@@ -7,6 +7,7 @@
 //!   streams    processes <-> log and clients  process     one process and its streams
 //!   attach     clients come and go            client      one client, framed and bounded
 //!   reap       ends, in the right order       home        files in <run>/shims/<id>
+//!   logs       the container's log: its files, their compression, its target
 //! view       files of /proc that tell the container its limits
 //! container  our runtime in-process, or a foreign one (foreign, foreign_bundle),
 //!   or another's shim (foreign_shim, task_client)
@@ -25,6 +26,7 @@ mod foreign_bundle;
 mod foreign_shim;
 mod home;
 mod launch;
+mod logs;
 mod process;
 mod reactor;
 mod reap;

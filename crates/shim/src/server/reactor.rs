@@ -30,6 +30,8 @@ pub(super) enum Token {
     ForeignShim,
     /// A file of the host's view, by its index.
     View(u8),
+    /// The log's target, by the number of its descriptor.
+    Target(u32),
 }
 
 impl Token {
@@ -44,6 +46,7 @@ impl Token {
             Self::Client(id) => (6, 0, id),
             Self::View(index) => (7, index, 0),
             Self::ForeignShim => (8, 0, 0),
+            Self::Target(id) => (9, 0, id),
         };
         kind << 40 | u64::from(index) << 32 | u64::from(id)
     }
@@ -61,6 +64,7 @@ impl Token {
             6 => Self::Client(id),
             7 => Self::View(index),
             8 => Self::ForeignShim,
+            9 => Self::Target(id),
             _ => return None,
         })
     }
@@ -173,6 +177,7 @@ mod tests {
             Token::Client(9),
             Token::View(6),
             Token::ForeignShim,
+            Token::Target(3),
         ];
         for token in tokens {
             assert_eq!(Token::decode(token.encode()), Some(token));

@@ -36,7 +36,7 @@ impl Shim {
             match number {
                 Some(FIRST) => container = Some(status),
                 Some(number) => self.on_exec_ended(number, ended_of(status)),
-                None => {}
+                None => self.logs.on_child(pid, status),
             }
         }
         if let Some(status) = container {
@@ -143,9 +143,7 @@ impl Shim {
         self.container.kill_rest();
         self.drain(FIRST);
         self.close_streams(FIRST);
-        if let Some(log) = &mut self.log {
-            log.flush();
-        }
+        self.logs.finish();
         let Some(first) = self.processes.get_mut(&FIRST) else {
             return;
         };

@@ -11,10 +11,10 @@ use super::client::{Client, ClientPhase};
 use super::connection::Connection;
 use super::container::Container;
 use super::home::Home;
+use super::logs::Logs;
 use super::process::Process;
 use super::reactor::{Interest, Reactor, Ready, Token};
 use super::view::View;
-use crate::log::LogWriter;
 use crate::protocol::{Event, Phase};
 
 /// Number of the container's first process among the processes.
@@ -30,7 +30,7 @@ pub(super) struct Shim {
     pub(super) listener: OwnedFd,
     pub(super) container: Container,
     pub(super) phase: Phase,
-    pub(super) log: Option<LogWriter>,
+    pub(super) logs: Logs,
     pub(super) oom: Option<OomWatch>,
     pub(super) oom_killed: bool,
     pub(super) view: Option<View>,
@@ -58,6 +58,8 @@ pub(super) enum Timer {
     LastWords,
     /// Clients had time enough to take what an ended container owes them.
     End,
+    /// The log's target had time enough to take what an ended container wrote.
+    GiveUpLog,
 }
 
 impl Shim {
@@ -71,16 +73,17 @@ impl Shim {
     pub(super) fn run(&mut self) -> Result<(), Errno> {
         self.trim_later();
         while !self.is_over() {
-            let timeout = self
-                .timers
-                .iter()
-                .map(|(at, _)| at.saturating_duration_since(Instant::now()))
+            let timers = self.timers.iter().map(|(at, _)| *at);
+            let timeout = timers
+                .chain(self.logs.deadline())
+                .map(|at| at.saturating_duration_since(Instant::now()))
                 .min();
             for ready in self.reactor.wait(timeout)? {
                 self.dispatch(ready);
             }
             self.fire_timers();
             self.on_foreign_ends();
+            self.logs.on_time();
             self.tidy();
             self.end_if_abandoned();
         }
@@ -97,7 +100,10 @@ impl Shim {
 
     /// Over once acknowledged and nobody is owed anything.
     fn is_over(&self) -> bool {
-        self.is_ending && self.clients.is_empty() && self.connections.values().all(|c| !c.wanted_interest().write)
+        self.is_ending
+            && self.clients.is_empty()
+            && self.logs.is_done()
+            && self.connections.values().all(|c| !c.wanted_interest().write)
     }
 
     fn dispatch(&mut self, ready: Ready) {
@@ -112,6 +118,7 @@ impl Shim {
             Token::View(index) => self.on_view(index),
             // Looked at in any case: a call may have read what came.
             Token::ForeignShim => {}
+            Token::Target(number) => self.logs.on_ready(number, ready),
         }
     }
 
@@ -154,6 +161,7 @@ impl Shim {
                 Timer::Release(number) => self.release(number),
                 Timer::LastWords => {}
                 Timer::End => self.clients.clear(),
+                Timer::GiveUpLog => self.logs.give_up(),
                 Timer::Trim => {
                     wharf_sys::memory::trim();
                     wharf_sys::memory::forget_program();
@@ -166,6 +174,7 @@ impl Shim {
     pub(super) fn tidy(&mut self) {
         self.tidy_clients();
         self.tidy_inputs();
+        self.logs.tidy(&self.reactor);
         let gone: Vec<u32> = self
             .connections
             .iter()

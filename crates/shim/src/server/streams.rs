@@ -86,12 +86,11 @@ impl Shim {
 
     /// The log first, then every client.
     fn deliver(&mut self, number: u32, stream: Stream, bytes: &[u8]) {
-        if number == FIRST
-            && let Some(log) = &mut self.log
-        {
-            log.append(stream, bytes, now_ns());
-        }
         let mut is_slow = false;
+        if number == FIRST {
+            self.logs.append(stream, bytes, now_ns());
+            is_slow = self.logs.hold_up(false);
+        }
         for client in self.clients.values_mut().filter(|client| client.process == number) {
             client.push(stream, bytes);
             is_slow |= client.holds_up(false);

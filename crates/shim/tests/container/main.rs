@@ -8,3 +8,4 @@ mod foreign;
 mod life;
 mod stage;
 mod survival;
+mod target;

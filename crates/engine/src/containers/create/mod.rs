@@ -38,6 +38,7 @@ pub(super) async fn create(shared: &Arc<Shared>, mut request: CreateContainer) -
     let around = Surroundings {
         limits: &shared.host_limits,
         runtimes: &shared.config.runtimes,
+        logging: &shared.config.logging,
         cgroup_v2: shared.cgroup_v2(),
     };
     let name = wanted_name(&request.name)?;

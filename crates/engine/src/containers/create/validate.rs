@@ -4,24 +4,12 @@ use std::net::IpAddr;
 use super::limits::{HostLimits, check_resources};
 use crate::containers::signals::parse_signal;
 use crate::error::{Error, Result};
+use crate::logging::{self, LogDefaults};
 use crate::model::annotations::check_annotations;
 use crate::model::requests::CreateContainer;
 use crate::model::*;
 use crate::runtimes::Runtimes;
 use crate::spec::{self, DEFAULT_SHM_BYTES, SecurityOptions, check_capability};
-
-/// Options of the json-file driver that are known.
-const LOG_OPTIONS: [&str; 9] = [
-    "max-size",
-    "max-file",
-    "compress",
-    "labels",
-    "labels-regex",
-    "env",
-    "env-regex",
-    "tag",
-    "mode",
-];
 
 /// What validation has to know of the engine and its host.
 #[derive(Clone, Debug)]
@@ -30,6 +18,8 @@ pub(crate) struct Surroundings<'a> {
     pub limits: &'a HostLimits,
     /// Further runtimes.
     pub runtimes: &'a Runtimes,
+    /// Log driver of containers that choose none.
+    pub logging: &'a LogDefaults,
     /// Whether cgroup v2 is in use (decides over the default cgroup namespace).
     pub cgroup_v2: bool,
 }
@@ -42,7 +32,8 @@ pub(crate) fn check_request(request: &mut CreateContainer, around: &Surroundings
     check_network_conflicts(request)?;
     check_names_and_addresses(&request.host)?;
     check_restart_policy(&request.host.restart_policy, request.host.auto_remove)?;
-    check_log(&request.host.log_config)?;
+    around.logging.fill(&mut request.host.log_config);
+    logging::check(&request.host.log_config)?;
     around.runtimes.check(&request.host.runtime)?;
     check_annotations(request.host.annotations.as_ref())?;
     check_isolation(&request.host)?;
@@ -204,63 +195,6 @@ pub(crate) fn check_restart_policy(policy: &RestartPolicy, auto_remove: bool) ->
     Ok(())
 }
 
-fn check_log(log: &LogConfig) -> Result<()> {
-    match log.driver.as_str() {
-        "" | "json-file" | "local" => {}
-        "none" => {
-            return match log.options.as_ref().is_some_and(|o| !o.is_empty()) {
-                true => Err(Error::invalid("log options are not allowed for the none log driver")),
-                false => Ok(()),
-            };
-        }
-        other => {
-            return Err(Error::invalid(format!(
-                "logger: no log driver named '{other}' is registered"
-            )));
-        }
-    }
-    for (key, value) in log.options.iter().flatten() {
-        if !LOG_OPTIONS.contains(&key.as_str()) {
-            return Err(Error::invalid(format!(
-                "unknown log opt '{key}' for json-file log driver"
-            )));
-        }
-        match key.as_str() {
-            "max-size" => drop(parse_size(value)?),
-            "max-file" if !value.parse::<u32>().is_ok_and(|n| n > 0) => {
-                return Err(Error::invalid(format!(
-                    "max-file cannot be {value:?}: a number from 1 is needed"
-                )));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Reads `10m`, `1g`, `65536`; -1 is unlimited and read as 0.
-pub(crate) fn parse_size(text: &str) -> Result<u64> {
-    let wrong = || Error::invalid(format!("invalid size: '{text}'"));
-    if text == "-1" {
-        return Ok(0);
-    }
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor: u64 = match &lower[digits.len()..] {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        _ => return Err(wrong()),
-    };
-    digits
-        .trim()
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(factor))
-        .ok_or_else(wrong)
-}
-
 fn check_isolation(host: &HostConfig) -> Result<()> {
     for name in host.cap_add.iter().flatten() {
         check_capability(name)?;
@@ -398,7 +332,6 @@ fn fill_defaults(host: &mut HostConfig, around: &Surroundings<'_>) {
         },
     );
     fill(&mut host.restart_policy.name, "no");
-    fill(&mut host.log_config.driver, "json-file");
     fill(&mut host.runtime, around.runtimes.default_name());
     if matches!(host.network_mode.as_str(), "" | "default") {
         "bridge".clone_into(&mut host.network_mode);
@@ -406,7 +339,6 @@ fn fill_defaults(host: &mut HostConfig, around: &Surroundings<'_>) {
     if host.shm_size == 0 {
         host.shm_size = DEFAULT_SHM_BYTES;
     }
-    host.log_config.options.get_or_insert_default();
     host.port_bindings.get_or_insert_default();
     host.resources.oom_kill_disable.get_or_insert(false);
     if host.resources.memory_swappiness == Some(-1) {

@@ -1,5 +1,4 @@
 //! Everything a start needs before the shim: namespace, files, mounts, `config.json`.
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,16 +6,16 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use wharf_net::{NamespaceRequest, Upstream};
 use wharf_runtime::spec::Spec;
-use wharf_shim::plan::{ConsoleSize, LaunchPlan, LogPlan, RootfsPlan, StdioPlan};
+use wharf_shim::plan::{ConsoleSize, LaunchPlan, RootfsPlan, StdioPlan};
 use wharf_sys::path::RootDir;
 
 use super::{files, host_facts, network};
 use crate::Shared;
 use crate::containers::blocking::{blocking, blocking_within};
-use crate::containers::create::validate::parse_size;
 use crate::containers::links;
 use crate::containers::paths::{Places, cgroup_path, lower_dirs};
 use crate::error::{Context, Error, Result};
+use crate::logging;
 use crate::model::annotations::host_view;
 use crate::model::{ContainerRecord, IpcMode, MountKind, MountPoint, NetworkMode, PidMode, Status};
 use crate::spec::{self, HostFacts};
@@ -271,7 +270,7 @@ fn launch_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Re
             stdin_once: record.config.stdin_once,
             console_size: (rows > 0 && cols > 0).then_some(ConsoleSize { rows, cols }),
         },
-        log: log_plan(shared, record, places.log(&record.id))?,
+        log: logging::plan(&shared.config, record, &places.log(&record.id))?,
         runtime: shared.config.runtimes.plan(&record.host.runtime, &shared.config)?,
         host_view: host_view(record.host.annotations.as_ref()).unwrap_or(shared.config.default_host_view),
         shim_cgroup: Some(format!("/{}/shims", shared.config.instance)),
@@ -293,60 +292,6 @@ fn rootfs_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Ro
         upper: places.upper(),
         work: places.work(),
     }
-}
-
-/// How the shim logs; `None` with the `none` driver.
-pub(crate) fn log_plan(shared: &Shared, record: &ContainerRecord, path: PathBuf) -> Result<Option<LogPlan>> {
-    let log = &record.host.log_config;
-    if log.driver == "none" {
-        return Ok(None);
-    }
-    let option = |key: &str| log.options.as_ref().and_then(|o| o.get(key));
-    let max_bytes = match option("max-size") {
-        Some(text) => parse_size(text)?,
-        None => shared.config.default_log_size,
-    };
-    let max_files = match option("max-file") {
-        Some(text) => text
-            .parse()
-            .map_err(|_| Error::invalid(format!("max-file cannot be {text:?}")))?,
-        // COMPAT: a size alone keeps one file, as Docker's driver does.
-        None if option("max-size").is_some() => 1,
-        None => shared.config.default_log_files,
-    };
-    Ok(Some(LogPlan {
-        max_bytes,
-        max_files,
-        attrs: log_attributes(record),
-        ..LogPlan::new(path)
-    }))
-}
-
-/// What each line of the log carries: the labels and variables that the log options name.
-fn log_attributes(record: &ContainerRecord) -> BTreeMap<String, String> {
-    let wanted = |key: &str| {
-        let options = record.host.log_config.options.as_ref();
-        let names = options.and_then(|o| o.get(key)).map_or("", String::as_str);
-        names
-            .split(',')
-            .filter(|n| !n.is_empty())
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let mut found = BTreeMap::new();
-    for name in wanted("labels") {
-        if let Some(value) = record.config.labels.get(&name) {
-            found.insert(name, value.clone());
-        }
-    }
-    let env = record.config.env.iter().flatten().filter_map(|e| e.split_once('='));
-    let env: BTreeMap<&str, &str> = env.collect();
-    for name in wanted("env") {
-        if let Some(value) = env.get(name.as_str()) {
-            found.insert(name, (*value).to_owned());
-        }
-    }
-    found
 }
 
 /// Gives back volumes and the shared /dev/shm. Goes on past failures, reports the first.
