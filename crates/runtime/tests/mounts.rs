@@ -2,7 +2,7 @@
 
 mod bundle;
 
-use bundle::{Bundle, without};
+use bundle::{Bundle, has_mount_setattr, without};
 use serde_json::json;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -23,20 +23,6 @@ fn layered(count: usize, script: &str) -> (Bundle, Vec<PathBuf>) {
         std::fs::create_dir_all(bundle.path().join(directory)).expect("make the writable layer");
     }
     (bundle, lower)
-}
-
-/// KERNEL(5.12): mount_setattr(2); what needs it is an error that says so before.
-fn has_mount_setattr() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
-    let mut numbers = release
-        .split(['.', '-'])
-        .map(|number| number.parse::<u32>().unwrap_or_default());
-    let version = (numbers.next(), numbers.next());
-    let is_there = version >= (Some(5), Some(12));
-    if !is_there {
-        eprintln!("not run: this kernel has no mount_setattr(2)");
-    }
-    is_there
 }
 
 #[test]

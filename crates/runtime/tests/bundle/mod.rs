@@ -292,3 +292,17 @@ fn default_config(id: &str, script: &str) -> Value {
         },
     })
 }
+
+/// KERNEL(5.12): mount_setattr(2); what needs it is an error that says so before.
+pub fn has_mount_setattr() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|number| number.parse::<u32>().unwrap_or_default());
+    let version = (numbers.next(), numbers.next());
+    let is_there = version >= (Some(5), Some(12));
+    if !is_there {
+        eprintln!("not run: this kernel has no mount_setattr(2)");
+    }
+    is_there
+}
