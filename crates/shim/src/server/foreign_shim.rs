@@ -327,6 +327,8 @@ impl ForeignShim {
             let mut command = command((&self.binary, &self.namespace), &self.id, &bundle);
             let _ = command.arg("-bundle").arg(&bundle).arg("delete").output();
         }
+        // One that was killed leaves it.
+        let _ = std::fs::remove_file(&self.client.socket);
         self.remove_streams("io");
         remove_bundle(&self.place);
     }
