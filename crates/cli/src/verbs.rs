@@ -70,6 +70,7 @@ pub(crate) const VERBS: &[&Verb] = &[
     &system::dial_stdio::VERB,
     &system::events::VERB,
     &system::info::VERB,
+    &system::ops::VERB,
     &system::prune::VERB,
     &system::reset::VERB,
     &system::stop_all::VERB,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use wharf_engine::operations::OperationKind;
 use wharf_engine::runtimes::Runtimes;
 use wharf_engine::{HostView, Reserve};
 
@@ -64,6 +65,10 @@ const DEFAULT_GROUP: &str = "docker";
 /// journal-socket = "/run/systemd/journal/socket"
 ///
 /// default-runtime = "wharf-runtime"
+///
+/// [operation-seconds]              # time limits of operations (`wharf ops` shows kinds), where they shall differ
+/// remove = 120
+///
 /// [runtimes]                       # further runtimes, for `run --runtime NAME`: docs/runtimes.md
 /// runc = "/usr/sbin/runc"
 ///
@@ -95,6 +100,7 @@ pub struct ConfigFile {
     reserve_memory_bytes: Option<u64>,
     reserve_pids: Option<u64>,
     reserve_cpus: f64,
+    operation_seconds: BTreeMap<OperationKind, std::num::NonZeroU32>,
 }
 
 /// Limits of containers that ask for none; `None` leaves the product's default.
@@ -180,6 +186,7 @@ pub struct Settings {
     pub(crate) logging: LogSettings,
     pub(crate) runtimes: Runtimes,
     pub(crate) reserve: Reserve,
+    pub(crate) operation_limits: BTreeMap<OperationKind, std::time::Duration>,
 }
 
 /// Where clients are served.
@@ -326,6 +333,11 @@ impl Options {
             },
             runtimes: crate::runtimes::settle(&file.runtimes, file.default_runtime)
                 .map_err(|reason| OptionsError::BadRuntimes { reason })?,
+            operation_limits: file
+                .operation_seconds
+                .into_iter()
+                .map(|(kind, seconds)| (kind, std::time::Duration::from_secs(seconds.get().into())))
+                .collect(),
         })
     }
 }

@@ -147,6 +147,7 @@ fn engine_config(settings: &Settings) -> Config {
     config.insecure_registries.clone_from(&settings.insecure_registries);
     config.runtimes.clone_from(&settings.runtimes);
     config.labels.clone_from(&settings.labels);
+    config.operation_limits.clone_from(&settings.operation_limits);
     let limits = settings.limits;
     config.default_pids_limit = limits.pids.unwrap_or(config.default_pids_limit);
     config.default_host_view = limits.host_view.unwrap_or(config.default_host_view);

@@ -1,10 +1,13 @@
 //! What an engine is started with.
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use wharf_shim::plan::HostView;
 
 use crate::error::{Error, Result};
 use crate::logging::LogDefaults;
+use crate::operations::OperationKind;
 use crate::runtimes::Runtimes;
 
 /// What all containers together leave to the host. `None` is the product's default, 0 nothing.
@@ -45,6 +48,8 @@ pub struct Config {
     pub labels: Vec<String>,
     /// How much of the past `events` can show.
     pub event_history: crate::HistoryLimits,
+    /// Time limits of operations that differ from the product's.
+    pub operation_limits: BTreeMap<OperationKind, Duration>,
 }
 
 impl Config {
@@ -68,6 +73,7 @@ impl Config {
             logging: LogDefaults::default(),
             labels: Vec::new(),
             event_history: crate::HistoryLimits::default(),
+            operation_limits: BTreeMap::new(),
         }
     }
 

@@ -24,6 +24,7 @@ pub mod logging;
 pub mod model;
 pub mod networks;
 mod opening;
+pub mod operations;
 mod quiet;
 mod reserve;
 mod reset;
@@ -92,6 +93,8 @@ pub struct Shared {
     pub net: Arc<wharf_net::Net>,
     /// Published network records.
     pub networks: networks::NetworkTable,
+    /// What is under way.
+    pub operations: operations::Operations,
     /// All containers.
     pub(crate) containers: containers::Registry,
     /// The host's cgroups.

@@ -15,6 +15,7 @@ use crate::error::{Context, Result};
 use crate::events::EventBus;
 use crate::model::{ContainerRecord, Status, Timestamp};
 use crate::networks::{NetworkTable, Networks};
+use crate::operations::Operations;
 use crate::{Shared, quiet, reserve, root_lock};
 
 /// Takes the lock, opens everything and brings the world and the records together.
@@ -75,6 +76,7 @@ fn open_all(config: Config) -> Result<Shared> {
     Ok(Shared {
         events: EventBus::open(&config.root.join("events"), config.event_history, &db)?,
         networks: NetworkTable::load(&db)?,
+        operations: Operations::new(config.operation_limits.clone()),
         host_limits: host_limits(&hierarchy),
         capabilities: capabilities_known(),
         containers: Registry::default(),
@@ -120,6 +122,9 @@ fn reconcile_networks(shared: &Shared, records: &[ContainerRecord]) -> Result<()
     let found = shared.net.reconcile(&desired)?;
     for name in found.removed {
         tracing::info!("removed a leftover of an earlier engine: {name}");
+    }
+    for name in found.plugged {
+        tracing::info!("made again what was missing: {name}");
     }
     for (container, error) in found.ports_lost {
         tracing::warn!(container, "its published ports could not be taken again: {error}");

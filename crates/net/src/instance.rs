@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use std::os::fd::AsFd;
+use wharf_sys::failpoint;
 
 use crate::bridge::{self, DefaultRoutes, Sides};
 use crate::error::NetError;
@@ -173,6 +174,7 @@ impl Net {
         inner.check_conflicts(record)?;
         let known = inner.state.networks.contains_key(&record.id);
         let bridge = bridge::ensure_bridge(&mut inner.host, &inner.config.instance, record)?;
+        failpoint::reach("net/network/bridge");
         if !known && let Err(error) = inner.firewall.change(&[], &network_elements(record)) {
             // The failure that matters is the first one.
             let _ = bridge::remove_link(&mut inner.host, &record.bridge);
@@ -199,6 +201,7 @@ impl Net {
             });
         }
         bridge::remove_link(&mut inner.host, &network.record.bridge)?;
+        failpoint::reach("net/network/unlinked");
         let elements = network_elements(&network.record);
         inner
             .firewall
@@ -214,6 +217,7 @@ impl Net {
         let path = self.namespace_path(&request.container_id);
         // ORDER: the slow step, so without the lock.
         let socket = namespace::ensure(&path)?;
+        failpoint::reach("net/namespace/pinned");
         let mut inner = self.lock();
         let container = inner.state.containers.entry(request.container_id.clone()).or_default();
         container.namespace = request.clone();
@@ -233,6 +237,7 @@ impl Net {
         let mut inner = self.lock();
         let mut failures = Vec::new();
         failures.extend(inner.unpublish(container_id).err());
+        failpoint::reach("net/release/ports");
         failures.extend(inner.drop_resolver(container_id).err());
         let endpoints = inner.endpoints_of(container_id);
         for endpoint in &endpoints {
@@ -241,6 +246,7 @@ impl Net {
         inner.state.containers.remove(container_id);
         drop(inner);
         failures.extend(namespace::remove(&path).err());
+        failpoint::reach("net/release/unpinned");
         self.sweeper
             .sweep(endpoints.into_iter().map(|endpoint| endpoint.host_interface));
         NetError::all(failures)
@@ -262,6 +268,7 @@ impl Net {
             .container(&request.container_id)?
             .endpoints
             .insert(network_id.to_owned(), endpoint.clone());
+        failpoint::reach("net/connect/plugged");
         if let Err(error) = inner.publish_names(&path, &endpoint) {
             // The failure that matters is the first one.
             let _ = inner.unplug(&endpoint);
@@ -284,6 +291,7 @@ impl Net {
         };
         let endpoint = endpoint.ok_or_else(missing)?;
         inner.with_ports_moved(container_id, |inner| inner.unplug(&endpoint))?;
+        failpoint::reach("net/disconnect/unplugged");
         inner.move_default_routes(&path, container_id, &before)
     }
 
@@ -320,6 +328,7 @@ impl Net {
             published.iter().for_each(|port| inner.state.ports.release(port));
             return Err(error);
         }
+        failpoint::reach("net/ports/open");
         inner
             .state
             .container(container_id)?
@@ -393,7 +402,7 @@ impl Inner {
     }
 
     /// The kernel's part of a new endpoint; nothing is left of it on failure.
-    fn plug(&mut self, path: &Path, endpoint: &EndpointRecord) -> Result<(), NetError> {
+    pub(crate) fn plug(&mut self, path: &Path, endpoint: &EndpointRecord) -> Result<(), NetError> {
         let mut container = self.container_socket(path, &endpoint.container_id)?;
         let pinned = wharf_sys::namespace::open(path).map_err(|errno| NetError::File {
             action: "opening network namespace",
@@ -408,6 +417,7 @@ impl Inner {
             container_namespace: pinned.as_fd(),
         };
         bridge::attach(&mut sides, &self.config.instance, &record, bridge, endpoint)?;
+        failpoint::reach("net/connect/attached");
         let known = &self.state.containers[&endpoint.container_id];
         let before = known.default_routes();
         let after = bridge::plan_default_routes(known.endpoints.values().chain([endpoint]));
@@ -496,7 +506,12 @@ impl Inner {
         self.tell_if_running(&changes)
     }
 
-    fn move_default_routes(&mut self, path: &Path, container_id: &str, before: &DefaultRoutes) -> Result<(), NetError> {
+    pub(crate) fn move_default_routes(
+        &mut self,
+        path: &Path,
+        container_id: &str,
+        before: &DefaultRoutes,
+    ) -> Result<(), NetError> {
         let after = self.state.container(container_id)?.default_routes();
         if *before == after || !namespace::is_pinned(path) {
             return Ok(());

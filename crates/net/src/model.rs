@@ -329,4 +329,6 @@ pub struct Reconciled {
     pub ports_lost: Vec<(String, NetError)>,
     /// Names of removed leftovers.
     pub removed: Vec<String>,
+    /// Host interfaces that were missing and are made again.
+    pub plugged: Vec<String>,
 }

@@ -36,11 +36,14 @@ impl Net {
         let links = list_links(&mut inner.host)?;
         for container in &desired.containers {
             let path = self.namespace_path(&container.namespace.container_id);
-            if !inner.adopt_container(container, &path, &links)? {
+            if !inner.adopt_container(container, &path, &links, &mut found)? {
                 found.lost.push(container.namespace.container_id.clone());
             }
         }
         inner.remove_strays(&links, &mut found)?;
+        if !found.removed.is_empty() || !found.plugged.is_empty() {
+            inner.repair_routes(&self.namespace_path(""));
+        }
         remove_stray_namespaces(&self.namespace_path(""), &inner, &mut found)?;
         let elements = inner.state.elements();
         inner
@@ -63,37 +66,82 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes a container over if its namespace and endpoints still stand.
-    fn adopt_container(&mut self, wanted: &DesiredContainer, path: &Path, links: &[Link]) -> Result<bool, NetError> {
-        let standing = |endpoint: &&EndpointRecord| links.iter().any(|link| link.name == endpoint.host_interface);
-        if !namespace::is_pinned(path) || !wanted.endpoints.iter().all(|endpoint| standing(&endpoint)) {
+    /// Takes a container over if its namespace still stands. An endpoint whose link is gone (an engine
+    /// was killed while it took it away, or somebody removed it) is made again as the record has it.
+    fn adopt_container(
+        &mut self,
+        wanted: &DesiredContainer,
+        path: &Path,
+        links: &[Link],
+        found: &mut Reconciled,
+    ) -> Result<bool, NetError> {
+        if !namespace::is_pinned(path) {
             return Ok(false);
         }
-        let mut container = Container {
+        let networks = &self.state.networks;
+        if !wanted.endpoints.iter().all(|e| networks.contains_key(&e.network_id)) {
+            return Ok(false);
+        }
+        let id = &wanted.namespace.container_id;
+        let container = Container {
             namespace: wanted.namespace.clone(),
+            ports: wanted.ports.clone(),
             ..Container::default()
         };
-        for endpoint in &wanted.endpoints {
-            let Some(network) = self.state.networks.get_mut(&endpoint.network_id) else {
-                return Ok(false);
-            };
-            network.adopt(endpoint);
-            let link = links.iter().find(|link| link.name == endpoint.host_interface);
-            if link.is_some_and(|link| link.master != network.bridge) {
-                let instance = &self.config.instance;
-                bridge::plug_again(&mut self.host, instance, &network.record, network.bridge, endpoint)?;
-            }
-            container.resolver |= !network.record.default_bridge;
-            container
-                .endpoints
-                .insert(endpoint.network_id.clone(), endpoint.clone());
-        }
+        self.state.containers.insert(id.clone(), container);
         wanted.ports.iter().for_each(|port| self.state.ports.note(port));
-        container.ports.clone_from(&wanted.ports);
-        self.state
-            .containers
-            .insert(wanted.namespace.container_id.clone(), container);
+        for endpoint in &wanted.endpoints {
+            let link = links.iter().find(|link| link.name == endpoint.host_interface);
+            if let Err(error) = self.adopt_endpoint(path, endpoint, link, found) {
+                tracing::warn!(container = id, "its endpoint could not be made again: {error}");
+                wanted.ports.iter().for_each(|port| self.state.ports.release(port));
+                self.state.containers.remove(id);
+                return Ok(false);
+            }
+        }
         Ok(true)
+    }
+
+    fn adopt_endpoint(
+        &mut self,
+        path: &Path,
+        endpoint: &EndpointRecord,
+        link: Option<&Link>,
+        found: &mut Reconciled,
+    ) -> Result<(), NetError> {
+        let network = self.state.network_mut(&endpoint.network_id)?;
+        network.adopt(endpoint);
+        let bridge = network.bridge;
+        match link {
+            None => {
+                self.plug(path, endpoint)?;
+                found.plugged.push(endpoint.host_interface.clone());
+            }
+            Some(link) if link.master != bridge => {
+                let record = self.state.network(&endpoint.network_id)?.record.clone();
+                bridge::plug_again(&mut self.host, &self.config.instance, &record, bridge, endpoint)?;
+            }
+            Some(_) => {}
+        }
+        let user_made = !self.state.network(&endpoint.network_id)?.record.default_bridge;
+        let container = self.state.container(&endpoint.container_id)?;
+        container.resolver |= user_made;
+        container
+            .endpoints
+            .insert(endpoint.network_id.clone(), endpoint.clone());
+        Ok(())
+    }
+
+    /// Sets the default routes of all containers again: the interface that a killed engine was about to
+    /// add or to take away may have had one.
+    fn repair_routes(&mut self, netns: &Path) {
+        let ids: Vec<String> = self.state.containers.keys().cloned().collect();
+        for id in ids {
+            let path = netns.join(&id);
+            if let Err(error) = self.move_default_routes(&path, &id, &bridge::DefaultRoutes::default()) {
+                tracing::warn!(container = id, "its default route could not be set again: {error}");
+            }
+        }
     }
 
     /// Removes links that bear the instance's mark and are in no record.

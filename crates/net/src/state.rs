@@ -155,6 +155,12 @@ impl State {
             .ok_or_else(|| NetError::NetworkNotFound { id: id.to_owned() })
     }
 
+    pub(crate) fn network_mut(&mut self, id: &str) -> Result<&mut Network, NetError> {
+        self.networks
+            .get_mut(id)
+            .ok_or_else(|| NetError::NetworkNotFound { id: id.to_owned() })
+    }
+
     pub(crate) fn container(&mut self, id: &str) -> Result<&mut Container, NetError> {
         self.containers.get_mut(id).ok_or_else(|| NetError::NamespaceNotFound {
             container: id.to_owned(),

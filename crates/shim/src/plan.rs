@@ -177,6 +177,9 @@ pub struct ExecPlan {
     pub stdio: StdioPlan,
     /// Every capability and no system call filter.
     pub privileged: bool,
+    /// What the shim shall tell the next engine of this exec; it does not look into it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<serde_json::Value>,
 }
 
 /// How a client's connection is joined to a process's streams.

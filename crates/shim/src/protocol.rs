@@ -211,6 +211,9 @@ pub struct ExecState {
     pub pid: u32,
     /// Set once it has ended.
     pub exit: Option<ExitRecord>,
+    /// [`ExecPlan::note`], as it was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<serde_json::Value>,
 }
 
 /// How a process ended; also the content of the `exit` file.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flate2::write::GzEncoder;
+use wharf_sys::failpoint;
 
 use crate::error::FileContext;
 use crate::take::{NewTree, PendingLayer};
@@ -114,6 +115,7 @@ impl Store {
         lease.protect(&diff_id)?;
         let partial = self.inner.partial_path(&digest);
         fs::rename(&path, &partial).at("moving into place", &partial)?;
+        failpoint::reach("store/layer/compressed");
         drop(scratch);
         let blob = Descriptor::new(media::OCI_LAYER_GZIP, digest, size);
         Ok(Layer { diff_id, blob })
@@ -123,7 +125,10 @@ impl Store {
     fn settle(&self, lease: &Lease, layer: &Layer) -> Result<()> {
         let whole = |offset| Err(io::Error::other(format!("the new layer's blob is cut off at {offset}")));
         let pending = self.take_layer(lease, layer, &mut { whole }, &|_| {})?;
-        self.publish(&[pending])
+        failpoint::reach("store/layer/unpacked");
+        self.publish(&[pending])?;
+        failpoint::reach("store/layer/published");
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use wharf_sys::failpoint;
 
 use crate::error::FileContext;
 use crate::store::lock;
@@ -67,6 +68,7 @@ impl Store {
         }
         let temporary = self.inner.scratch(&self.inner.ingest_dir(), ".tmp-");
         write_durably(&temporary, bytes)?;
+        failpoint::reach("store/blob/written");
         let path = self.inner.content_path(digest);
         fs::rename(&temporary, &path).at("moving into place", &path)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
+use wharf_sys::failpoint;
 
 use crate::database::{self, Durability, from_ns, now_ns};
 use crate::error::DatabaseContext;
@@ -38,6 +39,7 @@ impl Store {
         parent: Option<&Digest>,
     ) -> Result<Arc<Image>> {
         lease.protect(&target.digest)?;
+        failpoint::reach("store/image/unrecorded");
         let _gate = self.inner.writing();
         if self.complete_platforms(target)?.is_empty() {
             return Err(StoreError::malformed(
@@ -60,6 +62,7 @@ impl Store {
             .during("recording an image")?;
             name.map_or(Ok(()), |name| put_name(t, name, &target.digest))
         })?;
+        failpoint::reach("store/image/recorded");
         self.image(&target.digest)
     }
 

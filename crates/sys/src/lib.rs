@@ -15,6 +15,7 @@ pub mod bpf;
 pub mod caps;
 pub mod clone;
 pub mod entry;
+pub mod failpoint;
 pub mod fd;
 pub mod fdpass;
 pub mod handle;

@@ -19,6 +19,8 @@ pub struct Sandbox {
     instance: String,
     engine: Option<Child>,
     extra: Vec<String>,
+    failpoint: Option<String>,
+    program: PathBuf,
 }
 
 impl Sandbox {
@@ -70,6 +72,8 @@ impl Sandbox {
             instance,
             engine: None,
             extra,
+            failpoint: None,
+            program: wharf_binary(),
         }
     }
 
@@ -149,22 +153,67 @@ impl Sandbox {
         begin.elapsed()
     }
 
+    /// Starts the engine again with `WHARF_FAILPOINT` set to `plan`; engines after it have none.
+    ///
+    /// # Panics
+    /// When the engine does not answer in time.
+    #[track_caller]
+    pub fn boot_armed(&mut self, plan: &str) {
+        self.failpoint = Some(plan.to_owned());
+        let done = self.try_boot();
+        self.failpoint = None;
+        done.expect("the armed engine starts");
+    }
+
+    /// Waits until the engine has ended by itself; tells whether it did within `limit`.
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        while let Some(child) = &mut self.engine {
+            if !matches!(child.try_wait(), Ok(None)) {
+                self.engine = None;
+            } else if Instant::now() > end {
+                return false;
+            } else {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        true
+    }
+
+    /// Starts an engine of another build: the `wharf` at `program`, with the shim beside it.
+    ///
+    /// # Panics
+    /// When the engine does not answer in time.
+    #[track_caller]
+    pub fn start_from(program: &Path) -> Self {
+        let mut sandbox = Self::prepare(&[]);
+        program.clone_into(&mut sandbox.program);
+        sandbox.boot();
+        sandbox
+    }
+
+    /// The next engine is of the build at `program`.
+    pub fn replace_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     fn try_boot(&mut self) -> Result<()> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.path("engine.log"))?;
-        let child = Command::new(wharf_binary())
+        let child = Command::new(&self.program)
             .arg("daemon")
             .args(self.identity())
             .args(&self.extra)
             .env_remove("DOCKER_HOST")
             .env_remove("WHARF_HOST")
+            .envs(self.failpoint.iter().map(|plan| ("WHARF_FAILPOINT", plan)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .with_context(|| format!("start {}", wharf_binary().display()))?;
+            .with_context(|| format!("start {}", self.program.display()))?;
         self.engine = Some(child);
         let end = Instant::now() + START_DEADLINE;
         while Instant::now() < end {

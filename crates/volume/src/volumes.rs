@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use wharf_sys::failpoint;
 
 use crate::error::FileContext;
 use crate::{VolumeError, fill, mounting, options};
@@ -174,12 +175,14 @@ impl Volumes {
         let lock = self.lock_of(name);
         let _held = hold(&lock);
         mounting::unmount(&self.data(name))?;
+        failpoint::reach("volume/remove/unmounted");
         let path = self.inner.dir.join(name);
         let gone = self.scratch(".gone-");
         match fs::rename(&path, &gone) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(VolumeError::NotFound(name.to_owned())),
             other => other.at("moving away", &path)?,
         }
+        failpoint::reach("volume/remove/moved");
         hold(&self.inner.volumes).remove(name);
         discard(&gone)
     }
@@ -307,6 +310,7 @@ impl Volumes {
             .at("writing", &record)?;
         sync_dir(&new)?;
         let path = self.inner.dir.join(&volume.name);
+        failpoint::reach("volume/create/written");
         match fs::rename(&new, &path) {
             // Somebody else made it at the same time: theirs counts.
             Err(e)
@@ -319,6 +323,7 @@ impl Volumes {
             }
             other => {
                 other.at("moving into place", &path)?;
+                failpoint::reach("volume/create/visible");
                 sync_dir(&self.inner.dir)
             }
         }

@@ -25,6 +25,7 @@ mod execs;
 mod images;
 mod logs;
 mod networks;
+mod operations;
 mod progress;
 mod stats;
 mod swarm;
@@ -51,6 +52,7 @@ fn system_routes() -> Vec<Route> {
         GET "/system/df" WithClient => system::disk_usage;
         POST "/auth" WithClient => system::authenticate;
         GET "/events" WithClient => events::stream;
+        GET "/wharf/ops" WithClient => operations::list;
     }
 }
 

@@ -18,6 +18,7 @@ use crate::Shared;
 use crate::containers::{ByteSource, StepRunner};
 use crate::error::{Context, Error, Result};
 use crate::model::ids::random_hex_id;
+use crate::operations::{self, OperationKind};
 
 use source::StoreOrRegistry;
 
@@ -59,7 +60,8 @@ impl Builds {
     /// Builds an image; answers its id. The outer error is about the context.
     pub async fn build(&self, build: Build) -> Result<Result<String, BuildError>> {
         let shared = Arc::clone(&self.shared);
-        let folder = self.folder().join(random_hex_id());
+        let target = random_hex_id();
+        let folder = self.folder().join(&target);
         let runtime = tokio::runtime::Handle::current();
         let work = move || {
             let context = ContextFolder::create(folder)?;
@@ -83,10 +85,15 @@ impl Builds {
             };
             Ok(wharf_build::build(&request, services))
         };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(join) => Err(Error::internal("the build was interrupted").with_source(join)),
-        }
+        let built = async {
+            let _waiting = operations::waiting("the builder");
+            match tokio::task::spawn_blocking(work).await {
+                Ok(result) => result,
+                Err(join) => Err(Error::internal("the build was interrupted").with_source(join)),
+            }
+        };
+        let operations = &self.shared.operations;
+        operations.run_here(OperationKind::Build, target, built).await
     }
 
     fn folder(&self) -> PathBuf {

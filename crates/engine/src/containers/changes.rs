@@ -8,12 +8,14 @@ use super::create::names::check_name;
 use super::create::validate::check_restart_policy;
 use super::start;
 use super::task::Task;
-use crate::error::{Error, ErrorKind, Result};
+use crate::db::JournalId;
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::annotations::{HEALTH_ON_FAILURE, check_annotations};
 use crate::model::requests::UpdateContainer;
 use crate::model::{
     EndpointRecord, EndpointSettings, Happening, NetworkMode, NetworkRecord, Resources, ids::random_hex_id,
 };
+use crate::operations::{self, OperationKind};
 use crate::spec::cgroup_resources;
 
 /// Gives the container another name.
@@ -43,6 +45,7 @@ pub(super) async fn rename(task: &mut Task, wanted: &str) -> Result<()> {
         shared.containers.release_name(name, &task.record.id);
         return Err(error);
     }
+    operations::step("recorded");
     shared.containers.release_name(&old, &task.record.id);
     rename_in_networks(task).await;
     task.happened("rename", &[("oldName", format!("/{old}"))]);
@@ -107,9 +110,45 @@ pub(super) async fn update(task: &mut Task, request: UpdateContainer) -> Result<
         },
         ..request.resources.clone()
     };
-    if changed != Resources::default() {
-        apply_live(task, &changed).await?;
+    let row = match changed != Resources::default() && task.shim.is_some() {
+        true => Some(journal_update(task, &changed, &merged).await?),
+        false => None,
+    };
+    let applied = apply_live(task, &changed).await;
+    operations::step("applied");
+    let done = match applied {
+        Ok(()) => record_update(task, merged, request).await,
+        failed => failed,
+    };
+    if let Some(row) = row {
+        task.shared.db.call(move |db| db.journal_end(row)).await?;
     }
+    done?;
+    task.set_policy();
+    task.happened("update", &[]);
+    Ok(warnings)
+}
+
+/// A killed engine leaves limits in the kernel that the record does not have: the next one completes the update.
+async fn journal_update(task: &Task, changed: &Resources, merged: &Resources) -> Result<JournalId> {
+    let args = serde_json::json!({ "changed": changed, "merged": merged });
+    let row = operations::journal(&task.shared, OperationKind::Update, task.record.id.as_str(), args).await;
+    operations::step("journalled");
+    row
+}
+
+/// Completes an update that a killed engine left: the limits are set again and written down.
+pub(super) async fn complete_update(task: &mut Task, args: &serde_json::Value) -> Result<()> {
+    let read = |key: &str| {
+        let value = args.get(key).cloned().unwrap_or_default();
+        serde_json::from_value::<Resources>(value).internal(|| "read the journal of an update".into())
+    };
+    let (changed, merged) = (read("changed")?, read("merged")?);
+    apply_live(task, &changed).await?;
+    record_update(task, merged, UpdateContainer::default()).await
+}
+
+async fn record_update(task: &mut Task, merged: Resources, request: UpdateContainer) -> Result<()> {
     let before = task.record.clone();
     task.record.host.resources = merged;
     if let Some(policy) = request.restart_policy.filter(|p| !p.name.is_empty()) {
@@ -120,14 +159,13 @@ pub(super) async fn update(task: &mut Task, request: UpdateContainer) -> Result<
         annotations.extend(request.annotations);
     }
     task.record.story.push(Happening::Updated);
-    task.commit_or_restore(before).await?;
-    task.set_policy();
-    task.happened("update", &[]);
-    Ok(warnings)
+    task.commit_or_restore(before).await
 }
 
 async fn apply_live(task: &Task, changed: &Resources) -> Result<()> {
-    let Some(shim) = &task.shim else { return Ok(()) };
+    let Some(shim) = task.shim.as_ref().filter(|_| *changed != Resources::default()) else {
+        return Ok(());
+    };
     let Err(error) = shim.update(cgroup_resources(changed)).await else {
         return Ok(());
     };
@@ -199,11 +237,13 @@ pub(super) async fn connect(task: &mut Task, network: &NetworkRecord, settings: 
         endpoint.endpoint_id = live.id.clone();
         endpoint.live = Some(live);
     }
+    operations::step("connected");
     if endpoint.endpoint_id.is_empty() && task.record.state.is_running() {
         endpoint.endpoint_id = random_hex_id();
     }
     task.record.endpoints.insert(network.name.clone(), endpoint);
     task.commit().await;
+    operations::step("recorded");
     if task.record.state.is_running() {
         start::rewrite_hosts(&task.shared, &task.record).await?;
     }
@@ -262,8 +302,10 @@ pub(super) async fn disconnect(task: &mut Task, network: &NetworkRecord) -> Resu
     if task.record.endpoints[&name].live.is_some() {
         start::disconnect_one(&task.shared, &task.record, network).await?;
     }
+    operations::step("disconnected");
     task.record.endpoints.remove(&name);
     task.commit().await;
+    operations::step("recorded");
     if task.record.state.is_running() {
         start::rewrite_hosts(&task.shared, &task.record).await?;
     }

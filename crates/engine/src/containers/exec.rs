@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use wharf_runtime::spec::Process;
 use wharf_shim::client::{CallError, ShimClient};
 use wharf_shim::plan::{AttachSpec, ConsoleSize, ExecPlan, StdioPlan};
-use wharf_shim::protocol::{ExitRecord, FaultKind};
+use wharf_shim::protocol::{ExecState, ExitRecord, FaultKind};
 
 use super::attach::{AttachTicket, parse_detach_keys};
 use super::handle::{Handle, lock};
@@ -19,6 +20,7 @@ use crate::Shared;
 use crate::error::{Context, Error, Result};
 use crate::model::requests::{ClientStream, CreateExec, ExecInfo, StartExec};
 use crate::model::{ContainerRecord, ExecId, Status};
+use crate::operations::{self, OperationKind};
 use crate::spec::{environment, merge_environment};
 
 /// How long an ended session can still be inspected.
@@ -193,7 +195,9 @@ pub(super) async fn start_detached(shared: &Arc<Shared>, id: &str, request: Star
     let (handle, session) = find(shared, id)?;
     check_execable(&handle.record())?;
     session.begin()?;
-    run(shared, &handle, &session, request.console_size, Vec::new()).await
+    let operation = shared.operations.begin(OperationKind::Exec, handle.id.as_str());
+    let run = run(shared, &handle, &session, request.console_size, Vec::new());
+    operations::within(operation, run).await
 }
 
 /// Accepts a start with a client; the process starts when the connection is handed over.
@@ -228,14 +232,10 @@ pub(super) async fn start_attached(
     };
     let started = match session.begin() {
         Ok(()) => {
-            run(
-                shared,
-                handle,
-                session,
-                request.console_size,
-                vec![(spec, stream.socket)],
-            )
-            .await
+            let operation = shared.operations.begin(OperationKind::Exec, handle.id.as_str());
+            let clients = vec![(spec, stream.socket)];
+            let run = run(shared, handle, session, request.console_size, clients);
+            operations::within(operation, run).await
         }
         Err(error) => Err(error),
     };
@@ -301,8 +301,17 @@ async fn call(
             console_size: size,
         },
         privileged: request.privileged,
+        note: serde_json::to_value(Note {
+            request: request.clone(),
+            hidden: session.hidden,
+        })
+        .ok(),
     };
-    match shim.exec(plan, clients).await {
+    operations::step("planned");
+    let _waiting = operations::waiting("the shim, which starts the process");
+    let started = shim.exec(plan, clients).await;
+    operations::step("started");
+    match started {
         Ok(started) => {
             session.note_started(started.pid);
             Ok(())
@@ -365,6 +374,45 @@ fn process_of(record: &ContainerRecord, request: &CreateExec, size: Option<Conso
         ..Process::default()
     };
     serde_json::to_value(process).internal(|| "describe the process".into())
+}
+
+/// What the shim keeps of a session for the next engine.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Note {
+    request: CreateExec,
+    hidden: bool,
+}
+
+/// Takes over the sessions of a container that runs since before this engine. A shim of an older version knows
+/// no more of them than their ids.
+pub(super) fn adopt(shared: &Arc<Shared>, handle: &Arc<Handle>, shim: &ShimClient, execs: Vec<ExecState>) {
+    for exec in execs {
+        let note: Note = exec
+            .note
+            .and_then(|note| serde_json::from_value(note).ok())
+            .unwrap_or_default();
+        if lock(&handle.execs).contains_key(exec.id.as_str()) {
+            continue; // known: only the connection to the shim was lost
+        }
+        let mut session = ExecSession::new(note.request, note.hidden);
+        if let Some(session) = Arc::get_mut(&mut session) {
+            session.id = ExecId::new(exec.id.as_str());
+        }
+        *lock(&session.state) = Phase::Starting;
+        session.note_started(exec.pid);
+        if let Err(error) = insert(shared, handle, session) {
+            tracing::warn!(
+                container = handle.id.short(),
+                "an exec is not taken over: {}",
+                error.chain()
+            );
+            continue;
+        }
+        if let Some(exit) = exec.exit {
+            on_exit(shared, handle, Some(shim.clone()), &exec.id, &exit);
+        }
+    }
 }
 
 /// Runs a hidden session to its end: a health probe. The exit code, or why there is none.

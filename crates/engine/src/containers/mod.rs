@@ -31,14 +31,15 @@ mod remove;
 mod rootfs;
 mod runner;
 mod signals;
+mod snapshot;
 pub(crate) mod start;
 mod stats;
 mod task;
 mod telling;
 mod top;
+mod unfinished;
 pub mod why;
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ use crate::error::{Context, Error, Result};
 use crate::images::Images;
 use crate::model::requests::*;
 use crate::model::*;
+use crate::operations::{Operation, OperationKind};
 
 /// The containers of an engine. Names in arguments are names, ids or unique id prefixes.
 #[derive(Clone, Debug)]
@@ -100,38 +102,68 @@ impl Containers {
         self.shared.containers.find(name)
     }
 
-    /// Sends a command to a container's task and waits for its answer.
-    async fn ask<T>(&self, handle: &Handle, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
+    /// Sends a command to a container's task and waits for its answer, at most until the deadline
+    /// of its kind of operation.
+    async fn ask<T>(
+        &self,
+        handle: &Handle,
+        kind: OperationKind,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T> {
+        let operation = self.shared.operations.begin(kind, handle.id.as_str());
+        self.ask_within(handle, operation, command).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        handle: &Handle,
+        operation: Arc<Operation>,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T> {
         let gone = || Error::not_found(format!("No such container: {}", handle.id));
-        let (reply, answer) = oneshot::channel();
-        handle.mailbox.send(command(reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let (reply, answer) = Reply::new(Arc::clone(&operation));
+        let ended = async {
+            handle.mailbox.send(command(reply)).await.map_err(|_| gone())?;
+            answer.await.map_err(|_| gone())?
+        };
+        self.shared.operations.watch(&operation, ended).await
+    }
+
+    /// The operation of a stop or restart: it may take the time that the container is given on top.
+    fn begin_stop(&self, kind: OperationKind, handle: &Handle, options: &StopOptions) -> Arc<Operation> {
+        let configured = handle.record().config.stop_timeout;
+        let grace = command::stop_timeout(options.timeout_s, configured);
+        self.shared.operations.begin_until(kind, handle.id.as_str(), grace)
     }
 
     /// Creates a container; nothing is left behind on failure.
     pub async fn create(&self, request: CreateContainer) -> Result<ContainerCreated> {
         // A task of its own: a caller that goes away does not leave half a container.
         let shared = Arc::clone(&self.shared);
-        match tokio::spawn(async move { create::create(&shared, request).await }).await {
-            Ok(result) => result,
-            Err(join) => Err(Error::internal("creating the container was interrupted").with_source(join)),
-        }
+        let id = ContainerId::random();
+        let target = id.to_string();
+        let work = async move { create::create(&shared, id, request).await };
+        self.shared.operations.run(OperationKind::Create, target, work).await
     }
 
     /// Starts it; `NotModified` when it runs.
     pub async fn start(&self, name: &str) -> Result<()> {
-        self.ask(&*self.find(name)?, Command::Start).await
+        self.ask(&*self.find(name)?, OperationKind::Start, Command::Start).await
     }
 
     /// Stops it; `NotModified` when it does not run.
     pub async fn stop(&self, name: &str, options: StopOptions) -> Result<()> {
-        self.ask(&*self.find(name)?, |reply| Command::Stop(options, reply))
+        let handle = self.find(name)?;
+        let operation = self.begin_stop(OperationKind::Stop, &handle, &options);
+        self.ask_within(&handle, operation, |reply| Command::Stop(options, reply))
             .await
     }
 
     /// Stops it when it runs, and starts it.
     pub async fn restart(&self, name: &str, options: StopOptions) -> Result<()> {
-        self.ask(&*self.find(name)?, |reply| Command::Restart(options, reply))
+        let handle = self.find(name)?;
+        let operation = self.begin_stop(OperationKind::Restart, &handle, &options);
+        self.ask_within(&handle, operation, |reply| Command::Restart(options, reply))
             .await
     }
 
@@ -142,7 +174,9 @@ impl Containers {
             None | Some("") => machine::SIGKILL,
             Some(text) => signals::parse_signal(text)?,
         };
-        let done = self.ask(&handle, |reply| Command::Kill(signal, reply)).await;
+        let done = self
+            .ask(&handle, OperationKind::Kill, |reply| Command::Kill(signal, reply))
+            .await;
         // COMPAT: this text has the name that the client used.
         done.map_err(|e| {
             if e.kind() == crate::ErrorKind::Conflict && e.message().starts_with("cannot kill container") {
@@ -158,12 +192,13 @@ impl Containers {
 
     /// Freezes its processes.
     pub async fn pause(&self, name: &str) -> Result<()> {
-        self.ask(&*self.find(name)?, Command::Pause).await
+        self.ask(&*self.find(name)?, OperationKind::Pause, Command::Pause).await
     }
 
     /// Thaws its processes.
     pub async fn unpause(&self, name: &str) -> Result<()> {
-        self.ask(&*self.find(name)?, Command::Unpause).await
+        self.ask(&*self.find(name)?, OperationKind::Unpause, Command::Unpause)
+            .await
     }
 
     /// Registers a wait; returns as soon as no end can be missed.
@@ -175,14 +210,18 @@ impl Containers {
 
     /// Gives it another name.
     pub async fn rename(&self, name: &str, new_name: &str) -> Result<()> {
-        self.ask(&*self.find(name)?, |reply| Command::Rename(new_name.to_owned(), reply))
-            .await
+        self.ask(&*self.find(name)?, OperationKind::Rename, |reply| {
+            Command::Rename(new_name.to_owned(), reply)
+        })
+        .await
     }
 
     /// Changes limits and policy, live when it runs; answers warnings.
     pub async fn update(&self, name: &str, request: UpdateContainer) -> Result<Vec<String>> {
-        self.ask(&*self.find(name)?, |reply| Command::Update(Box::new(request), reply))
-            .await
+        self.ask(&*self.find(name)?, OperationKind::Update, |reply| {
+            Command::Update(Box::new(request), reply)
+        })
+        .await
     }
 
     /// Removes it.
@@ -192,8 +231,10 @@ impl Containers {
                 "removing a link without its container is not supported",
             ));
         }
-        self.ask(&*self.find(name)?, |reply| Command::Remove(options, reply))
-            .await
+        self.ask(&*self.find(name)?, OperationKind::Remove, |reply| {
+            Command::Remove(options, reply)
+        })
+        .await
     }
 
     /// Removes those that do not run (filters `until`, `label`, `label!`).
@@ -213,7 +254,9 @@ impl Containers {
             let upper = Places::of(&self.shared.config, &record.id).upper();
             let bytes = blocking("measuring a container", move || Ok(archive::tree_bytes(&upper))).await?;
             match self
-                .ask(&handle, |reply| Command::Remove(RemoveOptions::default(), reply))
+                .ask(&handle, OperationKind::Remove, |reply| {
+                    Command::Remove(RemoveOptions::default(), reply)
+                })
                 .await
             {
                 Ok(()) => {
@@ -469,7 +512,7 @@ impl Containers {
     /// Connects it to a network, live when it runs (the networks service checks the network).
     pub async fn connect(&self, name: &str, network: &NetworkRecord, settings: EndpointSettings) -> Result<()> {
         let network = Arc::new(network.clone());
-        self.ask(&*self.find(name)?, |reply| {
+        self.ask(&*self.find(name)?, OperationKind::NetworkConnect, |reply| {
             Command::Connect(network, Box::new(settings), reply)
         })
         .await
@@ -484,7 +527,10 @@ impl Containers {
             Err(_) if force => return Err(Error::not_found(format!("endpoint {name} not found"))),
             Err(error) => return Err(error),
         };
-        self.ask(&handle, |reply| Command::Disconnect(network, reply)).await
+        self.ask(&handle, OperationKind::NetworkDisconnect, |reply| {
+            Command::Disconnect(network, reply)
+        })
+        .await
     }
 
     /// Prepares an exec session in a running container.
@@ -549,42 +595,10 @@ impl Containers {
     /// Makes an image of it; answers the image id.
     pub async fn commit(&self, name: &str, request: CommitContainer) -> Result<String> {
         let handle = self.find(name)?;
-        let mut pause = request.pause && handle.record().state.status == Status::Running;
-        if pause {
-            pause = match self.ask(&handle, Command::Pause).await {
-                Ok(()) => true,
-                // It ended, or somebody else paused it, in between: it stands still either way.
-                Err(error) if error.kind() == crate::ErrorKind::Conflict => false,
-                Err(error) => return Err(error),
-            };
-        }
-        let comment = request.comment.clone();
-        let image_ref = match request.repo.as_str() {
-            "" => String::new(),
-            repo => crate::images::parse_target(repo, &request.tag)?.familiar(),
-        };
-        let work = move |shared: &Shared, record: &ContainerRecord| content::commit(shared, record, &request);
-        let done = self.with_files("committing the container", name, work).await;
-        if let Ok((record, image)) = &done {
-            if !image_ref.is_empty() {
-                let name = BTreeMap::from([("name".to_owned(), image_ref.clone())]);
-                self.shared.events.publish(EventKind::Image, "tag", image, name);
-            }
-            let more = [
-                ("comment", comment),
-                ("imageID", image.clone()),
-                ("imageRef", image_ref),
-            ];
-            happened::publish(&self.shared.events, record, "commit", &more);
-        }
-        if pause {
-            match self.ask(&handle, Command::Unpause).await {
-                // It ended, or was continued, in the meantime.
-                Err(error) if error.kind() == crate::ErrorKind::Conflict => {}
-                other => other?,
-            }
-        }
-        Ok(done?.1)
+        let service = self.clone();
+        let target = handle.id.to_string();
+        let work = async move { snapshot::commit(&service, &handle, request).await };
+        self.shared.operations.run(OperationKind::Commit, target, work).await
     }
 
     /// What is at `path`.

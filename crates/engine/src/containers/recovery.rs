@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use wharf_cgroup::Cgroup;
 use wharf_shim::client::{EventStream, ShimClient, connect, is_kept, read_exit, shim_pid};
-use wharf_shim::protocol::{ExitRecord, Phase};
+use wharf_shim::protocol::{ExecState, ExitRecord, Phase};
 
 use super::blocking::blocking;
 use super::machine::SIGKILL;
@@ -18,11 +18,13 @@ use super::paths::{Places, cgroup_path, containers_dir};
 use super::remove::delete_tree;
 use super::start::{self, Namespace};
 use super::task::{self, Beginning};
+use super::unfinished::{Unfinished, end_rows};
 use crate::Shared;
-use crate::db::{JournalEntry, OperationKind};
+use crate::db::{JournalEntry, JournalId};
 use crate::error::Result;
 use crate::model::requests::RemoveOptions;
 use crate::model::{ContainerId, ContainerRecord, Happening, MountKind, RestartKind, Status, Timestamp};
+use crate::operations::OperationKind;
 
 /// Exit code of a container whose end nobody saw.
 const UNKNOWN_END: i32 = 255;
@@ -125,7 +127,7 @@ pub(crate) async fn find_run(shared: &Arc<Shared>, record: &mut ContainerRecord)
         ..recorded_of(record, false)
     };
     match (decide(recorded, None, &seen, Timestamp::now()), connection) {
-        (Verdict::Adopt, Some((shim, events))) => Beginning::Adopted(shim, events),
+        (Verdict::Adopt, Some(found)) => Beginning::Adopted(found),
         (Verdict::End(exit), connection) => ended(shared, record, &seen, exit, connection).await,
         _ => Beginning::Idle,
     }
@@ -137,7 +139,7 @@ async fn ended(
     record: &mut ContainerRecord,
     seen: &Seen,
     mut exit: ExitRecord,
-    connection: Option<(ShimClient, EventStream)>,
+    connection: Option<Found>,
 ) -> Beginning {
     let killed = clear_kernel(shared, record).await;
     if *seen == Seen::Nothing {
@@ -148,7 +150,7 @@ async fn ended(
         exit.code = 128 + SIGKILL;
         exit.signal = Some(SIGKILL);
     }
-    Beginning::Ended(exit, connection.map(|(shim, _)| shim))
+    Beginning::Ended(exit, connection.map(|found| found.shim))
 }
 
 fn recorded_of(record: &ContainerRecord, rebooted: bool) -> Recorded {
@@ -162,12 +164,26 @@ fn recorded_of(record: &ContainerRecord, rebooted: bool) -> Recorded {
     }
 }
 
-async fn look(shared: &Arc<Shared>, record: &ContainerRecord) -> (Seen, Option<(ShimClient, EventStream)>) {
+/// A shim that answers.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) shim: ShimClient,
+    pub(crate) events: EventStream,
+    /// Further processes that it keeps.
+    pub(crate) execs: Vec<ExecState>,
+}
+
+async fn look(shared: &Arc<Shared>, record: &ContainerRecord) -> (Seen, Option<Found>) {
     let dir = Places::of(&shared.config, &record.id).shim;
     if let Ok((shim, events)) = connect(&dir).await
         && let Ok(state) = shim.state().await
     {
-        return (Seen::Shim(state.phase, state.exit), Some((shim, events)));
+        let found = Found {
+            shim,
+            events,
+            execs: state.execs,
+        };
+        return (Seen::Shim(state.phase, state.exit), Some(found));
     }
     match read_exit(&dir) {
         Some(exit) => (Seen::ExitFile(exit), None),
@@ -185,7 +201,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>,
         rows.entry(row.target.clone()).or_default().push(row);
     }
     for row in rows.values().flatten().filter(|r| !known.contains(&r.target)) {
-        undo_create(shared, row).await;
+        forget_or_undo(shared, row).await;
     }
     let mut waits = Vec::with_capacity(records.len());
     for mut record in records {
@@ -209,42 +225,30 @@ pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>,
     .await
 }
 
-/// What the engine before left undecided about one container.
-#[derive(Debug)]
-pub(crate) struct Unfinished {
-    rows: Vec<JournalEntry>,
-    rebooted: bool,
-}
-
 /// Finds out how a container stands, undoes what was half done and says how its task goes on.
-pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, left: Unfinished) -> Beginning {
-    let Unfinished { rows, rebooted } = left;
+pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, left: &Unfinished) -> Beginning {
     let (seen, connection) = look(shared, record).await;
-    let kind = rows.iter().map(|r| r.kind).find(|k| *k != OperationKind::Create);
-    let volumes = rows
-        .iter()
-        .any(|r| r.args.get("volumes") == Some(&serde_json::Value::Bool(true)));
-    let mut verdict = decide(recorded_of(record, rebooted), kind, &seen, Timestamp::now());
+    let now = Timestamp::now();
+    let mut verdict = decide(recorded_of(record, left.rebooted), left.decisive(), &seen, now);
     if let Verdict::UndoStart(then) = verdict {
-        undo_start(shared, record, connection.as_ref().map(|(shim, _)| shim)).await;
+        undo_start(shared, record, connection.as_ref().map(|found| &found.shim)).await;
         verdict = *then;
     }
-    let beginning = match (verdict, connection) {
-        (Verdict::Adopt, Some((shim, events))) => {
+    match (verdict, connection) {
+        (Verdict::Adopt, Some(found)) => {
             record.state.status = match seen {
                 Seen::Shim(Phase::Paused, _) => Status::Paused,
                 _ => Status::Running,
             };
             attach_volumes(shared, record).await;
-            Beginning::Adopted(shim, events)
+            Beginning::Adopted(found)
         }
         (Verdict::End(exit), connection) => ended(shared, record, &seen, exit, connection).await,
         (Verdict::Remove, connection) => {
-            undo_start(shared, record, connection.as_ref().map(|(shim, _)| shim)).await;
-            let volumes = volumes || record.host.auto_remove;
+            undo_start(shared, record, connection.as_ref().map(|found| &found.shim)).await;
             Beginning::Remove(RemoveOptions {
                 force: true,
-                volumes,
+                volumes: left.takes_volumes() || record.host.auto_remove,
                 link: false,
             })
         }
@@ -253,13 +257,23 @@ pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, 
             Beginning::Restart
         }
         _ => Beginning::Idle,
-    };
-    for row in rows {
-        if let Err(error) = shared.db.call(move |db| db.journal_end(row.id)).await {
-            tracing::warn!("the journal keeps a row too long: {}", error.chain());
-        }
     }
-    beginning
+}
+
+/// Ends the rows that are settled by what was found; those of requests that go on stay until they are done.
+pub(super) async fn end_settled(shared: &Arc<Shared>, left: &Unfinished, kept: &[JournalId]) {
+    let rows: Vec<JournalId> = left
+        .rows
+        .iter()
+        .map(|row| row.id)
+        .filter(|id| !kept.contains(id))
+        .collect();
+    if rows.is_empty() {
+        return;
+    }
+    if let Err(error) = shared.db.call(move |db| end_rows(db, &rows)).await {
+        tracing::warn!("the journal keeps a row too long: {}", error.chain());
+    }
 }
 
 /// Counts a running container among the users of its volumes, so that none is unmounted under it.
@@ -282,6 +296,17 @@ async fn attach_volumes(shared: &Arc<Shared>, record: &ContainerRecord) {
     .await;
     if let Err(error) = done {
         tracing::warn!("{}", error.chain());
+    }
+}
+
+/// Deals with a row whose container has no record: only a create leaves something then.
+async fn forget_or_undo(shared: &Arc<Shared>, row: &JournalEntry) {
+    if row.kind == OperationKind::Create {
+        return undo_create(shared, row).await;
+    }
+    let id = row.id;
+    if let Err(error) = shared.db.call(move |db| db.journal_end(id)).await {
+        tracing::warn!("the journal keeps a row too long: {}", error.chain());
     }
 }
 
@@ -330,7 +355,7 @@ async fn undo_start(shared: &Arc<Shared>, record: &mut ContainerRecord, shim: Op
 }
 
 /// Kills shim and processes of a container that nobody can talk to any more; tells whether any lived.
-async fn clear_kernel(shared: &Arc<Shared>, record: &ContainerRecord) -> bool {
+pub(super) async fn clear_kernel(shared: &Arc<Shared>, record: &ContainerRecord) -> bool {
     let shared = Arc::clone(shared);
     let dir = Places::of(&shared.config, &record.id).shim;
     let cgroup = cgroup_path(&shared.config, record);

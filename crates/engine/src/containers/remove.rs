@@ -7,13 +7,19 @@ use super::blocking::blocking;
 use super::paths::{Places, cgroup_path, containers_dir};
 use super::start::{self, Namespace};
 use crate::Shared;
-use crate::db::OperationKind;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::requests::RemoveOptions;
-use crate::model::{ContainerRecord, EventKind, NetworkMode, Timestamp};
+use crate::model::{ContainerRecord, EventKind, NetworkMode};
+use crate::operations::{self, OperationKind};
 
-/// Longest time a removal may take before the next start completes it.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// Whether the next engine knows by the record alone that the container is to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It ended, and was made to go when it ends.
+    ByRecord,
+    /// Only a row in the journal tells.
+    ByJournal,
+}
 
 /// How long a removal waits for the deletion of files that nobody can see any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,27 +44,27 @@ pub(super) async fn remove(
     shared: &Arc<Shared>,
     record: &mut ContainerRecord,
     options: RemoveOptions,
-    deletion: Deletion,
+    (deletion, known): (Deletion, Known),
 ) -> Result<()> {
     let id = record.id.clone();
-    let args = serde_json::json!({ "volumes": options.volumes });
-    let deadline = Timestamp::from_nanos(Timestamp::now().as_nanos() + DEADLINE.as_nanos() as i64);
-    let target = id.to_string();
-    let journal = shared
-        .db
-        .call(move |db| db.journal_begin(OperationKind::Remove, &target, deadline, &args))
-        .await?;
+    if known == Known::ByJournal {
+        let args = serde_json::json!({ "volumes": options.volumes });
+        operations::journal(shared, OperationKind::Remove, id.as_str(), args).await?;
+    }
+    operations::step("journalled");
     start::release_network(shared, record, Namespace::Remove).await?;
+    operations::step("disconnected");
     start::release_mounts(shared, record).await?;
+    operations::step("unmounted");
     let gone = move_away(shared, record).await?;
+    operations::step("moved");
     if options.volumes {
         remove_anonymous_volumes(shared, record).await;
+        operations::step("volumes");
     }
     // ORDER: the record goes last, so that what is left of a killed removal is still known.
-    shared
-        .db
-        .call(move |db| db.delete_container_ending(&id, journal))
-        .await?;
+    shared.db.call(move |db| db.delete_container_ending(&id)).await?;
+    operations::step("forgotten");
     delete_moved(gone, deletion).await;
     Ok(())
 }

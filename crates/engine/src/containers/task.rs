@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use wharf_shim::client::{EventStream, ShimClient, is_kept};
 use wharf_shim::protocol::{Event as ShimEvent, ExitRecord};
+use wharf_sys::failpoint;
 
 use super::blocking::blocking;
 use super::changes;
@@ -19,19 +20,21 @@ use super::command::{Command, Reply, stop_timeout};
 use super::handle::Handle;
 use super::happened;
 use super::health::Monitor;
-use super::machine::{Effect, Input, Machine, Phase, Policy, Refusal, SIGKILL};
+use super::machine::{Effect, Goal, Input, Machine, Phase, Policy, Refusal, SIGKILL};
 use super::paths::Places;
 use super::patience::KILL_PATIENCE;
-use super::recovery::{self, Unfinished};
-use super::remove::{self, Deletion};
+use super::recovery::{self, Found};
+use super::remove::{self, Deletion, Known};
 use super::signals::parse_signal;
 use super::start::{self, Namespace, StartFailure};
 use super::telling;
+use super::unfinished::{self, Unfinished};
 use crate::Shared;
 use crate::db::JournalId;
 use crate::error::{Error, Result};
 use crate::model::requests::{RemoveOptions, StopOptions};
 use crate::model::{Cause, ContainerRecord, EndpointRecord, Happening, HealthStatus, HostConfig, Status, Timestamp};
+use crate::operations::{self, Operation, OperationKind};
 
 /// Requests a container's task may be behind.
 const MAILBOX: usize = 64;
@@ -47,7 +50,7 @@ pub(crate) enum Beginning {
     /// Nothing runs.
     Idle,
     /// It runs in a shim that was reconnected to.
-    Adopted(ShimClient, EventStream),
+    Adopted(Found),
     /// It ended while no engine watched.
     Ended(ExitRecord, Option<ShimClient>),
     /// Its policy shall start it (again) now.
@@ -63,6 +66,14 @@ struct Askers {
     stop: Vec<Reply<()>>,
     restart: Vec<Reply<()>>,
     remove: Vec<Reply<()>>,
+}
+
+impl Askers {
+    /// What the end of the process is a part of.
+    fn operation(&self) -> Option<Arc<Operation>> {
+        let first = [&self.restart, &self.remove, &self.stop].into_iter().flatten().next();
+        first.map(Reply::operation)
+    }
 }
 
 /// The task's own state.
@@ -87,6 +98,8 @@ pub(crate) struct Task {
     user_stop: bool,
     user_restart: bool,
     cause: Cause,
+    /// Rows of a stop or restart under way, which end with the commit of its outcome.
+    rows: Vec<JournalId>,
 }
 
 /// What woke the task.
@@ -131,6 +144,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Be
         user_stop: false,
         user_restart: false,
         cause: Cause::Engine,
+        rows: Vec::new(),
     };
     shared.containers.insert(handle);
     tokio::spawn(task.run(beginning));
@@ -180,17 +194,12 @@ impl Task {
 
     async fn begin(&mut self, beginning: Beginning) {
         match beginning {
-            Beginning::Recover(unfinished) => {
-                let next = recovery::examine(&self.shared, &mut self.record, unfinished).await;
-                self.record.state.reconnecting = false;
-                self.machine = machine_of(&self.record);
-                Box::pin(self.begin(next)).await;
-            }
+            Beginning::Recover(unfinished) => self.take_over(unfinished).await,
             Beginning::Idle => {
                 self.commit().await;
                 self.handle.publish(&self.record);
             }
-            Beginning::Adopted(shim, events) => self.adopt(shim, events),
+            Beginning::Adopted(found) => self.adopt(found),
             Beginning::Ended(exit, shim) => {
                 self.shim = shim;
                 self.on_exit(exit).await;
@@ -206,6 +215,48 @@ impl Task {
                 self.machine.phase = Phase::Dead;
                 let _ = self.feed(Input::Remove { force: true }).await; // accepted when dead
             }
+        }
+    }
+
+    /// Goes on where the engine before was killed: what it found, then what it had been asked for.
+    async fn take_over(&mut self, left: Unfinished) {
+        let next = recovery::examine(&self.shared, &mut self.record, &left).await;
+        self.record.state.reconnecting = false;
+        self.machine = machine_of(&self.record);
+        let wanted = left.wanted(Timestamp::now());
+        let lives = matches!(next, Beginning::Adopted(_));
+        let (goes_on, is_open) = match (&next, wanted) {
+            (Beginning::Ended(..), Some(input)) => {
+                // Its end is that of the stop or restart which the engine before had begun.
+                if let Ok((machine, _)) = self.machine.step(input) {
+                    self.machine = machine;
+                }
+                (false, true)
+            }
+            (Beginning::Remove(_), _) | (_, None) | (Beginning::Idle, Some(Input::Stop { .. })) => (false, false),
+            _ => (true, true),
+        };
+        let kept = if is_open { left.open_rows() } else { Vec::new() };
+        self.rows.clone_from(&kept);
+        Box::pin(self.begin(next)).await;
+        if lives {
+            unfinished::settle_running(self, &left).await;
+        }
+        recovery::end_settled(&self.shared, &left, &kept).await;
+        if let Some(input) = wanted.filter(|_| goes_on) {
+            self.tell_ready(); // nobody waits for what was asked of the engine before
+            self.ask_itself(input).await;
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.machine.phase
+    }
+
+    /// Feeds what nobody waits for any more.
+    pub(super) async fn ask_itself(&mut self, input: Input) {
+        if let Err(error) = self.feed_or_refuse(input).await {
+            tracing::info!(container = self.record.id.short(), "not completed: {}", error.chain());
         }
     }
 
@@ -242,8 +293,14 @@ impl Task {
 
     async fn on(&mut self, wake: Wake) {
         match wake {
-            Wake::Command(command) => self.on_command(command).await,
-            Wake::Shim(Some(ShimEvent::Exited(exit))) => self.on_exit(exit).await,
+            Wake::Command(command) => match command.operation() {
+                Some(operation) => operations::within(operation, self.on_command(command)).await,
+                None => self.on_command(command).await,
+            },
+            Wake::Shim(Some(ShimEvent::Exited(exit))) => match self.askers.operation() {
+                Some(operation) => operations::within(operation, self.on_exit(exit)).await,
+                None => self.on_exit(exit).await,
+            },
             Wake::Shim(Some(ShimEvent::OutOfMemory)) => {
                 self.note_oom(Timestamp::now()).await;
                 self.commit().await;
@@ -274,6 +331,7 @@ impl Task {
     }
 
     async fn on_command(&mut self, command: Command) {
+        operations::step("begun");
         match command {
             Command::Start(reply) => {
                 self.ask(Input::Start, reply, |a| &mut a.start).await;
@@ -350,6 +408,7 @@ impl Task {
                 answer(reply, Err(self.refusal(refusal, input)));
             }
             Ok(_) => {
+                self.journal_stop(input).await;
                 list(&mut self.askers).push(reply);
                 let _ = self.feed(input).await; // accepted a line ago
                 if at_rest {
@@ -360,6 +419,20 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Writes down that a running process is about to be stopped, so that the next engine goes on with it.
+    async fn journal_stop(&mut self, input: Input) {
+        let Some((kind, args)) = unfinished::stop_row(input, Timestamp::now()).filter(|_| self.machine.is_alive())
+        else {
+            return;
+        };
+        match operations::journal(&self.shared, kind, self.record.id.as_str(), args).await {
+            Ok(row) => self.rows.push(row),
+            // A disk that is full is no reason to let it run.
+            Err(error) => tracing::warn!(container = self.record.id.short(), "not journalled: {}", error.chain()),
+        }
+        operations::step("journalled");
     }
 
     async fn feed_or_refuse(&mut self, input: Input) -> Result<()> {
@@ -386,6 +459,11 @@ impl Task {
             self.machine = machine;
             telling::performed(&mut self.record, &input, self.cause);
             self.note_machine();
+            if effects.iter().any(|effect| matches!(effect, Effect::Signal(_))) {
+                // ORDER: a process that ends of the signal must not be restarted by its policy, whoever sees the end.
+                self.commit().await;
+                operations::step("recorded");
+            }
             for effect in effects {
                 match self.perform(effect).await {
                     Ok(Some(answer)) => inputs.push(answer),
@@ -400,7 +478,11 @@ impl Task {
 
     async fn perform(&mut self, effect: Effect) -> Result<Option<Input>> {
         match effect {
-            Effect::Launch => return Ok(Some(self.launch().await)),
+            Effect::Launch => {
+                let (shared, id) = (Arc::clone(&self.shared), self.record.id.to_string());
+                let launch = operations::ensure(&shared.operations, OperationKind::Start, &id, self.launch());
+                return Ok(Some(launch.await));
+            }
             Effect::Signal(signal) => self.send_signal(signal).await,
             Effect::Freeze => {
                 self.live_shim()?.pause().await?;
@@ -414,7 +496,11 @@ impl Task {
             Effect::DisarmStopTimer => self.stop_at = None,
             Effect::ArmRestartTimer(after) => self.restart_at = Some(Instant::now() + after),
             Effect::DisarmRestartTimer => self.restart_at = None,
-            Effect::Remove => return Ok(Some(self.remove().await)),
+            Effect::Remove => {
+                let (shared, id) = (Arc::clone(&self.shared), self.record.id.to_string());
+                let removal = operations::ensure(&shared.operations, OperationKind::Remove, &id, self.remove());
+                return Ok(Some(removal.await));
+            }
         }
         Ok(None)
     }
@@ -474,14 +560,17 @@ impl Task {
         Ok(())
     }
 
-    /// Commits a start: the record and the end of its journal row in one transaction.
+    /// Commits a start: the record and the end of the rows of what led to it in one transaction.
     async fn commit_start(&mut self, journal: JournalId) {
         let record = self.record.clone();
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.push(journal);
         let done = self
             .shared
             .db
-            .call(move |db| db.put_container_ending(&record, journal))
+            .call(move |db| db.put_container_ending(&record, &rows))
             .await;
+        operations::step("running");
         if let Err(error) = done {
             tracing::error!(
                 container = self.record.id.short(),
@@ -490,6 +579,30 @@ impl Task {
             );
         }
         self.committed.clone_from(&self.record);
+        self.handle.publish(&self.record);
+    }
+
+    /// Commits the outcome of a stop or restart, together with the end of its rows.
+    async fn commit_ending_rows(&mut self) {
+        let rows = std::mem::take(&mut self.rows);
+        if rows.is_empty() {
+            return self.commit().await;
+        }
+        let record = self.record.clone();
+        let done = self
+            .shared
+            .db
+            .call(move |db| db.put_container_ending(&record, &rows))
+            .await;
+        if let Err(error) = done {
+            tracing::error!(
+                container = self.record.id.short(),
+                "record not written: {}",
+                error.chain()
+            );
+        } else {
+            self.committed.clone_from(&self.record);
+        }
         self.handle.publish(&self.record);
     }
 
@@ -538,7 +651,7 @@ impl Task {
             message: failure.error.message().to_owned(),
             exit_code: failure.exit_code,
         });
-        self.commit().await;
+        self.commit_ending_rows().await;
         // COMPAT: a first start that fails is no end of a run; nobody who waits for one is woken.
         if self.machine.ran {
             self.handle.publish_exit(&self.record);
@@ -554,6 +667,7 @@ impl Task {
     }
 
     async fn on_exit(&mut self, exit: ExitRecord) {
+        failpoint::reach("end/noticed");
         let ended = Timestamp::from_nanos(exit.exited_at_ns);
         let ran_for = self.record.state.started_at.map_or(Duration::ZERO, |s| ended.since(s));
         let input = Input::Exited {
@@ -588,7 +702,12 @@ impl Task {
                 _ => Status::Exited,
             };
             self.record.manually_stopped = machine.manually_stopped;
-            self.commit().await;
+            failpoint::reach("end/released");
+            match machine.phase {
+                // What goes now need not be written once more.
+                Phase::Removing => self.handle.publish(&self.record),
+                _ => self.commit().await,
+            }
             // ORDER: who inspects on this event must not find a running container.
             self.happened(
                 "die",
@@ -630,14 +749,24 @@ impl Task {
         };
         // ORDER: the exit status is in the database before the shim may forget it.
         let kept = self.record.clone();
-        if let Err(error) = self.shared.db.call(move |db| db.put_container(&kept)).await {
+        // The row of a restart is ended by its start.
+        let rows = match self.machine.goal {
+            Goal::Start => Vec::new(),
+            _ => std::mem::take(&mut self.rows),
+        };
+        let put = self.shared.db.call(move |db| db.put_container_ending(&kept, &rows));
+        let put = put.await;
+        failpoint::reach("end/recorded");
+        if let Err(error) = put {
             tracing::error!(
                 container = self.record.id.short(),
                 "exit not written: {}",
                 error.chain()
             );
         } else {
+            self.committed.clone_from(&self.record);
             self.dismiss(shim).await;
+            failpoint::reach("end/dismissed");
         }
         for error in [
             start::release_network(&self.shared, &mut self.record, namespace)
@@ -697,7 +826,7 @@ impl Task {
         self.events = None;
         let found = recovery::find_run(&self.shared, &mut self.record).await;
         match found {
-            Beginning::Adopted(shim, events) => self.adopt(shim, events),
+            Beginning::Adopted(found) => self.adopt(found),
             Beginning::Ended(exit, shim) => {
                 self.shim = shim;
                 self.on_exit(exit).await;
@@ -706,7 +835,9 @@ impl Task {
         }
     }
 
-    fn adopt(&mut self, shim: ShimClient, events: EventStream) {
+    fn adopt(&mut self, found: Found) {
+        let Found { shim, events, execs } = found;
+        super::exec::adopt(&self.shared, &self.handle, &shim, execs);
         self.run += 1;
         self.record.state.reconnecting = false;
         for (_, client) in self.handle.shim_is(Some(shim.clone())) {
@@ -726,7 +857,11 @@ impl Task {
             true => Deletion::Behind,
             false => Deletion::Awaited,
         };
-        match remove::remove(&self.shared, &mut self.record, self.removal, deletion).await {
+        let known = match self.committed.host.auto_remove && self.committed.state.status == Status::Exited {
+            true => Known::ByRecord,
+            false => Known::ByJournal,
+        };
+        match remove::remove(&self.shared, &mut self.record, self.removal, (deletion, known)).await {
             Ok(()) => {
                 // ORDER: the row is gone; without this the next commit would bring it back.
                 self.committed.clone_from(&self.record);
@@ -759,9 +894,11 @@ impl Task {
             self.give_up_at = Some(Instant::now() + KILL_PATIENCE);
         }
         let Some(shim) = self.shim.clone() else { return };
+        let _waiting = operations::waiting("the shim, which sends the signal");
         if let Err(error) = shim.kill(signal).await {
             tracing::debug!(container = self.record.id.short(), "signal {signal}: {error}");
         }
+        operations::step("signalled");
     }
 
     async fn kill(&mut self, signal: i32, reply: Reply<()>) {
@@ -808,5 +945,5 @@ impl Task {
 }
 
 fn answer<T>(reply: Reply<T>, result: Result<T>) {
-    let _ = reply.send(result); // a caller that went away does not mind
+    reply.send(result);
 }

@@ -1,27 +1,15 @@
 //! The journal: a row per operation that has begun and not ended.
 use rusqlite::params;
-use serde::{Deserialize, Serialize};
 
 use super::Db;
 use super::records::to_json;
 use crate::error::{Context, Result};
 use crate::model::Timestamp;
+use crate::operations::OperationKind;
 
 /// A row's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JournalId(pub i64);
-
-/// What an unfinished operation was doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OperationKind {
-    /// Making a container's record, directory and anonymous volumes.
-    Create,
-    /// Starting it.
-    Start,
-    /// Removing it.
-    Remove,
-}
 
 /// One unfinished operation.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +37,7 @@ impl Db {
         deadline: Timestamp,
         args: &serde_json::Value,
     ) -> Result<JournalId> {
-        let (kind_text, args_text) = (kind_text(kind)?, to_json(args)?);
+        let (kind_text, args_text) = (kind.as_str(), to_json(args)?);
         let connection = self.lock();
         connection
             .prepare_cached("INSERT INTO journal (kind, target, deadline_ns, args) VALUES (?1, ?2, ?3, ?4)")
@@ -108,9 +96,4 @@ fn entry_of(row: Row) -> Result<JournalEntry> {
         deadline: Timestamp::from_nanos(deadline),
         args,
     })
-}
-
-fn kind_text(kind: OperationKind) -> Result<String> {
-    let quoted = to_json(&kind)?;
-    Ok(quoted.trim_matches('"').to_owned())
 }

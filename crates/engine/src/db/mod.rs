@@ -18,7 +18,7 @@ use rusqlite::Connection;
 
 use crate::error::{Context, Error, Result};
 
-pub use journal::{JournalEntry, JournalId, OperationKind};
+pub use journal::{JournalEntry, JournalId};
 pub use runs::EngineRun;
 
 /// Version of the tables, kept in `engine_meta`.
@@ -58,6 +58,7 @@ impl Db {
 
     /// Runs `work` on a thread where blocking is allowed.
     pub async fn call<T: Send + 'static>(&self, work: impl FnOnce(&Db) -> Result<T> + Send + 'static) -> Result<T> {
+        let _waiting = crate::operations::waiting("the database");
         let db = self.clone();
         match tokio::task::spawn_blocking(move || work(&db)).await {
             Ok(result) => result,

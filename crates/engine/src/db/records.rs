@@ -7,51 +7,58 @@ use super::{Db, JournalId};
 use crate::error::{Context, Error, Result};
 use crate::model::{ContainerId, ContainerRecord, NetworkId, NetworkRecord};
 
+const PUT_CONTAINER: &str = "INSERT INTO containers (id, name, record) VALUES (?1, ?2, ?3)
+     ON CONFLICT (id) DO UPDATE SET name = ?2, record = ?3";
+
 impl Db {
     /// Writes a new or changed container. A taken name is a conflict.
     pub fn put_container(&self, record: &ContainerRecord) -> Result<()> {
         let json = to_json(record)?;
         let done = self
             .lock()
-            .prepare_cached(
-                "INSERT INTO containers (id, name, record) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (id) DO UPDATE SET name = ?2, record = ?3",
-            )
+            .prepare_cached(PUT_CONTAINER)
             .and_then(|mut s| s.execute(params![record.id.as_str(), record.name, json]));
         match done {
             Ok(_) => Ok(()),
-            Err(e) if is_constraint(&e) => Err(Error::conflict(format!(
-                "the container name {:?} is taken",
-                record.name
-            ))),
+            Err(e) if is_constraint(&e) => Err(taken(record)),
             Err(e) => Err(e).internal(|| format!("write container {}", record.id)),
         }
     }
 
-    /// Writes a changed container and ends an operation's journal row, in one transaction.
-    pub fn put_container_ending(&self, record: &ContainerRecord, journal: JournalId) -> Result<()> {
+    /// Writes a new or changed container and ends rows of the journal, in one transaction. A taken name is a conflict.
+    pub fn put_container_ending(&self, record: &ContainerRecord, rows: &[JournalId]) -> Result<()> {
         let json = to_json(record)?;
         let mut connection = self.lock();
         let mut write = || -> rusqlite::Result<()> {
             let transaction = connection.transaction()?;
             transaction
-                .prepare_cached("UPDATE containers SET name = ?2, record = ?3 WHERE id = ?1")?
+                .prepare_cached(PUT_CONTAINER)?
                 .execute(params![record.id.as_str(), record.name, json])?;
-            transaction
-                .prepare_cached("DELETE FROM journal WHERE id = ?1")?
-                .execute([journal.0])?;
+            for row in rows {
+                transaction
+                    .prepare_cached("DELETE FROM journal WHERE id = ?1")?
+                    .execute([row.0])?;
+            }
             transaction.commit()
         };
-        write().internal(|| format!("write container {}", record.id))
+        match write() {
+            Ok(()) => Ok(()),
+            Err(e) if is_constraint(&e) => Err(taken(record)),
+            Err(e) => Err(e).internal(|| format!("write container {}", record.id)),
+        }
     }
 
-    /// Forgets a container and ends an operation's journal row, in one transaction.
-    pub fn delete_container_ending(&self, id: &ContainerId, journal: JournalId) -> Result<()> {
+    /// Forgets a container and every row of the journal about it, in one transaction.
+    pub fn delete_container_ending(&self, id: &ContainerId) -> Result<()> {
         let mut connection = self.lock();
         let mut write = || -> rusqlite::Result<()> {
             let transaction = connection.transaction()?;
-            transaction.execute("DELETE FROM containers WHERE id = ?1", [id.as_str()])?;
-            transaction.execute("DELETE FROM journal WHERE id = ?1", [journal.0])?;
+            transaction
+                .prepare_cached("DELETE FROM containers WHERE id = ?1")?
+                .execute([id.as_str()])?;
+            transaction
+                .prepare_cached("DELETE FROM journal WHERE target = ?1")?
+                .execute([id.as_str()])?;
             transaction.commit()
         };
         write().internal(|| format!("delete container {id}"))
@@ -105,6 +112,10 @@ impl Db {
             .internal(|| format!("delete network {id}"))?;
         Ok(())
     }
+}
+
+fn taken(record: &ContainerRecord) -> Error {
+    Error::conflict(format!("the container name {:?} is taken", record.name))
 }
 
 fn is_constraint(e: &rusqlite::Error) -> bool {

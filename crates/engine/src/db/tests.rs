@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::error::ErrorKind;
 use crate::model::*;
+use crate::operations::OperationKind;
 
 fn open() -> (tempfile::TempDir, Db) {
     let dir = tempfile::tempdir().expect("temp dir");

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::filters::Filters;
 use crate::model::requests::PruneReport;
 use crate::model::{ContainerRecord, EventKind, Timestamp};
+use crate::operations::{self, OperationKind};
 
 use removal::Question;
 
@@ -140,12 +141,16 @@ impl Images {
     pub async fn tag(&self, source: &str, repository: &str, tag: &str) -> Result<()> {
         let name = parse_target(repository, tag)?;
         let source = source.to_owned();
+        let work = self.call(move |store| {
+            let image = store.resolve(&source)?;
+            store.tag(&image.id, &name)?;
+            Ok((image.id.clone(), name))
+        });
+        let target = format!("{repository}:{tag}");
         let (id, name) = self
-            .call(move |store| {
-                let image = store.resolve(&source)?;
-                store.tag(&image.id, &name)?;
-                Ok((image.id.clone(), name))
-            })
+            .shared
+            .operations
+            .run_here(OperationKind::ImageTag, target, work)
             .await?;
         self.publish("tag", id.as_str(), &name.familiar());
         Ok(())
@@ -153,6 +158,16 @@ impl Images {
 
     /// Removes a name, or an image with all its names.
     pub async fn remove(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+        let (service, name) = (self.clone(), name.to_owned());
+        let target = name.clone();
+        let work = async move { service.remove_now(&name, force).await };
+        self.shared
+            .operations
+            .run(OperationKind::ImageRemove, target, work)
+            .await
+    }
+
+    async fn remove_now(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
         let asked = name.to_owned();
         let plan = self.call(move |store| store.plan_removal(&asked)).await?;
         let id = plan.image.id.to_string();
@@ -222,6 +237,7 @@ impl Images {
 
     async fn make_embedded(&self) -> Result<Arc<Image>> {
         let shim = self.shared.config.shim_binary.clone();
+        let _waiting = operations::waiting("the image store");
         let store = self.shared.store.clone();
         match tokio::task::spawn_blocking(move || hello::make(&store, &shim)).await {
             Ok(result) => result,

@@ -14,6 +14,7 @@ use super::{Images, parse_target};
 use crate::containers::{ByteSource, ByteStream};
 use crate::error::{Error, Result};
 use crate::model::Timestamp;
+use crate::operations::{self, OperationKind};
 
 /// The registry that an empty address means.
 const HUB: &str = "docker.io";
@@ -100,9 +101,9 @@ impl Images {
 
     /// Takes in the images of an archive (Docker's or OCI's form, plain or compressed).
     pub async fn load(&self, mut source: ByteSource, platform: Option<Platform>) -> Result<Vec<Loaded>> {
-        let loaded = self
-            .call(move |store| store.load(&mut source, platform.as_ref()))
-            .await?;
+        let work = self.call(move |store| store.load(&mut source, platform.as_ref()));
+        let operations = &self.shared.operations;
+        let loaded = operations.run_here(OperationKind::ImageLoad, "archive", work).await?;
         for image in &loaded {
             let name = match image {
                 Loaded::Named(name) => name.familiar(),
@@ -138,7 +139,10 @@ impl Images {
             };
             Ok((store.create_image(&lease, new)?, name))
         });
-        let (image, name) = made.await?;
+        let operations = &self.shared.operations;
+        let (image, name) = operations
+            .run_here(OperationKind::ImageImport, request.repo.as_str(), made)
+            .await?;
         let shown = name.map_or_else(|| image.id.to_string(), |name| name.familiar());
         self.publish("import", image.id.as_str(), &shown);
         Ok(image.id.to_string())
@@ -157,7 +161,14 @@ impl Images {
             credentials: request.credentials,
             sink: request.sink,
         };
-        let pulled = self.registry().pull(pull).await?;
+        let work = async {
+            let _waiting = operations::waiting("the registry");
+            Ok(self.registry().pull(pull).await?)
+        };
+        let operations = &self.shared.operations;
+        let pulled = operations
+            .run_here(OperationKind::ImagePull, name.as_str(), work)
+            .await?;
         self.publish("pull", pulled.image.id.as_str(), &name);
         Ok(PullOutcome::Fetched(pulled))
     }

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     ContainerConfig, ContainerId, ContainerRecord, EndpointSettings, ExecId, HostConfig, Resources, RestartPolicy,
     Timestamp,
@@ -145,7 +147,8 @@ pub struct AttachQuery {
 }
 
 /// Asks for an exec session.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CreateExec {
     /// User, as for a container; empty means the container's.
     pub user: String,

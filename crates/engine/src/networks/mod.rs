@@ -18,6 +18,8 @@ use crate::model::{
     EndpointSettings, EventKind, IpamPool, IpamSettings, NetworkId, NetworkRecord, Timestamp, ids::random_hex_id,
 };
 
+use crate::operations::{self, OperationKind};
+
 pub use table::NetworkTable;
 
 /// Asks for a new network.
@@ -110,6 +112,15 @@ impl Networks {
     /// Creates a network; answers its id. Nothing is left behind on failure.
     pub async fn create(&self, request: CreateNetwork) -> Result<NetworkId> {
         check_request(&request)?;
+        let (service, target) = (self.clone(), request.name.clone());
+        let work = async move { service.create_now(request).await };
+        self.shared
+            .operations
+            .run(OperationKind::NetworkCreate, target, work)
+            .await
+    }
+
+    async fn create_now(&self, request: CreateNetwork) -> Result<NetworkId> {
         let _changing = self.table().changing.lock().await;
         if !request.config_from.is_empty() {
             let source = self.table().resolve(&request.config_from)?;
@@ -128,11 +139,14 @@ impl Networks {
         let plan = self.net(move |net| net.plan_network(&wanted)).await?;
         let record = record_of(request, plan.clone());
         let id = record.id.clone();
+        operations::step("planned");
         self.keep(record.clone()).await?;
+        operations::step("recorded");
         if let Err(error) = self.net(move |net| net.create_network(&plan)).await {
             self.forget(&id).await?;
             return Err(error);
         }
+        operations::step("made");
         self.publish_event(&record, "create", BTreeMap::new());
         Ok(id)
     }
@@ -171,6 +185,16 @@ impl Networks {
 
     /// Removes a network without endpoints.
     pub async fn remove(&self, name: &str) -> Result<()> {
+        let (service, name) = (self.clone(), name.to_owned());
+        let target = name.clone();
+        let work = async move { service.remove_now(&name).await };
+        self.shared
+            .operations
+            .run(OperationKind::NetworkRemove, target, work)
+            .await
+    }
+
+    async fn remove_now(&self, name: &str) -> Result<()> {
         let _changing = self.table().changing.lock().await;
         let record = self.table().resolve(name)?;
         if record.predefined {
@@ -248,6 +272,7 @@ impl Networks {
         &self,
         work: impl FnOnce(&wharf_net::Net) -> Result<T, wharf_net::NetError> + Send + 'static,
     ) -> Result<T> {
+        let _waiting = operations::waiting("the kernel's networks");
         let net = Arc::clone(&self.shared.net);
         match tokio::task::spawn_blocking(move || work(&net)).await {
             Ok(result) => result.map_err(Error::from),
@@ -283,7 +308,9 @@ impl Networks {
         }
         let id = record.id.to_string();
         self.net(move |net| net.remove_network(&id)).await?;
+        operations::step("unmade");
         self.forget(&record.id).await?;
+        operations::step("forgotten");
         self.publish_event(record, "destroy", BTreeMap::new());
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Volumes: the service that callers use. Records and data are `wharf_volume`'s; who uses a
 //! volume is known here, from the containers.
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 
 pub use wharf_volume::{NewVolume, Volume};
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::filters::Filters;
 use crate::model::requests::PruneReport;
 use crate::model::{EventKind, MountKind};
+use crate::operations::{self, OperationKind};
 
 const LIST_KEYS: [&str; 4] = ["dangling", "driver", "label", "name"];
 const PRUNE_KEYS: [&str; 3] = ["all", "label", "label!"];
@@ -59,12 +61,17 @@ impl VolumeService {
                 driver = new.driver
             )));
         }
-        let (volume, fresh) = self
-            .call(move |volumes| {
+        let (service, target) = (self.clone(), new.name.clone());
+        let work = async move {
+            let made = service.call(move |volumes| {
                 let known = !new.name.is_empty() && volumes.inspect(&new.name).is_ok();
                 Ok((volumes.create(new)?, !known))
-            })
-            .await?;
+            });
+            let made = made.await;
+            operations::step("made");
+            made
+        };
+        let (volume, fresh) = self.operate(OperationKind::VolumeCreate, target, work).await?;
         if fresh {
             self.publish("create", &volume.name, &volume.driver);
         }
@@ -123,8 +130,9 @@ impl VolumeService {
                 users.join(", ")
             )));
         }
-        let gone = name.to_owned();
-        match self.call(move |volumes| volumes.remove(&gone)).await {
+        let (service, gone) = (self.clone(), name.to_owned());
+        let work = async move { service.call(move |volumes| volumes.remove(&gone)).await };
+        match self.operate(OperationKind::VolumeRemove, name.to_owned(), work).await {
             Err(error) if force && error.kind() == crate::ErrorKind::NotFound => return Ok(()),
             done => done?,
         }
@@ -172,11 +180,25 @@ impl VolumeService {
         used
     }
 
+    /// Runs `work` as an operation, or as a part of the one that needs the volume.
+    async fn operate<T: Send + 'static>(
+        &self,
+        kind: OperationKind,
+        target: String,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        match operations::current() {
+            Some(_) => work.await,
+            None => self.shared.operations.run(kind, target, work).await,
+        }
+    }
+
     /// Runs an operation on disk on a thread where blocking is allowed.
     async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Volumes) -> Result<T, VolumeError> + Send + 'static,
     ) -> Result<T> {
+        let _waiting = operations::waiting("the volumes on disk");
         let volumes = self.shared.volumes.clone();
         match tokio::task::spawn_blocking(move || work(&volumes)).await {
             Ok(result) => result.map_err(Error::from),

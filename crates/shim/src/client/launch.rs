@@ -196,7 +196,7 @@ impl Order {
         let spawn = Spawn {
             program: Program::Fd(program.as_fd()),
             args: vec![text(b"wharf-shim")?, text(b"keep")?, text(self.id.as_bytes())?],
-            env: Vec::new(),
+            env: wharf_sys::failpoint::for_child("shim/").into_iter().collect(),
             fds: vec![
                 (null.as_fd(), 0),
                 (null.as_fd(), 1),

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use wharf_sys::failpoint;
 
 use super::container::{Made, fault, system};
 use super::process::{Process, now_ns, start_ticks};
@@ -112,6 +113,7 @@ impl Shim {
                 id,
                 pid: process.pid.cast_unsigned(),
                 exit,
+                note: process.note.clone(),
             })
         };
         State {
@@ -143,6 +145,7 @@ impl Shim {
             first.started_at_ns = at_ns;
         }
         self.container.start()?;
+        failpoint::reach("shim/started");
         self.phase = Phase::Running;
         self.watch_memory();
         Ok(self.started(FIRST))
@@ -247,8 +250,12 @@ impl Shim {
             return Err(conflict("process has ended"));
         };
         let made = self.container.exec(plan, (first.pid, &first.pidfd))?;
+        failpoint::reach("shim/exec/started");
         let number = self.take_number();
-        let process = process_of(made, Some(plan.id.clone()), plan.stdio, started_at_ns);
+        let process = Process {
+            note: plan.note.clone(),
+            ..process_of(made, Some(plan.id.clone()), plan.stdio, started_at_ns)
+        };
         self.watch_process(number, process)
             .map_err(|errno| system("watch the exec", errno))?;
         for (spec, fd) in attaches.iter().zip(fds) {
@@ -320,6 +327,7 @@ pub(super) fn process_of(made: Made, exec: Option<String>, plan: StdioPlan, star
         outputs: made.ends.outputs,
         input: made.ends.input,
         terminal: made.ends.terminal,
+        note: None,
         exit: None,
         is_released: false,
         is_acknowledged: false,

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::io::Errno;
+use wharf_sys::failpoint;
 use wharf_sys::signal::SignalSet;
 
 use super::calls::process_of;
@@ -58,6 +59,7 @@ fn keep(home: Home, control: OwnedFd) -> i32 {
             return 65;
         }
     };
+    failpoint::reach("shim/ordered");
     let id = order.id;
     let launched = match settle_in(&order.plan) {
         Ok(()) => launch(home, order),
@@ -214,7 +216,9 @@ fn build(home: &Home, plan: &LaunchPlan) -> Result<(Reactor, OwnedFd, OwnedFd, C
     let listener = home.listen().map_err(|errno| system("listen for the engine", errno))?;
     home.write_pid()
         .map_err(|errno| system("record the process id", errno))?;
+    failpoint::reach("shim/recorded");
     let (container, made) = Container::create(plan, home)?;
+    failpoint::reach("shim/made");
     // Without the privilege the shim is as likely to be killed as anyone; the container goes on.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
     Ok((reactor, signals, listener, container, made))

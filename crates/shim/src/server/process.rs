@@ -26,6 +26,8 @@ pub(super) struct Process {
     pub(super) input: Input,
     /// Kept open to the end: closing it would hang up the process.
     pub(super) terminal: Option<OwnedFd>,
+    /// What the engine wants to be told of it later.
+    pub(super) note: Option<serde_json::Value>,
     pub(super) exit: Option<ExitRecord>,
     /// The engine has taken the exit (or nobody is there to take it).
     pub(super) is_released: bool,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+use wharf_sys::failpoint;
 
 use super::foreign_shim::{Ended, LAST_WORDS};
 use super::process::Process;
@@ -92,6 +93,7 @@ impl Shim {
         process.exit = Some(record.clone());
         let Some(exec) = process.exec.clone() else { return };
         // An exit that cannot be recorded is still reported.
+        failpoint::reach("shim/exec/ended");
         let _ = self.home.write_exit(Some(&exec), &record);
         self.announce(&Event::ExecExited { exec, exit: record });
         if self.connections.is_empty() {
@@ -139,6 +141,7 @@ impl Shim {
     /// on disk before anything of it is removed; the cgroup is gone before the engine hears of the
     /// end, as it may start the container again at once.
     pub(super) fn on_container_ended(&mut self, ended: Ended) {
+        failpoint::reach("shim/end/noticed");
         self.notice_oom_kills();
         self.container.kill_rest();
         self.drain(FIRST);
@@ -156,6 +159,7 @@ impl Shim {
         if let Err(errno) = self.home.write_exit(None, &record) {
             eprintln!("cannot record the exit: {errno}");
         }
+        failpoint::reach("shim/end/recorded");
         self.remove_container();
         self.finish_clients(FIRST);
         self.announce(&Event::Exited(record));

@@ -23,18 +23,23 @@ use super::paths::{Places, lower_dirs};
 use super::rootfs;
 use super::task::{self, Beginning};
 use crate::Shared;
-use crate::db::OperationKind;
+use crate::db::JournalId;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::model::requests::{ContainerCreated, CreateContainer};
 use crate::model::*;
+use crate::operations::{self, OperationKind};
 use crate::volumes::VolumeService;
 
 /// Longest time a create may take before the next start undoes it.
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Creates a container.
-pub(super) async fn create(shared: &Arc<Shared>, mut request: CreateContainer) -> Result<ContainerCreated> {
+pub(super) async fn create(
+    shared: &Arc<Shared>,
+    id: ContainerId,
+    mut request: CreateContainer,
+) -> Result<ContainerCreated> {
     let around = Surroundings {
         limits: &shared.host_limits,
         runtimes: &shared.config.runtimes,
@@ -51,7 +56,6 @@ pub(super) async fn create(shared: &Arc<Shared>, mut request: CreateContainer) -
     let _held = hold_image(shared, &image, &platform).await?;
     image::merge_image(&mut request.config, &platform.config.config)?;
     let (path, args) = image::command_line(&mut request.config)?;
-    let id = ContainerId::random();
     resolve_joined(shared, &mut request)?;
     fill_hostname(&mut request, &id);
     let inherited = inherited_mounts(shared, &request.host)?;
@@ -312,41 +316,53 @@ async fn commit(shared: &Arc<Shared>, mut record: ContainerRecord, planned: Vec<
         .filter(|m| m.point.anonymous)
         .map(|m| m.point.name.as_str())
         .collect();
-    let args = serde_json::json!({ "anonymous": anonymous });
-    let deadline = Timestamp::from_nanos(Timestamp::now().as_nanos() + DEADLINE.as_nanos() as i64);
-    let target = record.id.to_string();
-    let journal = shared
-        .db
-        .call(move |db| db.journal_begin(OperationKind::Create, &target, deadline, &args))
-        .await?;
-    let result = build(shared, &mut record, planned).await;
+    let journal = journal_volumes(shared, &record, &anonymous).await?;
+    let result = match build(shared, &mut record, planned).await {
+        Ok(()) => write(shared, &record, journal).await,
+        failed => failed,
+    };
     if let Err(error) = result {
         undo(shared, &record).await;
-        shared.db.call(move |db| db.journal_end(journal)).await?;
+        if let Some(row) = journal {
+            shared.db.call(move |db| db.journal_end(row)).await?;
+        }
         return Err(error);
     }
-    let stored = record.clone();
-    let done = shared
-        .db
-        .call(move |db| {
-            db.put_container(&stored)?;
-            db.journal_end(journal)
-        })
-        .await;
-    if let Err(error) = done {
-        undo(shared, &record).await;
-        shared.db.call(move |db| db.journal_end(journal)).await?;
-        return Err(error);
-    }
+    operations::step("recorded");
     happened::publish(&shared.events, &record, "create", &[]);
     task::spawn(shared, record, Beginning::Idle);
     Ok(())
 }
 
+/// Writes down which volumes are about to be made for this container alone: nothing else tells that they are not to be
+/// kept. Without any no row is needed: a directory that no record names says itself that it is left over.
+async fn journal_volumes(
+    shared: &Arc<Shared>,
+    record: &ContainerRecord,
+    anonymous: &[&str],
+) -> Result<Option<JournalId>> {
+    if anonymous.is_empty() {
+        return Ok(None);
+    }
+    let args = serde_json::json!({ "anonymous": anonymous });
+    let row = operations::journal(shared, OperationKind::Create, record.id.as_str(), args).await?;
+    operations::step("journalled");
+    Ok(Some(row))
+}
+
+async fn write(shared: &Arc<Shared>, record: &ContainerRecord, journal: Option<JournalId>) -> Result<()> {
+    operations::step("built");
+    let (stored, rows) = (record.clone(), Vec::from_iter(journal));
+    let put = move |db: &crate::db::Db| db.put_container_ending(&stored, &rows);
+    shared.db.call(put).await
+}
+
 async fn build(shared: &Arc<Shared>, record: &mut ContainerRecord, planned: Vec<PlannedMount>) -> Result<()> {
     let dir = Places::of(&shared.config, &record.id).dir;
     make_dir(&dir)?;
+    operations::step("directory");
     make_upper(&Places::of(&shared.config, &record.id).upper())?;
+    operations::step("upper");
     for mount in planned {
         let point = match mount.point.kind {
             MountKind::Volume => make_volume(shared, record, mount).await?,
@@ -391,6 +407,7 @@ async fn make_volume(shared: &Arc<Shared>, record: &ContainerRecord, mount: Plan
         labels: mount.labels,
     };
     let volume = service.ensure(new).await?;
+    operations::step("volume");
     point.name.clone_from(&volume.name);
     point.driver.clone_from(&volume.driver);
     point.source = volume.mountpoint.to_string_lossy().into_owned();

@@ -27,10 +27,12 @@ use super::handle::Handle;
 use super::happened;
 use super::paths::Places;
 use super::patience;
+use super::recovery::clear_kernel;
 use crate::Shared;
-use crate::db::{JournalId, OperationKind};
+use crate::db::JournalId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ContainerRecord, Timestamp};
+use crate::operations::{self, OperationKind};
 use crate::trace::Trace;
 
 /// Longest time the shim may take to create a container.
@@ -69,11 +71,15 @@ pub(crate) async fn start(
     record: &mut ContainerRecord,
 ) -> Result<Running, StartFailure> {
     let mut trace = Trace::begin("start", record.id.short());
-    let journal = begin(shared, record).await?;
+    let none = serde_json::Value::Null;
+    let journal = operations::journal(shared, OperationKind::Start, record.id.as_str(), none).await?;
+    operations::step("journalled");
     trace.step("journal");
     let result = run_steps(shared, handle, record, journal, &mut trace).await;
     let result = result.map_err(|failure| name_suspects(record, failure));
     if let Err(failure) = &result {
+        // A shim that was killed meanwhile leaves its container behind.
+        clear_kernel(shared, record).await;
         undo(shared, record).await;
         end_journal(shared, journal).await;
         tracing::info!(container = record.id.short(), "start failed: {}", failure.error.chain());
@@ -114,13 +120,20 @@ async fn run_steps(
     );
     // A shim that gets no order ends by itself.
     let (prepared, shim) = (prepared?, shim?);
+    operations::step("prepared");
     record.upstream = prepared.upstream;
     trace.step("prepare: namespace, files, mounts, config.json | shim: spawned");
     let launched = async {
+        let _waiting = operations::waiting("the shim, which makes the container");
         let launched = shim.launch(&prepared.plan, clients).await;
+        operations::step("made");
         launched.map_err(launch_failure)
     };
-    let connected = network::connect_all(shared, record, &networks);
+    let connected = async {
+        let connected = network::connect_all(shared, record, &networks).await;
+        operations::step("connected");
+        connected
+    };
     let (launched, connected) = tokio::join!(launched, connected);
     trace.step("shim: created | engine: networks connected");
     let launched = match (launched, connected) {
@@ -140,11 +153,15 @@ async fn run_steps(
     if record.endpoints.values().any(|endpoint| endpoint.live.is_some()) {
         files::rewrite_hosts(shared, record).await?; // the first one knew no address
     }
+    operations::step("hosts");
     publish_connected(shared, record, &networks);
     for client in handle.shim_is(Some(launched.client.clone())) {
         attach_late(&launched.client, client).await;
     }
-    let started = match launched.client.start().await {
+    let waiting = operations::waiting("the shim, which starts the process");
+    let started = launched.client.start().await;
+    drop(waiting);
+    let started = match started {
         Ok(started) => started,
         Err(error) => {
             handle.shim_is(None);
@@ -153,25 +170,13 @@ async fn run_steps(
         }
     };
     trace.step("shim: started");
+    operations::step("started");
     note_started(record, started);
     Ok(Running {
         shim: launched.client,
         events: launched.events,
         journal,
     })
-}
-
-async fn begin(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<JournalId> {
-    let id = record.id.to_string();
-    let deadline = Timestamp::from_nanos(
-        Timestamp::now()
-            .as_nanos()
-            .saturating_add(2 * FOREIGN_CREATE_DEADLINE.as_nanos() as i64),
-    );
-    shared
-        .db
-        .call(move |db| db.journal_begin(OperationKind::Start, &id, deadline, &serde_json::Value::Null))
-        .await
 }
 
 async fn end_journal(shared: &Arc<Shared>, journal: JournalId) {
@@ -192,7 +197,10 @@ async fn spawn_shim(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<Sp
     if is_kept(&dir) {
         dismiss_earlier(&dir).await;
     }
-    launcher.spawn(&dir, record.id.as_str()).await.map_err(launch_failure)
+    let _waiting = operations::waiting("the spawn of the shim");
+    let spawned = launcher.spawn(&dir, record.id.as_str()).await.map_err(launch_failure);
+    operations::step("spawned");
+    spawned
 }
 
 /// The shim of the run before stays when its end could not be recorded (disk full), which it is by now.
