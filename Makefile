@@ -12,7 +12,7 @@ PREFIX       ?= /usr/local
 UNDER_TEST   := WHARF_BIN=$(abspath $(TARGET))/e2e/wharf WHARF_SHIM=$(abspath $(TARGET))/e2e/wharf-shim
 DESTDIR      ?=
 
-.PHONY: build shim build-debug demo test check fmt clippy deny lint unit e2e conformance test-vm bench bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
+.PHONY: build shim build-debug demo test soak upgrade-test check fmt clippy deny lint unit e2e conformance test-vm bench bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
 
 build: shim
 	cargo build --release --locked -p wharf-cli
@@ -61,6 +61,17 @@ unit:
 
 e2e: packages-test build-debug
 	$(UNDER_TEST) cargo test --locked --workspace --all-features --test e2e
+
+# A thousand random kills of a release build under load, 100 containers beside it. SOAK="WHARF_SOAK_KILLS=50" for less.
+soak: packages-test build
+	WHARF_BIN=$(abspath $(TARGET))/release/wharf WHARF_SHIM=$(abspath $(TARGET))/release/wharf-shim \
+		WHARF_SOAK_KILLS=1000 WHARF_SOAK_CONTAINERS=100 $(SOAK) cargo test --locked -p wharf-e2e --test e2e -- --nocapture soak::
+
+# An engine of the commit OLD is replaced by this one while containers serve.
+OLD ?= HEAD~1
+upgrade-test: packages-test build-debug
+	tests/upgrade.sh "$(OLD)" "$(abspath $(TARGET))/older"
+	$(UNDER_TEST) WHARF_OLD_BIN=$(abspath $(TARGET))/older/debug/wharf cargo test --locked -p wharf-e2e --test e2e -- --nocapture upgrade::
 
 # Suites that others wrote. ORACLE=DIR holds the program `oracle` with its transcripts;
 # SUITES=DIR holds built suites (see docs/conformance.md). Neither is part of this project.

@@ -1,7 +1,7 @@
 //! End-to-end tests: a private engine each, driven by the unmodified `docker` CLI, our own CLI and raw HTTP.
 //!
 //! Reading order: lifecycle, run, streams, logs, limits, images, build, network, storage, cli, clients, bad_input, runtimes,
-//! containerd, survival, crashes, contention, reset.
+//! containerd, survival, crashes, failpoints, truth, operations, soak, upgrade, contention, reset.
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
@@ -13,6 +13,7 @@ mod contention;
 mod crashes;
 mod disk;
 mod events;
+mod failpoints;
 mod fuse;
 mod health;
 mod images;
@@ -21,11 +22,15 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod operations;
 mod reset;
 mod run;
 mod runtimes;
 mod shutdown;
+mod soak;
 mod storage;
 mod streams;
 mod stuck;
 mod survival;
+mod truth;
+mod upgrade;

@@ -2,8 +2,9 @@
 
 use std::process::Stdio;
 use std::time::Duration;
-use wharf_testkit::process::is_alive;
 use wharf_testkit::{Registry, Sandbox};
+
+use crate::truth::{Random, list_is_true, nothing_is_left};
 
 #[test]
 fn a_counting_container_does_not_notice_the_engine_s_death() {
@@ -126,18 +127,6 @@ fn a_published_port_answers_while_no_engine_runs() {
     assert!(up());
 }
 
-/// A small generator, so that a failing run can be repeated from its printed seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 #[test]
 fn fifty_kills_at_random_moments_leave_nothing() {
     let mut s = Sandbox::with_busybox();
@@ -175,7 +164,7 @@ fn fifty_kills_at_random_moments_leave_nothing() {
         wharf_testkit::process::kill_group(&mut load);
         let up = s.boot();
         assert!(up < Duration::from_secs(1), "round {round}: the engine needed {up:?}");
-        list_is_true(&s, round);
+        list_is_true(&s, &format!("round {round}"));
     }
     let all = s.docker(&["ps", "-aq"]).ok().to_owned();
     if !all.is_empty() {
@@ -185,86 +174,4 @@ fn fifty_kills_at_random_moments_leave_nothing() {
     s.docker(&["system", "prune", "-af", "--volumes"]).ok();
     s.wharf(&["volume", "prune", "-af"]).ok();
     nothing_is_left(&s);
-}
-
-/// What is listed as running runs, unless it ends this very moment; what is not has no process.
-fn list_is_true(s: &Sandbox, round: u32) {
-    let (_, list) = s.api("GET", "/containers/json?all=1", "");
-    for container in list.as_array().unwrap() {
-        let id = container["Id"].as_str().unwrap();
-        let lie = || {
-            let (_, now) = s.api("GET", &format!("/containers/{id}/json"), "");
-            let runs = now["State"]["Running"].as_bool().unwrap_or(false);
-            let pid = now["State"]["Pid"].as_u64().unwrap_or(0) as u32;
-            let has_process = s.leftovers().cgroups.iter().any(|group| {
-                std::fs::read_to_string(group.join(id).join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
-            });
-            runs != has_process || runs != (pid > 0 && is_alive(pid))
-        };
-        s.eventually(
-            Duration::from_secs(2),
-            &format!("round {round}: {container} is true"),
-            || !lie(),
-        );
-    }
-}
-
-/// After everything was removed through the engine: no container's trace in the kernel or on disk.
-fn nothing_is_left(s: &Sandbox) {
-    let left = |s: &Sandbox| {
-        let l = s.leftovers();
-        let shims: Vec<_> = l
-            .processes
-            .iter()
-            .filter(|p| !p.contains(" daemon ") && !p.contains("keeper"))
-            .cloned()
-            .collect();
-        // Mounts, pins of network namespaces among them, and cgroups beside the one of all shims.
-        let mut kernel = l.mounts.clone();
-        for group in &l.cgroups {
-            let below = std::fs::read_dir(group).into_iter().flatten().flatten();
-            let of_containers = below.filter(|e| e.path().is_dir() && e.file_name() != "shims");
-            kernel.extend(of_containers.map(|e| e.path().display().to_string()));
-        }
-        let links: Vec<_> = l
-            .links
-            .iter()
-            .filter(|n| **n != format!("{}0", s.instance()))
-            .cloned()
-            .collect();
-        (shims, kernel, links, files(s))
-    };
-    let empty = |l: &(Vec<String>, Vec<String>, Vec<String>, Vec<String>)| {
-        l.0.is_empty() && l.1.is_empty() && l.2.is_empty() && l.3.is_empty()
-    };
-    s.eventually(
-        Duration::from_secs(10),
-        &format!("nothing is left: {:#?}", left(s)),
-        || empty(&left(s)),
-    );
-}
-
-fn files(s: &Sandbox) -> Vec<String> {
-    let mut found = Vec::new();
-    for sub in [
-        "content/sha256",
-        "content/ingest",
-        "ingest",
-        "layers",
-        "containers",
-        "volumes",
-        "build-cache",
-        "build-work",
-        "builds",
-    ] {
-        for entry in std::fs::read_dir(s.root().join(sub)).into_iter().flatten().flatten() {
-            found.push(entry.path().display().to_string());
-        }
-    }
-    for sub in ["shims", "netns", "shm"] {
-        for entry in std::fs::read_dir(s.run_dir().join(sub)).into_iter().flatten().flatten() {
-            found.push(entry.path().display().to_string());
-        }
-    }
-    found
 }

@@ -1,0 +1,434 @@
+//! The engine is killed at every step of every operation, and a shim at every step of its own.
+//!
+//! The steps are not listed here: an operation is carried out once by an engine that writes down every failpoint it
+//! passes (`WHARF_FAILPOINT=trace:FILE`); then once more for each of them, by an engine that dies there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use wharf_testkit::process::is_alive;
+use wharf_testkit::{Registry, Sandbox};
+
+use crate::truth::{list_is_true, nothing_more_than, traces};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// An operation to be interrupted. Arguments of `docker` are separated by blanks.
+struct Case {
+    /// What makes what it needs.
+    before: &'static [&'static str],
+    /// The operation.
+    act: &'static str,
+    /// What must work in the new engine, whatever the operation came to; `!` in front: it may fail too.
+    after: &'static [&'static str],
+    /// The container's state that must come about by itself; empty for any.
+    settles: &'static str,
+    /// Failpoints that must be among those passed.
+    passes: &'static [&'static str],
+    /// What takes away what it made; may fail.
+    clean: &'static [&'static str],
+}
+
+const REMOVE: &str = "rm -f -v c1";
+
+const BLANK: Case = Case {
+    before: &[],
+    act: "",
+    after: &[],
+    settles: "",
+    passes: &[],
+    clean: &[REMOVE],
+};
+
+fn docker(s: &Sandbox, line: &str) -> wharf_testkit::Output {
+    s.docker(&line.split(' ').collect::<Vec<_>>())
+}
+
+fn state(s: &Sandbox, name: &str) -> String {
+    s.docker(&["inspect", "-f", "{{.State.Status}}", name])
+        .stdout
+        .trim()
+        .to_owned()
+}
+
+fn pid(s: &Sandbox, name: &str) -> u32 {
+    let pid = s.docker(&["inspect", "-f", "{{.State.Pid}}", name]);
+    pid.ok().parse().unwrap()
+}
+
+/// Since when an engine is armed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Armed {
+    /// Before what the operation needs is made: shims are armed by the engine that starts them.
+    Early,
+    /// For the operation alone.
+    Late,
+}
+
+/// The failpoints that the operation passes.
+fn passed(s: &mut Sandbox, case: &Case, armed: Armed) -> BTreeSet<String> {
+    let file = s.path("passed");
+    if armed == Armed::Late {
+        prepare(s, case);
+    }
+    s.terminate();
+    s.boot_armed(&format!("trace:{}", file.display()));
+    let _ = std::fs::remove_file(&file); // the start itself passes some
+    if armed == Armed::Early {
+        prepare(s, case);
+    }
+    docker(s, case.act).ok();
+    // What follows the answer belongs to the operation too.
+    s.eventually(SOON, "the operation ends", || s.wharf(&["ops", "-q"]).ok().is_empty());
+    s.terminate();
+    s.boot();
+    clean(s, case);
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let names: BTreeSet<String> = text.lines().map(str::to_owned).collect();
+    for name in case.passes {
+        assert!(names.contains(*name), "{}: {name} is not among {names:?}", case.act);
+    }
+    names
+}
+
+fn prepare(s: &Sandbox, case: &Case) {
+    for line in case.before {
+        docker(s, line).ok();
+    }
+}
+
+fn clean(s: &Sandbox, case: &Case) {
+    for line in case.clean {
+        docker(s, line);
+    }
+    docker(s, "image prune -f").ok();
+    docker(s, "volume prune -a -f").ok();
+}
+
+/// Kills the engine at every step of these operations.
+fn gate(s: &mut Sandbox, cases: &[Case]) {
+    docker(s, "run -d --name bystander -p 0:80 busybox sleep 3600").ok();
+    let bystander = pid(s, "bystander");
+    for case in cases {
+        let points = passed(s, case, Armed::Late);
+        let before = traces(s);
+        for point in points.iter().filter(|p| !p.starts_with("shim/")) {
+            let when = format!("{} killed at {point}", case.act);
+            prepare(s, case);
+            s.terminate();
+            s.boot_armed(&format!("kill:{point}"));
+            docker(s, case.act);
+            assert!(s.ends_within(SOON), "{when}: the point was not passed");
+            let up = s.boot();
+            assert!(up < Duration::from_secs(2), "{when}: the new engine needed {up:?}");
+            list_is_true(s, &when);
+            assert!(is_alive(bystander) && pid(s, "bystander") == bystander, "{when}");
+            outcome(s, case, &when);
+            clean(s, case);
+            nothing_more_than(s, &before, &when);
+        }
+    }
+}
+
+/// Kills the shim at every step that the operation makes it pass.
+fn shim_gate(s: &mut Sandbox, cases: &[Case]) {
+    for case in cases {
+        let points = passed(s, case, Armed::Early);
+        let before = traces(s);
+        let points: Vec<&String> = points.iter().filter(|p| p.starts_with("shim/")).collect();
+        assert!(!points.is_empty(), "{} passes no step of a shim", case.act);
+        for point in points {
+            let when = format!("{}, its shim killed at {point}", case.act);
+            s.terminate();
+            s.boot_armed(&format!("kill:{point}"));
+            for line in case.before {
+                docker(s, line);
+            }
+            docker(s, case.act);
+            list_is_true(s, &when);
+            s.terminate();
+            s.boot();
+            list_is_true(s, &when);
+            clean(s, case);
+            nothing_more_than(s, &before, &when);
+        }
+    }
+}
+
+fn outcome(s: &Sandbox, case: &Case, when: &str) {
+    if !case.settles.is_empty() {
+        s.eventually(SOON, &format!("{when}: {} comes about", case.settles), || {
+            state(s, "c1") == case.settles
+        });
+    }
+    for line in case.after {
+        match line.strip_prefix('!') {
+            Some(line) => drop(docker(s, line)),
+            None => {
+                let done = docker(s, line);
+                assert!(done.code == 0, "{when}: {line}: {done}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_step_of_create_start_and_run_leaves_whole_containers() {
+    let mut s = Sandbox::with_busybox();
+    docker(&s, "network create n1").ok();
+    let cases = [
+        Case {
+            act: "create --name c1 -v /anonymous -v named:/v busybox sleep 600",
+            after: &["!create --name c1 busybox sleep 600", "start c1", "exec c1 true"],
+            passes: &[
+                "create/journalled",
+                "create/built",
+                "create/recorded",
+                "volume/create/written",
+            ],
+            ..BLANK
+        },
+        Case {
+            before: &["create --name c1 --network n1 -p 0:80 -v named:/v busybox sleep 600"],
+            act: "start c1",
+            after: &["start c1", "exec c1 true"],
+            passes: &[
+                "start/journalled",
+                "start/made",
+                "start/connected",
+                "start/started",
+                "start/running",
+            ],
+            ..BLANK
+        },
+        Case {
+            act: "run --rm --name c1 -p 0:80 -v /anonymous busybox true",
+            after: &["run --rm busybox true"],
+            passes: &["end/recorded", "end/dismissed", "remove/moved", "remove/forgotten"],
+            ..BLANK
+        },
+    ];
+    gate(&mut s, &cases);
+}
+
+#[test]
+fn a_kill_at_any_step_of_stop_restart_and_rm_is_completed_by_the_next_engine() {
+    let mut s = Sandbox::with_busybox();
+    let cases = [
+        Case {
+            before: &["run -d --name c1 --restart unless-stopped busybox sleep 600"],
+            act: "stop -t 1 c1",
+            after: &["stop -t 0 c1", "start c1"],
+            passes: &["stop/journalled", "stop/recorded", "stop/signalled"],
+            ..BLANK
+        },
+        Case {
+            before: &["run -d --name c1 busybox sleep 600"],
+            act: "restart -t 0 c1",
+            settles: "running",
+            after: &["exec c1 true"],
+            passes: &[
+                "restart/journalled",
+                "restart/signalled",
+                "restart/started",
+                "restart/running",
+            ],
+            ..BLANK
+        },
+        Case {
+            before: &["run -d --name c1 -p 0:80 -v /anonymous busybox sleep 600"],
+            act: "rm -f -v c1",
+            after: &["!rm -f -v c1", "create --name c1 busybox true"],
+            passes: &[
+                "remove/moved",
+                "remove/volumes",
+                "remove/forgotten",
+                "net/release/unpinned",
+            ],
+            ..BLANK
+        },
+        Case {
+            before: &["run -d --name c1 --restart always busybox sleep 600"],
+            act: "kill c1",
+            after: &["!kill c1", "start c1"],
+            passes: &["kill/signalled"],
+            ..BLANK
+        },
+    ];
+    gate(&mut s, &cases);
+}
+
+#[test]
+fn a_kill_at_any_step_of_exec_commit_update_rename_and_pause_harms_nothing() {
+    let mut s = Sandbox::with_busybox();
+    let running = &["run -d --name c1 busybox sleep 600"];
+    let cases = [
+        Case {
+            before: running,
+            act: "exec c1 echo hi",
+            after: &["exec c1 true"],
+            passes: &["exec/planned", "exec/started"],
+            ..BLANK
+        },
+        Case {
+            before: running,
+            act: "commit c1 made:1",
+            settles: "running",
+            after: &["exec c1 true", "commit c1 made:1", "run --rm made:1 true"],
+            passes: &[
+                "commit/paused",
+                "store/layer/published",
+                "store/image/recorded",
+                "commit/thawed",
+            ],
+            clean: &[REMOVE, "rmi -f made:1"],
+        },
+        Case {
+            before: running,
+            act: "update --memory 64m --memory-swap 64m c1",
+            after: &["exec c1 true", "update --memory 80m --memory-swap 80m c1"],
+            passes: &["update/journalled", "update/applied"],
+            ..BLANK
+        },
+        Case {
+            before: running,
+            act: "rename c1 c2",
+            after: &["!rename c2 c1", "exec c1 true"],
+            passes: &["rename/recorded"],
+            clean: &[REMOVE, "rm -f c2"],
+            ..BLANK
+        },
+        Case {
+            before: running,
+            act: "pause c1",
+            after: &["!unpause c1", "exec c1 true"],
+            passes: &["pause/begun"],
+            ..BLANK
+        },
+    ];
+    gate(&mut s, &cases);
+}
+
+#[test]
+fn a_kill_at_any_step_of_network_and_volume_operations_leaves_them_whole_or_away() {
+    let mut s = Sandbox::with_busybox();
+    docker(&s, "network create kept").ok();
+    let cases = [
+        Case {
+            act: "network create n1",
+            after: &["!network create n1", "run --rm --network n1 busybox true"],
+            passes: &["network-create/recorded", "net/network/bridge"],
+            clean: &["network rm n1"],
+            ..BLANK
+        },
+        Case {
+            before: &["network create n1"],
+            act: "network rm n1",
+            after: &["!network create n1", "run --rm --network n1 busybox true"],
+            passes: &["net/network/unlinked", "network-remove/unmade"],
+            clean: &["network rm n1"],
+            ..BLANK
+        },
+        Case {
+            before: &["run -d --name c1 -p 0:80 busybox sleep 600"],
+            act: "network connect kept c1",
+            after: &[
+                "!network disconnect kept c1",
+                "network connect kept c1",
+                "network disconnect kept c1",
+            ],
+            passes: &[
+                "net/connect/attached",
+                "network-connect/connected",
+                "network-connect/recorded",
+            ],
+            ..BLANK
+        },
+        Case {
+            before: &["run -d --name c1 busybox sleep 600", "network connect kept c1"],
+            act: "network disconnect kept c1",
+            after: &["!network disconnect kept c1", "network connect kept c1"],
+            passes: &["net/disconnect/unplugged", "network-disconnect/recorded"],
+            ..BLANK
+        },
+        Case {
+            act: "volume create v1",
+            after: &["volume create v1", "run --rm -v v1:/v busybox touch /v/file"],
+            passes: &["volume/create/written", "volume/create/visible"],
+            clean: &["volume rm v1"],
+            ..BLANK
+        },
+        Case {
+            before: &["volume create v1"],
+            act: "volume rm v1",
+            after: &["run --rm -v v1:/v busybox touch /v/file"],
+            passes: &["volume/remove/moved"],
+            clean: &["volume rm v1"],
+            ..BLANK
+        },
+    ];
+    gate(&mut s, &cases);
+}
+
+#[test]
+fn a_kill_at_any_step_of_image_operations_loses_no_image_and_keeps_no_rest() {
+    let mut s = Sandbox::with_busybox();
+    let registry = Registry::start();
+    let name = format!("{}/image:1", registry.address());
+    s.docker(&["tag", "busybox", &name]).ok();
+    s.docker(&["push", &name]).ok();
+    s.docker(&["rmi", &name]).ok();
+    let name: &'static str = Box::leak(name.into_boxed_str());
+    let line = |text: &str| -> &'static str { Box::leak(text.replace("NAME", name).into_boxed_str()) };
+    let list = |text: &str| -> &'static [&'static str] { Box::leak(vec![line(text)].into_boxed_slice()) };
+    let cases = [
+        Case {
+            act: line("pull -q NAME"),
+            after: Box::leak(vec![line("pull -q NAME"), line("run --rm NAME true")].into_boxed_slice()),
+            passes: &["image-pull/begun", "store/image/recorded"],
+            clean: list("rmi -f NAME"),
+            ..BLANK
+        },
+        Case {
+            act: "tag busybox other:1",
+            after: &["tag busybox other:1", "run --rm other:1 true"],
+            passes: &["image-tag/begun"],
+            clean: &["rmi other:1"],
+            ..BLANK
+        },
+        Case {
+            before: &["tag busybox other:1"],
+            act: "rmi other:1",
+            after: &["!rmi other:1", "run --rm busybox true"],
+            passes: &["image-remove/begun"],
+            ..BLANK
+        },
+    ];
+    gate(&mut s, &cases);
+}
+
+#[test]
+fn a_shim_killed_at_any_of_its_steps_leaves_no_process_and_the_truth() {
+    let mut s = Sandbox::with_busybox();
+    let cases = [
+        Case {
+            before: &["create --name c1 -p 0:80 -v named:/v busybox sh -c exit"],
+            act: "start -a c1",
+            passes: &[
+                "shim/ordered",
+                "shim/recorded",
+                "shim/made",
+                "shim/started",
+                "shim/end/recorded",
+            ],
+            ..BLANK
+        },
+        Case {
+            before: &["run -d --name c1 busybox sleep 600"],
+            act: "exec c1 true",
+            passes: &["shim/exec/started", "shim/exec/ended"],
+            ..BLANK
+        },
+    ];
+    shim_gate(&mut s, &cases);
+}
