@@ -12,7 +12,7 @@ PREFIX       ?= /usr/local
 UNDER_TEST   := WHARF_BIN=$(abspath $(TARGET))/e2e/wharf WHARF_SHIM=$(abspath $(TARGET))/e2e/wharf-shim
 DESTDIR      ?=
 
-.PHONY: build shim build-debug demo test soak upgrade-test check fmt clippy deny lint unit e2e conformance test-vm bench bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
+.PHONY: build shim build-debug demo test soak upgrade-test check fmt clippy deny lint unit e2e conformance test-vm bench bench-scale bench-neighbours bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
 
 build: shim
 	cargo build --release --locked -p wharf-cli
@@ -85,8 +85,19 @@ KERNEL ?= 6.1
 test-vm: packages-vm build
 	tests/vm/run.sh $(TARGET) $(TARGET)/release/wharf $(KERNEL)
 
+# All of it, whatever fails before; BENCH='-k PATTERN' is for the comparison with the peers alone.
 bench: packages-bench build
-	python3 bench/bench.py --bin $(TARGET)/release $(BENCH)
+	python3 bench/bench.py --bin $(TARGET)/release $(BENCH); peers=$$?; test -z "$(BENCH)" || exit $$peers; \
+	python3 bench/scale.py --bin $(TARGET)/release; scale=$$?; \
+	python3 bench/neighbours.py --bin $(TARGET)/release; exit $$((peers | scale | $$?))
+
+# A thousand containers, ten thousand starts and stops.
+bench-scale: packages-bench build
+	python3 bench/scale.py --bin $(TARGET)/release $(SCALE)
+
+# A container beside a fork bomb, a memory hog, a flood of log lines and a loop of disk writes.
+bench-neighbours: packages-bench build
+	python3 bench/neighbours.py --bin $(TARGET)/release $(NEIGHBOURS)
 
 # The runtime alone: steps of a start, memory, and the ratios to crun, runc and a floor in C.
 bench-runtime: packages-bench shim
@@ -125,7 +136,7 @@ packages-conformance:
 packages-vm:
 	@packaging/apt.sh build-essential busybox-static criu qemu-system-x86 e2fsprogs mmdebstrap cpio kmod jq util-linux uidmap
 packages-bench:
-	@packaging/apt.sh build-essential busybox-static docker-registry curl jq python3 docker.io podman runc crun mmdebstrap
+	@packaging/apt.sh build-essential busybox-static docker-registry curl jq python3 docker.io podman runc crun mmdebstrap iproute2 nftables
 
 clean:
 	cargo clean

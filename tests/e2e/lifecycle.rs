@@ -205,3 +205,23 @@ fn prune_removes_only_what_is_stopped() {
     s.docker(&["container", "prune", "-f"]).ok();
     assert_eq!(s.docker(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "live");
 }
+
+#[test]
+fn a_container_that_removes_itself_can_be_restarted_and_keeps_its_files() {
+    let mut s = Sandbox::with_busybox();
+    let script = "cat /kept 2>/dev/null; echo again >> /kept; trap 'exit 0' TERM; sleep 600 & wait";
+    s.docker(&["run", "-d", "--rm", "--name", "kept", "busybox", "sh", "-c", script])
+        .ok();
+    let lines = |s: &Sandbox| s.docker(&["logs", "kept"]).ok().lines().count();
+    s.docker(&["restart", "kept"]).ok();
+    s.eventually(Duration::from_secs(30), "it runs again", || lines(&s) == 1);
+    // The mark of the first mount is found by another engine too.
+    s.kill();
+    s.boot();
+    s.docker(&["restart", "kept"]).ok();
+    s.eventually(Duration::from_secs(30), "it runs a third time", || lines(&s) == 3);
+    s.docker(&["stop", "kept"]).ok();
+    s.eventually(Duration::from_secs(30), "it is gone", || {
+        s.docker(&["ps", "-aq"]).ok().is_empty()
+    });
+}

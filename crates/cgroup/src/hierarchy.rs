@@ -1,5 +1,6 @@
 //! Where the controllers are mounted.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use crate::error::CgroupError;
@@ -108,15 +109,23 @@ pub(crate) struct Mount {
 impl Hierarchy {
     /// Reads this process's mount table. Version 1 wins when any controller is mounted there.
     ///
+    /// Stops reading when every hierarchy that the kernel has was found: on a host of a thousand containers the table
+    /// is long, and hierarchies are mounted early.
+    ///
     /// # Errors
     /// [`CgroupError::Probe`] if the table cannot be read, [`CgroupError::NoHierarchy`] if there is none.
     pub fn probe() -> Result<Self, CgroupError> {
-        let path = Path::new("/proc/self/mountinfo");
-        let table = wharf_sys::path::read_proc(path).map_err(|errno| CgroupError::Probe {
-            path: path.to_path_buf(),
-            source: errno.into(),
-        })?;
-        Self::parse_mountinfo(&String::from_utf8_lossy(&table)).ok_or(CgroupError::NoHierarchy)
+        let failed = |path: &'static str| {
+            move |source| CgroupError::Probe {
+                path: PathBuf::from(path),
+                source,
+            }
+        };
+        let wanted = std::fs::read_to_string("/proc/self/cgroup").map_err(failed("/proc/self/cgroup"))?;
+        let path = "/proc/self/mountinfo";
+        let table = std::fs::File::open(path).map_err(failed(path))?;
+        let found = Found::read(BufReader::new(table), wanted.lines().count()).map_err(failed(path))?;
+        found.hierarchy().ok_or(CgroupError::NoHierarchy)
     }
 
     /// A version 2 hierarchy rooted at a directory; also how tests build a fake one.
@@ -212,47 +221,69 @@ impl Hierarchy {
         let listed = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
         listed.split_whitespace().any(|each| each == name)
     }
+}
 
-    /// Pure form of [`Hierarchy::probe`].
-    fn parse_mountinfo(table: &str) -> Option<Self> {
-        let mut mounts: Vec<Mount> = Vec::new();
-        let mut unified = None;
-        let mut named: Vec<(String, PathBuf)> = Vec::new();
-        for line in table.lines() {
-            let Some((path, fstype, options)) = split_mount(line) else {
-                continue;
-            };
-            match fstype {
-                "cgroup2" if unified.is_none() => unified = Some(path),
-                "cgroup" => {
-                    let controllers = controllers_of(options);
-                    let known = |mount: &Mount| mount.controllers.iter().any(|each| controllers.contains(each));
-                    if let Some(name) = name_of(options).filter(|_| controllers.is_empty()) {
-                        if !named.iter().any(|(known, _)| known == name) {
-                            named.push((name.to_owned(), path));
-                        }
-                    } else if !controllers.is_empty() && !mounts.iter().any(known) {
-                        mounts.push(Mount { path, controllers });
-                    }
-                }
-                _ => {}
+/// What a mount table holds, as far as it was read.
+#[derive(Debug, Default)]
+struct Found {
+    mounts: Vec<Mount>,
+    unified: Option<PathBuf>,
+    named: Vec<(String, PathBuf)>,
+}
+
+impl Found {
+    /// Reads lines of mountinfo (proc(5)) until as many hierarchies were found as are wanted. What is mounted twice
+    /// counts where it is mounted first.
+    fn read(mut table: impl BufRead, wanted: usize) -> std::io::Result<Self> {
+        let mut found = Self::default();
+        let mut line = Vec::new();
+        while found.count() < wanted {
+            line.clear();
+            if table.read_until(b'\n', &mut line)? == 0 {
+                break;
             }
+            found.take(String::from_utf8_lossy(&line).trim_end());
         }
-        match (mounts.is_empty(), &unified) {
-            (false, _) => Some(Self {
-                version: Version::V1,
-                mounts,
-                unified,
-                named,
-            }),
-            (true, Some(_)) => Some(Self {
-                version: Version::V2,
-                mounts,
-                unified,
-                named: Vec::new(),
-            }),
-            (true, None) => None,
+        Ok(found)
+    }
+
+    fn count(&self) -> usize {
+        self.mounts.len() + self.named.len() + usize::from(self.unified.is_some())
+    }
+
+    fn take(&mut self, line: &str) {
+        let Some((path, fstype, options)) = split_mount(line) else {
+            return;
+        };
+        match fstype {
+            "cgroup2" if self.unified.is_none() => self.unified = Some(path),
+            "cgroup" => {
+                let controllers = controllers_of(options);
+                let known = |mount: &Mount| mount.controllers.iter().any(|each| controllers.contains(each));
+                if let Some(name) = name_of(options).filter(|_| controllers.is_empty()) {
+                    if !self.named.iter().any(|(known, _)| known == name) {
+                        self.named.push((name.to_owned(), path));
+                    }
+                } else if !controllers.is_empty() && !self.mounts.iter().any(known) {
+                    self.mounts.push(Mount { path, controllers });
+                }
+            }
+            _ => {}
         }
+    }
+
+    fn hierarchy(self) -> Option<Hierarchy> {
+        let (version, named) = match (self.mounts.is_empty(), &self.unified) {
+            (false, _) => (Version::V1, self.named),
+            (true, Some(_)) => (Version::V2, Vec::new()),
+            (true, None) => return None,
+        };
+        Some(Hierarchy {
+            version,
+            mounts: self.mounts,
+            unified: self.unified,
+            named,
+        })
     }
 }
 
@@ -318,6 +349,23 @@ fn can_limit_swap_below(root: &Path) -> bool {
 mod tests {
     use super::*;
 
+    fn parse(table: &str) -> Option<Hierarchy> {
+        let found = Found::read(table.as_bytes(), usize::MAX).expect("memory is readable");
+        found.hierarchy()
+    }
+
+    #[test]
+    fn nothing_is_read_beyond_the_last_hierarchy() {
+        let long = format!(
+            "{HYBRID}{}",
+            "50 23 0:4 net:[4026532000] /run/pin rw - nsfs nsfs rw\n".repeat(1000)
+        );
+        let mut rest = long.as_bytes();
+        let found = Found::read(&mut rest, 4).expect("readable");
+        assert_eq!(found.hierarchy(), parse(HYBRID));
+        assert_eq!(rest.len(), long.len() - HYBRID.len());
+    }
+
     const HYBRID: &str = "\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:4 - cgroup cgroup rw,cpu,cpuacct
@@ -328,7 +376,7 @@ mod tests {
 
     #[test]
     fn hybrid_hosts_are_version_1_with_the_unified_mount_known() {
-        let found = Hierarchy::parse_mountinfo(HYBRID).expect("a hierarchy");
+        let found = parse(HYBRID).expect("a hierarchy");
         assert_eq!(found.version(), Version::V1);
         assert_eq!(
             found.mount_of(Controller::Cpuacct),
@@ -353,16 +401,13 @@ mod tests {
     #[test]
     fn a_lone_cgroup2_mount_is_version_2() {
         let line = "41 31 0:38 / /sys/fs/cg\\040two rw - cgroup2 cgroup2 rw,nsdelegate";
-        let found = Hierarchy::parse_mountinfo(line).expect("a hierarchy");
+        let found = parse(line).expect("a hierarchy");
         assert_eq!(found, Hierarchy::v2_at("/sys/fs/cg two"));
     }
 
     #[test]
     fn no_cgroup_mount_is_no_hierarchy() {
-        assert_eq!(
-            Hierarchy::parse_mountinfo("31 23 0:28 / / rw - ext4 /dev/sda rw\nrubbish"),
-            None
-        );
+        assert_eq!(parse("31 23 0:28 / / rw - ext4 /dev/sda rw\nrubbish"), None);
     }
 
     #[test]

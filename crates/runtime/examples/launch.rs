@@ -69,6 +69,7 @@ fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
             lower: launch.lower.clone(),
             upper,
             work,
+            volatile: false,
         }
     };
     let mut request = CreateRequest::new("launched", &launch.bundle, spec.clone(), rootfs);

@@ -20,6 +20,10 @@ pub enum Rootfs {
         upper: PathBuf,
         /// Scratch space of the overlay, on the file system of `upper`.
         work: PathBuf,
+        /// Nobody needs the writable layer once the machine has crashed: fsync(2) does nothing, and the end of the
+        /// mount does not write out the whole file system below. The next mount of the same directories needs
+        /// `work/incompat/volatile` in `work` removed. KERNEL(5.10): before, an overlay as any other.
+        volatile: bool,
     },
 }
 

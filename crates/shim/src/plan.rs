@@ -63,6 +63,9 @@ pub enum RootfsPlan {
         upper: PathBuf,
         /// Overlay's work directory, on the same file system as `upper`.
         work: PathBuf,
+        /// Nobody needs `upper` once the machine has crashed (the kernel's `volatile`).
+        #[serde(default)]
+        volatile: bool,
     },
 }
 

@@ -21,7 +21,10 @@ pub(crate) async fn answer(app: Arc<App>, request: hyper::Request<Incoming>) -> 
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let span = tracing::debug_span!("request", id, %method, path);
+    let engine = app.engine.clone();
     let reply = route(app, id, request).instrument(span).await;
+    // A client may keep its connection for days.
+    engine.worked();
     let (status, elapsed_ms) = (reply.status.as_u16(), started.elapsed().as_millis() as u64);
     if reply.status.is_server_error() {
         tracing::warn!(request = id, %method, path, status, elapsed_ms, "request failed");

@@ -258,6 +258,8 @@ async fn launch(
         lower: step.lower.clone(),
         upper: step.upper.clone(),
         work: step.work.clone(),
+        // A step that a crash interrupts is done anew; what it made is synced when it becomes a layer.
+        volatile: true,
     };
     let (networks, prepared) = start::prepare_step(shared, record).await?;
     let plan = LaunchPlan {

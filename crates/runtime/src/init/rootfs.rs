@@ -33,7 +33,12 @@ pub(crate) fn open_rootfs(rootfs: &Rootfs, api: MountApi) -> Result<Option<Owned
     }
     let opened = match rootfs {
         Rootfs::Directory(path) => open_directory(path),
-        Rootfs::Overlay { lower, upper, work } => open_overlay(lower, upper, work),
+        Rootfs::Overlay {
+            lower,
+            upper,
+            work,
+            volatile,
+        } => open_overlay(lower, (upper, work), volatility(*volatile)),
     };
     match opened {
         Ok(fd) => Ok(Some(fd)),
@@ -66,7 +71,16 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(tree)
 }
 
-fn open_overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Errno> {
+/// The option of an overlay that need not survive a crash.
+fn volatility(is_volatile: bool) -> Option<&'static str> {
+    is_volatile.then_some("volatile")
+}
+
+fn open_overlay(
+    lower: &[PathBuf],
+    (upper, work): (&Path, &Path),
+    option: Option<&'static str>,
+) -> Result<OwnedFd, Errno> {
     let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL);
     let lower = lower.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>()?;
     let (upper, work) = (text(upper)?, text(work)?);
@@ -74,6 +88,7 @@ fn open_overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd,
     parameters.extend(lower.iter().map(|path| Parameter::Text("lowerdir+", path)));
     parameters.push(Parameter::Text("upperdir", &upper));
     parameters.push(Parameter::Text("workdir", &work));
+    parameters.extend(option.map(Parameter::Flag));
     mounts::new_filesystem("overlay", &parameters, 0)
 }
 
@@ -131,20 +146,44 @@ fn mount_classic(rootfs: &Rootfs, place: &Path) -> Result<(), RuntimeError> {
             mount_bind_recursive(path, place).map_err(failed)?;
             mount_change(place, MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(failed)
         }
-        Rootfs::Overlay { lower, upper, work } => overlay_classic(lower, upper, work, place).map_err(failed),
+        Rootfs::Overlay {
+            lower,
+            upper,
+            work,
+            volatile,
+        } => {
+            let writable: (&Path, &Path) = (upper, work);
+            let mounted = match volatility(*volatile) {
+                None => Err(Errno::INVAL),
+                option => overlay_classic(lower, writable, option, place),
+            };
+            // KERNEL(5.10): an unknown option.
+            let mounted = match mounted {
+                Err(Errno::INVAL) => overlay_classic(lower, writable, None, place),
+                other => other,
+            };
+            mounted.map_err(failed)
+        }
     }
 }
 
 /// KERNEL(before 6.8): all options share one page, which long paths of many
 /// layers do not fit. Numbers of descriptors, as names in /proc/self/fd,
 /// stand for them: the kernel resolves them once, at the mount.
-fn overlay_classic(lower: &[PathBuf], upper: &Path, work: &Path, place: &Path) -> Result<(), Errno> {
+fn overlay_classic(
+    lower: &[PathBuf],
+    (upper, work): (&Path, &Path),
+    option: Option<&'static str>,
+    place: &Path,
+) -> Result<(), Errno> {
     let open = |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let layers = lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let (upper, work) = (open(upper)?, open(work)?);
     let names: Vec<String> = layers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     let (upper_name, work_name) = (upper.as_raw_fd(), work.as_raw_fd());
-    let data = format!("lowerdir={},upperdir={upper_name},workdir={work_name}", names.join(":"));
+    let option = option.map(|name| format!(",{name}")).unwrap_or_default();
+    let layers_data = names.join(":");
+    let data = format!("lowerdir={layers_data},upperdir={upper_name},workdir={work_name}{option}");
     let data = CString::new(data).map_err(|_| Errno::INVAL)?;
     rustix::process::chdir(c"/proc/self/fd")?;
     let made = mount(

@@ -337,10 +337,16 @@ pub(crate) fn read_spec(bundle: &Path) -> Result<Spec, Fault> {
 fn rootfs_of(plan: &LaunchPlan, spec: &Spec) -> Result<Rootfs, Fault> {
     match &plan.rootfs {
         RootfsPlan::Directory { path } => Ok(Rootfs::Directory(path.clone())),
-        RootfsPlan::Overlay { lower, upper, work } => Ok(Rootfs::Overlay {
+        RootfsPlan::Overlay {
+            lower,
+            upper,
+            work,
+            volatile,
+        } => Ok(Rootfs::Overlay {
             lower: lower.clone(),
             upper: upper.clone(),
             work: work.clone(),
+            volatile: *volatile,
         }),
         RootfsPlan::FromSpec => match &spec.root {
             Some(root) => Ok(Rootfs::Directory(plan.bundle.join(&root.path))),

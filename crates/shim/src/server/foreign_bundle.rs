@@ -31,7 +31,7 @@ pub(super) fn prepare(plan: &LaunchPlan, place: &Path) -> Result<Prepared, Fault
     let bundle = place.join("bundle");
     let rootfs = rootfs_of(plan, &config, &bundle)?;
     std::fs::create_dir_all(&bundle).map_err(|error| fault("make the bundle", &error))?;
-    if let RootfsPlan::Overlay { lower, upper, work } = &plan.rootfs {
+    if let RootfsPlan::Overlay { lower, upper, work, .. } = &plan.rootfs {
         mount_overlay(lower, (upper, work), &rootfs)?;
     }
     // COMPAT: runtimes refuse versions newer than they know, although what is new is optional.

@@ -88,6 +88,7 @@ fn a_foreign_runtime_gets_an_overlay_a_resolved_user_and_a_terminal() {
                 lower: vec![lower],
                 upper: upper.clone(),
                 work,
+                volatile: false,
             };
             stage.plan.user = Some("someone".into());
             let console_size = Some(ConsoleSize { rows: 30, cols: 100 });

@@ -152,7 +152,17 @@ fn make_dirs(places: &Places) -> Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    forget_volatile(&places.work())
+}
+
+/// The kernel's mark of an overlay that was volatile keeps it from being mounted again, as the machine might have
+/// crashed in between. A container that is restarted was not there then: a crash ends it for good.
+fn forget_volatile(work: &Path) -> Result<()> {
+    let mark = work.join("work/incompat");
+    match std::fs::remove_dir_all(&mark) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).internal(|| format!("remove {}", mark.display())),
+        _ => Ok(()),
+    }
 }
 
 /// The namespace to join: its own pinned one, another container's, or the host's (`None`).
@@ -291,6 +301,8 @@ fn rootfs_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Ro
         lower: lower_dirs(&shared.config.root, record),
         upper: places.upper(),
         work: places.work(),
+        // It is deleted with its end, or by the next engine after a crash.
+        volatile: record.host.auto_remove,
     }
 }
 
