@@ -21,8 +21,8 @@ const HEADER: usize = 40;
 const MAJOR: u32 = 7;
 /// KERNEL(4.20): newest minor version whose answers are the ones made here; an older kernel says its own.
 const MINOR: u32 = 28;
-/// How long a text is good for: who opens the file is told its size, which is what splice(2), sendfile(2) and programs
-/// that look for the end go by, and then reads the same text.
+/// How long a text waits for its reader: who opens the file is told its size, which is what splice(2), sendfile(2) and
+/// programs that look for the end go by, and then reads the same text.
 const FRESH: Duration = Duration::from_millis(50);
 /// FOPEN_DIRECT_IO: no page cache for read(2). What splice(2) caches is dropped with each open(2).
 const DIRECT: u32 = 1;
@@ -48,8 +48,8 @@ pub(super) struct OneFile {
     next_handle: u64,
     /// By handle, oldest first: texts of which a part was read, so that the next comes from the same one.
     texts: Vec<(u64, Vec<u8>)>,
-    /// The newest text, for a moment.
-    newest: Option<(Instant, Vec<u8>)>,
+    /// The text whose size was told last, for its reader.
+    told: Option<(Instant, Vec<u8>)>,
 }
 
 /// What a request asks for.
@@ -103,7 +103,7 @@ impl OneFile {
             device,
             next_handle: 1,
             texts: Vec::new(),
-            newest: None,
+            told: None,
         }
     }
 
@@ -129,7 +129,7 @@ impl OneFile {
                 Asked::Nothing => continue,
                 Asked::Refusal(errno) => reply(unique, -errno.raw_os_error(), &[]),
                 Asked::Answer(bytes) => reply(unique, 0, &bytes),
-                Asked::Attributes => reply(unique, 0, &attributes(self.fresh(&mut text).len() as u64)),
+                Asked::Attributes => reply(unique, 0, &attributes(self.tell_size(&mut text))),
                 Asked::Handle => reply(unique, 0, &self.open()),
                 Asked::Release { handle } => {
                     self.texts.retain(|(of, _)| *of != handle);
@@ -142,15 +142,17 @@ impl OneFile {
         }
     }
 
+    /// The size of a new text, which is kept for the read that follows.
+    fn tell_size(&mut self, text: &mut impl FnMut() -> String) -> u64 {
+        let told = text().into_bytes();
+        let size = told.len() as u64;
+        self.told = Some((Instant::now(), told));
+        size
+    }
+
     fn fresh(&mut self, text: &mut impl FnMut() -> String) -> Vec<u8> {
-        match &self.newest {
-            Some((made, newest)) if made.elapsed() < FRESH => newest.clone(),
-            _ => {
-                let newest = text().into_bytes();
-                self.newest = Some((Instant::now(), newest.clone()));
-                newest
-            }
-        }
+        let told = self.told.take().filter(|(made, _)| made.elapsed() < FRESH);
+        told.map_or_else(|| text().into_bytes(), |(_, told)| told)
     }
 
     /// fuse_open_out: fh, open_flags, padding. Writing is refused by the mount already.
@@ -310,11 +312,9 @@ mod tests {
             format!("text {made}")
         };
         assert_eq!(file.part(1, (0, 4), &mut text), b"text");
-        file.newest = None;
-        // Another reader meanwhile, and one a moment later.
+        // Another reader meanwhile, who was told the size first.
+        assert_eq!(file.tell_size(&mut text), 6);
         assert_eq!(file.part(2, (0, 99), &mut text), b"text 2");
-        assert_eq!(file.part(2, (0, 99), &mut text), b"text 2");
-        file.newest = None;
         assert_eq!(file.part(1, (4, 99), &mut text), b" 1");
         assert_eq!(file.part(1, (6, 99), &mut text), b"");
         assert_eq!(file.part(1, (0, 99), &mut text), b"text 3");
