@@ -142,6 +142,7 @@ fn all_calls() -> Vec<Call> {
             lower: vec!["/l".into()],
             upper: "/u".into(),
             work: "/w".into(),
+            volatile: true,
         },
         user: Some("1:2".into()),
         group_add: vec!["3".into()],
