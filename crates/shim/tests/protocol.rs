@@ -356,6 +356,7 @@ mod driven {
         assert_eq!(client.exec(plan, vec![]).await.unwrap().pid, 42);
         client.acknowledge_exit().await.unwrap();
         drop((client, events));
-        shim.join().unwrap();
+        // ORDER: not on this thread, on which the client's own task still has to end.
+        tokio::task::spawn_blocking(move || shim.join().unwrap()).await.unwrap();
     }
 }

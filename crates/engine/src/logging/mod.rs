@@ -130,12 +130,14 @@ pub(crate) fn plan(config: &Config, record: &ContainerRecord, path: &Path) -> Re
 }
 
 fn plan_driver(defaults: &LogDefaults, record: &ContainerRecord, path: &Path) -> Result<Option<LogPlan>> {
-    let log = &record.host.log_config;
+    // A build step names no driver, nor does a record of an engine that left the default open.
+    let mut log = record.host.log_config.clone();
+    defaults.fill(&mut log);
     if log.driver == "none" {
         return Ok(None);
     }
-    check(log)?;
-    let options = Options::of(log);
+    check(&log)?;
+    let options = Options::of(&log);
     let mut plan = match log.driver.as_str() {
         "json-file" => files::plan_json(&options, defaults)?,
         "local" => files::plan_local(&options)?,
