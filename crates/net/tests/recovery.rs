@@ -104,11 +104,14 @@ fn what_was_destroyed_meanwhile_is_rebuilt_or_reported() {
         let containers = vec![
             recorded(host, &network, "one", "8081"),
             recorded(host, &network, "two", "8082"),
+            recorded(host, &network, "three", "8083"),
         ];
         let before = ruleset();
         sh("nft flush ruleset");
         sh(&format!("ip link del {}", network.bridge));
-        sh(&format!("ip link del {}", containers[1].endpoints[0].host_interface));
+        let unplugged = containers[1].endpoints[0].host_interface.clone();
+        sh(&format!("ip link del {unplugged}"));
+        sh(&format!("umount -l {}", host.net.namespace_path("three").display()));
         let successor = Net::open(host.config.clone()).unwrap();
         let found = successor
             .reconcile(&Desired {
@@ -116,13 +119,15 @@ fn what_was_destroyed_meanwhile_is_rebuilt_or_reported() {
                 containers,
             })
             .unwrap();
-        assert_eq!(found.lost, ["two"]);
-        assert!(before.contains("8082") && !ruleset().contains("8082"));
-        assert!(
-            TcpStream::connect("127.0.0.1:8081").is_ok(),
-            "the first one is connected again"
-        );
-        assert!(TcpStream::connect("127.0.0.1:8082").is_err());
+        assert_eq!((found.lost, found.plugged), (vec!["three".to_owned()], vec![unplugged]));
+        assert!(before.contains("8083") && !ruleset().contains("8083"));
+        for port in [8081, 8082] {
+            assert!(
+                TcpStream::connect(("127.0.0.1", port)).is_ok(),
+                "{port} is connected again"
+            );
+        }
+        assert!(TcpStream::connect("127.0.0.1:8083").is_err());
     });
 }
 
