@@ -41,7 +41,11 @@ fn delete_one(global: &Global, id: &str, force: bool) -> Result<(), RuntimeError
         false => delete_stopped(global, &entry),
     });
     match outcome {
-        Err(error) if force && error.kind == ErrorKind::NotFound => Ok(()),
+        // Perhaps a command was killed that made or removed it.
+        Err(error) if force && error.kind == ErrorKind::NotFound => match Entry::open(global, id) {
+            Ok(entry) => entry.remove_remains(),
+            Err(_) => Ok(()),
+        },
         other => other,
     }
 }
@@ -65,11 +69,12 @@ fn delete_stopped(global: &Global, entry: &Entry) -> Result<(), RuntimeError> {
 
 /// Deletes it in whatever state it is, also that in which a killed creator left it.
 fn delete_by_force(global: &Global, entry: &Entry) -> Result<(), RuntimeError> {
-    let _lock = lock_by_force(entry)?;
+    let lock = lock_by_force(entry)?;
     match entry.load() {
         Ok(record) => destroy(global, entry, &record),
-        // Nothing was made yet.
-        Err(_) => entry.remove(),
+        // Nothing was made yet, and whoever began was killed.
+        Err(_) if lock.is_some() => entry.remove(),
+        Err(error) => Err(error),
     }
 }
 

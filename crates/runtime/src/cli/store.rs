@@ -19,8 +19,8 @@ const START: &str = "start";
 /// Name of the file that is locked, with what its creator wrote down at first.
 const LOCK: &str = "lock";
 
-/// Names of what is in the directory of most containers.
-const FILES: [&str; 3] = ["state.json", "config.json", LOCK];
+/// Names of what is in the directory of most containers, but for the lock.
+const FILES: [&str; 2] = ["state.json", "config.json"];
 
 /// What is kept of a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,6 +73,10 @@ impl Status {
 }
 
 /// One container's directory.
+///
+/// Its lock is made by its creator alone, and goes last with the directory: who holds it knows that nobody else
+/// changes or forgets the container. A directory without a lock is one whose creator has just begun, or what a killed
+/// command left of a container that is gone.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) directory: PathBuf,
@@ -101,7 +105,8 @@ impl Entry {
         match rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o700)) {
             Ok(()) => {
                 let entry = Self { directory };
-                let lock = entry.lock()?;
+                // A delete may be faster: then there is nothing to create it in.
+                let lock = entry.take(entry.open_lock(OFlags::CREATE | OFlags::EXCL)?)?;
                 Ok((entry, lock))
             }
             Err(Errno::EXIST) => Err(RuntimeError::new(
@@ -133,7 +138,10 @@ impl Entry {
 
     /// Waits for other commands that change this container.
     pub(super) fn lock(&self) -> Result<OwnedFd, RuntimeError> {
-        let file = self.open_lock()?;
+        self.take(self.open_lock(OFlags::empty())?)
+    }
+
+    fn take(&self, file: OwnedFd) -> Result<OwnedFd, RuntimeError> {
         retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .map_err(|errno| system(format!("lock {}", self.directory.display()), errno))?;
         self.own(file)
@@ -142,7 +150,7 @@ impl Entry {
     /// As [`Entry::lock`], but none when another command still holds it after `patience`.
     pub(super) fn lock_within(&self, patience: Duration) -> Result<Option<OwnedFd>, RuntimeError> {
         const PAUSE: Duration = Duration::from_millis(10);
-        let file = self.open_lock()?;
+        let file = self.open_lock(OFlags::empty())?;
         let end = Instant::now() + patience;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -154,9 +162,9 @@ impl Entry {
         }
     }
 
-    fn open_lock(&self) -> Result<OwnedFd, RuntimeError> {
+    fn open_lock(&self, more: OFlags) -> Result<OwnedFd, RuntimeError> {
         let path = self.directory.join(LOCK);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | more;
         match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {
             Err(Errno::NOENT) => Err(self.gone()),
             other => other.map_err(|errno| system(format!("open {}", path.display()), errno)),
@@ -257,27 +265,52 @@ impl Entry {
         self.directory.join(START)
     }
 
-    /// Forgets the container.
+    /// Forgets the container. The caller holds the lock.
+    ///
+    /// ORDER: the lock goes last. As long as it is there nobody else changes anything; once it is gone nobody makes
+    /// another one here.
     pub(super) fn remove(&self) -> Result<(), RuntimeError> {
         // What is there by name first: listing the directory is dearer, and mostly finds nothing more.
         for name in FILES {
             let _ = rustix::fs::unlink(self.directory.join(name));
         }
-        if rustix::fs::rmdir(&self.directory).is_ok() {
+        let _ = rustix::fs::unlink(self.start_socket());
+        let _ = rustix::fs::unlink(self.directory.join(LOCK));
+        match rustix::fs::rmdir(&self.directory) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(_) => self.remove_remains(),
+        }
+    }
+
+    /// Removes what is left in a directory that has no lock any more. One that has a lock is somebody's and is left.
+    ///
+    /// ORDER: by a descriptor: under the same name another container may begin meanwhile. A directory that its
+    /// creator has just made is empty, and may go: it will find that it is gone.
+    pub(super) fn remove_remains(&self) -> Result<(), RuntimeError> {
+        let removal = |errno| system(format!("remove {}", self.directory.display()), errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = match rustix::fs::open(&self.directory, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(removal)?,
+        };
+        if rustix::fs::accessat(&directory, LOCK, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok() {
             return Ok(());
         }
-        // A command that waits for the lock may just have made its file again.
-        const ATTEMPTS: u32 = 16;
-        let mut done = Ok(());
-        for _ in 0..ATTEMPTS {
-            done = std::fs::remove_dir_all(&self.directory);
-            match &done {
-                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-                _ => break,
+        let names = rustix::fs::Dir::read_from(&directory).map_err(removal)?;
+        for item in names.flatten() {
+            let name = item.file_name();
+            if name != c"." && name != c".." {
+                match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(removal(errno)),
+                }
             }
         }
-        done.map_err(|error| failed(format!("remove {}", self.directory.display()), &error))
+        match rustix::fs::rmdir(&self.directory) {
+            // Begun anew by another, or gone.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+            Err(errno) => Err(removal(errno)),
+        }
     }
 
     /// Where the container is in its life.

@@ -67,7 +67,6 @@ impl Origin {
 pub struct PackJob {
     pub(super) source: PathBuf,
     pub(super) packed: PathBuf,
-    pub(super) inode: u64,
     pub(super) origin: Origin,
 }
 

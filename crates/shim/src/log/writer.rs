@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -115,7 +115,6 @@ impl LogWriter {
                 return Some(PackJob {
                     source,
                     packed: unfinished_name(path),
-                    inode: stat.st_ino,
                     origin: Origin::of(&stat),
                 });
             }
@@ -128,7 +127,9 @@ impl LogWriter {
     pub fn packed(&mut self, job: &PackJob, is_whole: bool) {
         let path = &self.plan.path;
         let mut sources = (1..self.plan.max_files).map(|age| rotated(path, age));
-        let source = sources.find(|source| rustix::fs::stat(source).is_ok_and(|stat| stat.st_ino == job.inode));
+        // Its number alone may be a newer file's by now: a flood of lines removes files faster than they are compressed.
+        let is_it = |source: &PathBuf| rustix::fs::stat(source).is_ok_and(|stat| Origin::of(&stat) == job.origin);
+        let source = sources.find(is_it);
         self.has_rotated = is_whole;
         // ORDER: while both exist readers take the original.
         let done = match source {
