@@ -2,11 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::CgroupError;
 
 /// Which interface the controllers speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Version {
     /// One hierarchy per controller or group of controllers (also "hybrid").
     V1,
@@ -15,7 +18,7 @@ pub enum Version {
 }
 
 /// A controller of version 1; version 2 shows most of them under other names in one directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Controller {
     /// Processor weight and bandwidth.
     Cpu,
@@ -87,8 +90,11 @@ impl Controller {
     }
 }
 
+/// See [`Hierarchy::assume`].
+static KNOWN: OnceLock<Hierarchy> = OnceLock::new();
+
 /// The mounted hierarchies of this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hierarchy {
     version: Version,
     /// v1: each mount with the controllers on it.
@@ -100,13 +106,20 @@ pub struct Hierarchy {
 }
 
 /// One mounted v1 hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mount {
     pub(crate) path: PathBuf,
     pub(crate) controllers: Vec<Controller>,
 }
 
 impl Hierarchy {
+    /// Makes [`Hierarchy::probe`] answer this one for the rest of the process: what another process in the same mount
+    /// namespace has found. Only the first one counts.
+    pub fn assume(self) {
+        // An error means that there is one already.
+        let _ = KNOWN.set(self);
+    }
+
     /// Reads this process's mount table. Version 1 wins when any controller is mounted there.
     ///
     /// Stops reading when every hierarchy that the kernel has was found: on a host of a thousand containers the table
@@ -115,6 +128,9 @@ impl Hierarchy {
     /// # Errors
     /// [`CgroupError::Probe`] if the table cannot be read, [`CgroupError::NoHierarchy`] if there is none.
     pub fn probe() -> Result<Self, CgroupError> {
+        if let Some(known) = KNOWN.get() {
+            return Ok(known.clone());
+        }
         let failed = |path: &'static str| {
             move |source| CgroupError::Probe {
                 path: PathBuf::from(path),

@@ -28,6 +28,8 @@ pub struct LaunchPlan {
     pub runtime: RuntimePlan,
     /// What the container sees of its machine's size.
     pub host_view: HostView,
+    /// The cgroups of this host, as the engine found them: its mount table grows with the number of containers.
+    pub hierarchy: Option<wharf_cgroup::Hierarchy>,
     /// Cgroup for the shim itself, below the hierarchy's root; where the engine is if absent.
     pub shim_cgroup: Option<String>,
 }

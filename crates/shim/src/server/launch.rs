@@ -150,6 +150,9 @@ fn settle_in(plan: &LaunchPlan) -> Result<(), Fault> {
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(failed("become a subreaper"))?;
     rustix::thread::set_name(c"wharf-shim").map_err(failed("set the name"))?;
+    if let Some(hierarchy) = plan.hierarchy.clone() {
+        hierarchy.assume();
+    }
     if let Some(path) = &plan.shim_cgroup {
         join_cgroup(path)?;
     }

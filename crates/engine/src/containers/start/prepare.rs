@@ -283,6 +283,7 @@ fn launch_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Re
         log: logging::plan(&shared.config, record, &places.log(&record.id))?,
         runtime: shared.config.runtimes.plan(&record.host.runtime, &shared.config)?,
         host_view: host_view(record.host.annotations.as_ref()).unwrap_or(shared.config.default_host_view),
+        hierarchy: Some(shared.hierarchy.clone()),
         shim_cgroup: Some(format!("/{}/shims", shared.config.instance)),
     })
 }
