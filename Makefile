@@ -130,7 +130,7 @@ uninstall:
 packages-demo:
 	@packaging/apt.sh build-essential busybox-static docker-registry curl nftables procps
 packages-test:
-	@packaging/apt.sh build-essential busybox-static docker-registry curl jq skopeo iproute2 nftables python3 python3-docker libseccomp-dev uidmap btrfs-progs fuse-overlayfs runc crun containerd docker-cli:docker.io
+	@packaging/apt.sh build-essential busybox-static docker-registry curl jq skopeo iproute2 nftables python3 python3-docker libseccomp-dev uidmap btrfs-progs fuse-overlayfs runc crun containerd docker-cli:docker.io procps
 packages-conformance:
 	@packaging/apt.sh mmdebstrap docker.io containerd podman conmon runc uidmap
 packages-vm:
