@@ -5,8 +5,8 @@ usage: neighbours.py --bin DIR [--requests N] [--json FILE] [--markdown FILE]
 A container serves HTTP on a bridge network; its median latency is measured alone, and then beside a fork bomb, a memory
 hog, a flood of log lines and a loop that writes to the disk, all with the limits that containers get when they ask for
 none, all at once, and started again whenever they end. Exit 1 when a budget of BUDGETS is missed."""
-import argparse, json, os, socket, statistics, subprocess, sys, tempfile, time
-from peer import Wharf, busybox_tar, ms, must
+import argparse, os, socket, statistics, sys, time
+from peer import alone, ms
 
 # measurement -> the most it may be
 BUDGETS = {
@@ -66,35 +66,17 @@ class Neighbours:
         self.put('log on disk, MB', sum(os.path.getsize(f'{logs}/{f}') for f in os.listdir(logs)) / 2**20)
         self.put('all removed, ms', ms(lambda: self.engine.do('rm', '-f', 'server', *(f'n-{n}' for n in NEIGHBOURS))))
 
-    def report(self):
-        rows = ['| measurement | figure | at most |', '|---|---|---|']
-        rows += [f"| {what} | {value:.2f} | {BUDGETS.get(what, '-')} |" for what, value in self.figures.items()]
-        return rows, [f'{what}: {self.figures[what]:.2f} is over {most}' for what, most in BUDGETS.items() if self.figures.get(what, 0) > most]
+
+def measure(engine, a):
+    neighbours = Neighbours(engine, a.requests)
+    neighbours.run()
+    return neighbours.figures, BUDGETS, []
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument('--bin', required=True); ap.add_argument('--requests', type=int, default=300)
-    ap.add_argument('--json'); ap.add_argument('--markdown'); ap.add_argument('--inside', help=argparse.SUPPRESS)
-    a = ap.parse_args(); a.bin = os.path.abspath(a.bin)
-    if not a.inside:
-        base = tempfile.mkdtemp(prefix='wharf-neighbours-', dir=os.environ.get('BENCH_DIR', '/var/tmp'))
-        try: return subprocess.call(['unshare', '--net', '--mount', sys.executable, __file__, *sys.argv[1:], '--inside', base])
-        finally: subprocess.call(['rm', '-rf', '--one-file-system', base])
-    must('ip', 'link', 'set', 'lo', 'up')
-    engine = Wharf(a.bin, a.inside, open(f'{a.inside}/log', 'w'))
-    try:
-        busybox_tar(f'{a.inside}/busybox.tar'); engine.do('import', f'{a.inside}/busybox.tar', 'busybox:latest')
-        neighbours = Neighbours(engine, a.requests)
-        neighbours.run()
-        rows, missed = neighbours.report()
-        print('\n' + '\n'.join(rows))
-        if a.markdown: open(a.markdown, 'w').write('\n'.join(rows) + '\n')
-        if a.json: json.dump(neighbours.figures, open(a.json, 'w'), indent=1)
-        for m in missed: print('MISSED:', m)
-        return 1 if missed else 0
-    finally:
-        engine.stop(); engine.reset()
+    ap.add_argument('--requests', type=int, default=300)
+    return alone(ap, measure)
 
 
 if __name__ == '__main__': sys.exit(main())

@@ -1,5 +1,5 @@
 """What the comparisons share: calling programs, weighing processes, and engines that run privately."""
-import contextlib, os, shutil, signal, socket, subprocess, tempfile, time
+import argparse, contextlib, json, os, shutil, signal, socket, subprocess, sys, tempfile, time
 
 
 def sh(*args, **kw):
@@ -124,3 +124,35 @@ def ms(f):
     """How long a call takes."""
     t = time.perf_counter(); f()
     return (time.perf_counter() - t) * 1000
+
+
+def against_budgets(figures, budgets):
+    """Figures as rows of a table, and which of them are over their budget."""
+    rows = ['| measurement | figure | at most |', '|---|---|---|']
+    rows += [f"| {what} | {value:.{0 if value >= 100 else 2}f} | {budgets.get(what, '-')} |" for what, value in figures.items()]
+    return rows, [f'{what}: {figures[what]:.2f} is over {most}' for what, most in budgets.items() if figures.get(what, 0) > most]
+
+
+def alone(parser, measure):
+    """Runs `measure(engine, arguments)` with an engine that has busybox, in a network and mount namespace of their own.
+    It answers figures, their budgets and what else was missed; the program ends with 1 if anything was."""
+    parser.add_argument('--bin', required=True)
+    parser.add_argument('--json'); parser.add_argument('--markdown'); parser.add_argument('--inside', help=argparse.SUPPRESS)
+    a = parser.parse_args(); a.bin = os.path.abspath(a.bin)
+    if not a.inside:
+        base = tempfile.mkdtemp(prefix='wharf-bench-', dir=os.environ.get('BENCH_DIR', '/var/tmp'))
+        try: return subprocess.call(['unshare', '--net', '--mount', sys.executable, *sys.argv, '--inside', base])
+        finally: subprocess.call(['rm', '-rf', '--one-file-system', base])
+    must('ip', 'link', 'set', 'lo', 'up')
+    engine = Wharf(a.bin, a.inside, open(f'{a.inside}/log', 'w'))
+    try:
+        busybox_tar(f'{a.inside}/busybox.tar'); engine.do('import', f'{a.inside}/busybox.tar', 'busybox:latest')
+        figures, budgets, missed = measure(engine, a)
+        rows, over = against_budgets(figures, budgets)
+        print('\n' + '\n'.join(rows))
+        if a.markdown: open(a.markdown, 'w').write('\n'.join(rows) + '\n')
+        if a.json: json.dump(figures, open(a.json, 'w'), indent=1)
+        for m in over + missed: print('MISSED:', m)
+        return 1 if over or missed else 0
+    finally:
+        engine.stop(); engine.reset()

@@ -11,7 +11,7 @@ was is printed. All run in a mount namespace of the bench, with the states on a 
 hierarchy that crun insists on. What is not installed is listed, not guessed. Exit 1 when a budget of BUDGETS is missed.
 Ratios hold on a busy machine too; a time in ms does not: where the floor takes NOISY times its best in the median, those
 budgets are judged by processor time (runtime, init and program together), and the output says so."""
-import argparse, contextlib, json, os, random, re, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, random, re, shutil, statistics, subprocess, sys, tempfile, time
 
 # what, how it is made of the measured medians, and at most how much; what ends in ' ms' is a time
 BUDGETS = [

@@ -7,8 +7,8 @@ usage: scale.py --bin DIR [--count N] [--cycles N] [--json FILE] [--markdown FIL
   --cycles  starts and stops that must leave nothing behind (default 10000; 0 leaves them out)
 The engine runs privately: own root and run directory, in a fresh network and mount namespace. Requests go to its socket,
 several at a time, without a command line between. Exit 1 when a budget of BUDGETS is missed."""
-import argparse, concurrent.futures, http.client, json, os, socket, statistics, subprocess, sys, tempfile, time
-from peer import Wharf, busybox_tar, ms, must, pss_kb
+import argparse, concurrent.futures, http.client, json, os, socket, statistics, sys, time
+from peer import alone, ms, must, pss_kb
 
 # measurement -> the most it may be
 BUDGETS = {
@@ -153,37 +153,18 @@ class Scale:
             'engine PSS, kB': pss_kb(pid),
         }
 
-    def report(self):
-        rows = ['| measurement | figure | at most |', '|---|---|---|']
-        rows += [f"| {what} | {value:.{0 if value >= 100 else 2}f} | {BUDGETS.get(what, '-')} |" for what, value in self.figures.items()]
-        missed = [f'{what}: {self.figures[what]:.2f} is over {most}' for what, most in BUDGETS.items() if self.figures.get(what, 0) > most]
-        return rows, missed
+
+def measure(engine, a):
+    scale = Scale(engine, engine.socket)
+    scale.thousand(a.count)
+    leaks = scale.cycles(a.cycles) if a.cycles else []
+    return scale.figures, BUDGETS, leaks
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument('--bin', required=True); ap.add_argument('--count', type=int, default=1000); ap.add_argument('--cycles', type=int, default=10000)
-    ap.add_argument('--json'); ap.add_argument('--markdown'); ap.add_argument('--inside', help=argparse.SUPPRESS)
-    a = ap.parse_args(); a.bin = os.path.abspath(a.bin)
-    if not a.inside:
-        base = tempfile.mkdtemp(prefix='wharf-scale-', dir=os.environ.get('BENCH_DIR', '/var/tmp'))
-        try: return subprocess.call(['unshare', '--net', '--mount', sys.executable, __file__, *sys.argv[1:], '--inside', base])
-        finally: subprocess.call(['rm', '-rf', '--one-file-system', base])
-    must('ip', 'link', 'set', 'lo', 'up')
-    engine = Wharf(a.bin, a.inside, open(f'{a.inside}/log', 'w'))
-    try:
-        busybox_tar(f'{a.inside}/busybox.tar'); engine.do('import', f'{a.inside}/busybox.tar', 'busybox:latest')
-        scale = Scale(engine, engine.socket)
-        scale.thousand(a.count)
-        leaks = scale.cycles(a.cycles) if a.cycles else []
-        rows, missed = scale.report()
-        print('\n' + '\n'.join(rows))
-        if a.markdown: open(a.markdown, 'w').write('\n'.join(rows) + '\n')
-        if a.json: json.dump(scale.figures, open(a.json, 'w'), indent=1)
-        for m in missed + leaks: print('MISSED:', m)
-        return 1 if missed or leaks else 0
-    finally:
-        engine.stop(); engine.reset()
+    ap.add_argument('--count', type=int, default=1000); ap.add_argument('--cycles', type=int, default=10000)
+    return alone(ap, measure)
 
 
 if __name__ == '__main__': sys.exit(main())
