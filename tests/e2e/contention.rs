@@ -40,7 +40,11 @@ fn twenty_clients_of_one_container_get_answers_and_leave_nothing() {
                     let (method, path, body) = REQUESTS[number % REQUESTS.len()];
                     let begin = Instant::now();
                     let answered = std::panic::catch_unwind(|| s.api(method, path, body));
-                    let (status, answer) = answered.unwrap_or((599, "no answer".into()));
+                    let (status, answer) = answered.unwrap_or_else(|_| {
+                        // What it was stuck on.
+                        println!("{}\n{}", s.wharf(&["ops"]).stdout, s.engine_log());
+                        (599, "no answer".into())
+                    });
                     if status >= 500 || begin.elapsed() > Duration::from_secs(10) {
                         wrong
                             .lock()

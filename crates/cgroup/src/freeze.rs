@@ -8,13 +8,24 @@ use crate::dir::Dir;
 use crate::error::CgroupError;
 use crate::parse;
 
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Longest time that a container's processes are given to stand still.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A group that has not frozen by then is let go for a moment.
+const STRIDE: Duration = Duration::from_millis(50);
+
+/// How long it is let go.
+const RESPITE: Duration = Duration::from_millis(1);
 
 /// A task in the kernel freezes on its way out, so the state is asked for until it is reached. The
 /// kernel only moves on from FREEZING when asked, and a task forked at the wrong moment is missed
 /// unless the freeze is requested again.
-pub(crate) fn freeze_v1(freezer: &Dir) -> Result<(), CgroupError> {
+///
+/// KERNEL: one that waits for another that stands still already (a parent for the child of its vfork, the first
+/// process of a dying pid namespace for all others) never freezes by itself, so all are let go now and then.
+pub(crate) fn freeze_v1(freezer: &Dir, deadline: Duration) -> Result<(), CgroupError> {
     let begin = Instant::now();
+    let mut respite_at = begin + STRIDE;
     let mut pause = Duration::ZERO;
     loop {
         freezer.write("freezer.state", "FROZEN")?;
@@ -22,9 +33,16 @@ pub(crate) fn freeze_v1(freezer: &Dir) -> Result<(), CgroupError> {
         if state.trim() == "FROZEN" {
             return Ok(());
         }
-        if begin.elapsed() > DEADLINE {
+        if begin.elapsed() > deadline {
             freezer.write("freezer.state", "THAWED")?;
-            return Err(deadline(freezer, begin));
+            return Err(late(freezer, begin));
+        }
+        if Instant::now() > respite_at {
+            freezer.write("freezer.state", "THAWED")?;
+            std::thread::sleep(RESPITE);
+            respite_at = Instant::now() + STRIDE;
+            pause = Duration::ZERO;
+            continue;
         }
         std::thread::sleep(pause);
         pause = (pause * 2).clamp(Duration::from_micros(20), Duration::from_millis(10));
@@ -32,7 +50,7 @@ pub(crate) fn freeze_v1(freezer: &Dir) -> Result<(), CgroupError> {
 }
 
 /// The kernel announces the end of freezing by an event on `cgroup.events`.
-pub(crate) fn freeze_v2(dir: &Dir) -> Result<(), CgroupError> {
+pub(crate) fn freeze_v2(dir: &Dir, deadline: Duration) -> Result<(), CgroupError> {
     let begin = Instant::now();
     let events = dir.open_file("cgroup.events")?;
     dir.write("cgroup.freeze", "1")?;
@@ -41,9 +59,9 @@ pub(crate) fn freeze_v2(dir: &Dir) -> Result<(), CgroupError> {
         if parse::parse_keyed(&text, "frozen") == Some(1) {
             return Ok(());
         }
-        let Some(left) = DEADLINE.checked_sub(begin.elapsed()) else {
+        let Some(left) = deadline.checked_sub(begin.elapsed()) else {
             dir.write("cgroup.freeze", "0")?;
-            return Err(deadline(dir, begin));
+            return Err(late(dir, begin));
         };
         // ORDER: the descriptor must have been read once for its next change to count.
         let mut scratch = [0u8; 512];
@@ -57,7 +75,7 @@ pub(crate) fn freeze_v2(dir: &Dir) -> Result<(), CgroupError> {
     }
 }
 
-fn deadline(dir: &Dir, begin: Instant) -> CgroupError {
+fn late(dir: &Dir, begin: Instant) -> CgroupError {
     let waited_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     CgroupError::Deadline {
         path: dir.path().to_path_buf(),

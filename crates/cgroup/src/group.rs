@@ -25,6 +25,12 @@ const EAGER: [Controller; 7] = [
     Controller::Pids,
 ];
 
+/// How long what is to be killed is given to stand still before.
+const KILL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often what would not stand still is signalled, as it may fork meanwhile.
+const KILL_ROUNDS: u32 = 5;
+
 /// A control group: one directory on version 2, one per controller in use on version 1.
 ///
 /// Holds the directories open; dropping it leaves the group in place (see [`Cgroup::delete`]).
@@ -396,9 +402,13 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Deadline`] after ten seconds; the group is thawed again then.
     pub fn freeze(&self) -> Result<(), CgroupError> {
+        self.freeze_within(freeze::DEADLINE)
+    }
+
+    fn freeze_within(&self, deadline: Duration) -> Result<(), CgroupError> {
         match &self.layout {
-            Layout::V2(dir) => freeze::freeze_v2(dir),
-            Layout::V1(_) => freeze::freeze_v1(&*self.freezer()?),
+            Layout::V2(dir) => freeze::freeze_v2(dir, deadline),
+            Layout::V1(_) => freeze::freeze_v1(&*self.freezer()?, deadline),
         }
     }
 
@@ -446,9 +456,10 @@ impl Cgroup {
             return Ok(());
         }
         // ORDER: frozen tasks cannot fork, so the list is complete; the signal takes effect at the thaw.
-        // A group that will not freeze is signalled all the same.
-        let is_frozen = self.freeze().is_ok();
-        let signalled = self.signal(SIGKILL);
+        // A group that will not freeze (one of its tasks is in uninterruptible sleep) is signalled all the same.
+        let is_frozen = self.freeze_within(KILL_PATIENCE).is_ok();
+        let rounds = if is_frozen { 1 } else { KILL_ROUNDS };
+        let signalled = (0..rounds).try_for_each(|_| self.signal(SIGKILL));
         if is_frozen || self.is_frozen()? {
             self.thaw()?;
         }

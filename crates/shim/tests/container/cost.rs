@@ -22,20 +22,23 @@ fn a_keeper_takes_less_than_a_megabyte() {
         let (client, mut events) = stage.launch(Vec::new()).await;
         client.start().await.expect("started");
         let shim = client.state().await.expect("a state").shim_pid;
-        // What the start and the answer needed is given back after half a second.
-        tokio::time::sleep(Duration::from_millis(900)).await;
-        let (pss, anonymous) = (memory(shim, "Pss"), memory(shim, "Anonymous"));
-        println!("keeper: {pss} KiB PSS, {anonymous} KiB anonymous");
         // Only the static, optimised binary is what ships.
         let (most_pss, most_anonymous) = if std::env::var_os("WHARF_SHIM").is_some() {
             (1024, 256)
         } else {
             (8192, 1024)
         };
-        assert!(
-            pss < most_pss && anonymous < most_anonymous,
-            "{pss} KiB PSS, {anonymous} KiB anonymous"
-        );
+        // What the start and the answer needed is given back after half a second of the keeper's own time.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let (pss, anonymous) = (memory(shim, "Pss"), memory(shim, "Anonymous"));
+            if pss < most_pss && anonymous < most_anonymous {
+                println!("keeper: {pss} KiB PSS, {anonymous} KiB anonymous");
+                break;
+            }
+            assert!(Instant::now() < deadline, "{pss} KiB PSS, {anonymous} KiB anonymous");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         client.kill(9).await.expect("killed");
         exited(&mut events).await;
         stage.leave(&client).await;
