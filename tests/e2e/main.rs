@@ -1,7 +1,7 @@
 //! End-to-end tests: a private engine each, driven by the unmodified `docker` CLI, our own CLI and raw HTTP.
 //!
 //! Reading order: lifecycle, run, streams, logs, limits, images, build, network, storage, cli, clients, bad_input, runtimes,
-//! containerd, survival, crashes, failpoints, truth, operations, soak, upgrade, contention, reset.
+//! containerd, survival, crashes, failpoints, truth, operations, reload, soak, upgrade, contention, reset.
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
@@ -23,6 +23,7 @@ mod limits;
 mod logs;
 mod network;
 mod operations;
+mod reload;
 mod reset;
 mod run;
 mod runtimes;

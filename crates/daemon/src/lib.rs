@@ -16,6 +16,8 @@ mod http;
 mod listen;
 mod log_target;
 mod options;
+mod own_log;
+mod reload;
 mod routes;
 mod run;
 mod runtimes;

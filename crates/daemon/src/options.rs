@@ -2,12 +2,13 @@
 //! command line.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use wharf_engine::operations::OperationKind;
 use wharf_engine::runtimes::Runtimes;
-use wharf_engine::{HostView, Reserve};
+use wharf_engine::{HostView, RegistrySettings, Reserve};
 
 use crate::runtimes::RuntimeEntry;
 
@@ -40,23 +41,28 @@ const DEFAULT_RUN: &str = "/run/wharf";
 const DEFAULT_INSTANCE: &str = "wharf";
 const DEFAULT_GROUP: &str = "docker";
 
-/// The configuration file (TOML). All keys are optional, unknown ones are refused.
+/// The configuration file (TOML). All keys are optional, unknown ones are refused. SIGHUP has it read again: keys marked
+/// with a star need a restart, which the log then says.
 ///
 /// ```toml
-/// root = "/var/lib/wharf"          # images, containers, volumes
-/// run = "/run/wharf"               # sockets and what dies with the boot
-/// instance = "wharf"               # cgroup /wharf, bridge wharf0, nft table wharf
-/// hosts = ["unix:///run/wharf/wharf.sock", "tcp://127.0.0.1:2375"]
-/// socket-group = "docker"          # who may use the socket beside root
+/// root = "/var/lib/wharf"          #* images, containers, volumes
+/// run = "/run/wharf"               #* sockets and what dies with the boot
+/// instance = "wharf"               #* cgroup /wharf, bridge wharf0, nft table wharf
+/// hosts = ["unix:///run/wharf/wharf.sock", "tcp://127.0.0.1:2375"] #*
+/// socket-group = "docker"          #* who may use the socket beside root
 /// insecure-registries = ["registry.lan:5000", "10.0.0.0/8"]
-/// shim = "/usr/libexec/wharf/wharf-shim"
+/// registry-mirrors = ["https://mirror.lan"]  # asked before Docker Hub
+/// max-concurrent-downloads = 4     # layers of one image at once
+/// max-concurrent-uploads = 5
+/// max-download-attempts = 5
+/// shim = "/usr/libexec/wharf/wharf-shim" #*
 /// log-level = "info"
 /// labels = ["rack=7"]              # shown by `info`
 ///
 /// default-pids-limit = 4096        # for containers that ask for none; -1 is Docker's default, unlimited
 /// default-log-bytes = 20971520     # per log file, for containers that ask for none; 0 is Docker's, unlimited
 /// default-log-files = 3
-/// event-history = 10000            # events that `events --since` reaches back over
+/// event-history = 10000            #* events that `events --since` reaches back over
 /// reserve-memory-bytes = 536870912 # what containers together leave to the host; 0 is Docker's, nothing
 /// reserve-pids = 1000              # by default a tenth of the process ids, and a twentieth of the memory
 /// reserve-cpus = 0.5               # none by default: all containers weigh as much as one process of the host
@@ -84,6 +90,10 @@ pub struct ConfigFile {
     hosts: Vec<String>,
     socket_group: Option<String>,
     insecure_registries: Vec<String>,
+    registry_mirrors: Vec<String>,
+    max_concurrent_downloads: Option<NonZeroU32>,
+    max_concurrent_uploads: Option<NonZeroU32>,
+    max_download_attempts: Option<NonZeroU32>,
     shim: Option<PathBuf>,
     log_level: Option<String>,
     labels: Vec<String>,
@@ -100,7 +110,7 @@ pub struct ConfigFile {
     reserve_memory_bytes: Option<u64>,
     reserve_pids: Option<u64>,
     reserve_cpus: f64,
-    operation_seconds: BTreeMap<OperationKind, std::num::NonZeroU32>,
+    operation_seconds: BTreeMap<OperationKind, NonZeroU32>,
 }
 
 /// Limits of containers that ask for none; `None` leaves the product's default.
@@ -178,7 +188,7 @@ pub struct Settings {
     pub(crate) instance: String,
     pub(crate) hosts: Vec<Host>,
     pub(crate) socket_group: String,
-    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) registries: RegistrySettings,
     pub(crate) shim: PathBuf,
     pub(crate) log_level: String,
     pub(crate) labels: Vec<String>,
@@ -187,6 +197,23 @@ pub struct Settings {
     pub(crate) runtimes: Runtimes,
     pub(crate) reserve: Reserve,
     pub(crate) operation_limits: BTreeMap<OperationKind, std::time::Duration>,
+}
+
+impl Settings {
+    /// Takes over what may change while a daemon runs; the rest stays what the daemon was started with.
+    pub(crate) fn take_tunables(&mut self, from: Self) {
+        let event_history = self.limits.event_history;
+        *self = Self {
+            root: std::mem::take(&mut self.root),
+            run: std::mem::take(&mut self.run),
+            instance: std::mem::take(&mut self.instance),
+            hosts: std::mem::take(&mut self.hosts),
+            socket_group: std::mem::take(&mut self.socket_group),
+            shim: std::mem::take(&mut self.shim),
+            ..from
+        };
+        self.limits.event_history = event_history;
+    }
 }
 
 /// Where clients are served.
@@ -204,7 +231,8 @@ pub enum Host {
 pub const USAGE: &str = "\
 Usage: wharf daemon [OPTIONS]
 
-Run the engine in the foreground. SIGTERM ends it; containers go on.
+Run the engine in the foreground. SIGTERM ends it; containers go on. SIGHUP has it
+read its configuration file again.
 
 Options:
       --config FILE              configuration file (default /etc/wharf/config.toml, if it exists)
@@ -296,7 +324,13 @@ impl Options {
         if parsed.is_empty() {
             parsed.push(Host::Unix(run.join("wharf.sock")));
         }
-        let insecure_registries = [file.insecure_registries, self.insecure_registries].concat();
+        let registries = RegistrySettings {
+            insecure: [file.insecure_registries, self.insecure_registries].concat(),
+            mirrors: file.registry_mirrors,
+            downloads: file.max_concurrent_downloads,
+            uploads: file.max_concurrent_uploads,
+            attempts: file.max_download_attempts,
+        };
         let shim = match self.shim.or(file.shim) {
             Some(path) => path,
             None => find_shim()?,
@@ -310,7 +344,7 @@ impl Options {
                 .unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
             hosts: parsed,
             socket_group: file.socket_group.unwrap_or_else(|| DEFAULT_GROUP.to_owned()),
-            insecure_registries,
+            registries,
             shim,
             log_level: self.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             labels: file.labels,
@@ -401,7 +435,7 @@ mod tests {
         assert_eq!(settings.run, Path::new("/f/run"));
         assert_eq!(settings.instance, "wharf");
         assert_eq!(settings.hosts, [Host::Unix("/f/run/wharf.sock".into())]);
-        assert_eq!(settings.insecure_registries, ["a:1", "b:2"]);
+        assert_eq!(settings.registries.insecure, ["a:1", "b:2"]);
         assert_eq!(settings.runtimes.configured().len(), 1);
         assert_eq!(settings.limits.pids, Some(-1));
     }

@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing_subscriber::EnvFilter;
 use wharf_engine::logging::LogDefaults;
-use wharf_engine::{Config, Engine};
+use wharf_engine::{Config, Engine, Tunables};
 
 use crate::app::App;
 use crate::http::body::Socket;
 use crate::http::connection;
 use crate::listen::{self, ListenError, Listener};
 use crate::options::{Options, OptionsError, Settings};
+use crate::own_log::{self, OwnLog};
+use crate::reload::Reloader;
 
 /// How long requests may take to end after a signal. Containers are not concerned.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -51,8 +52,8 @@ pub enum DaemonError {
 
 /// Runs a daemon in the foreground until SIGTERM or SIGINT. Containers go on after it.
 pub fn main(options: Options) -> Result<(), DaemonError> {
-    let settings = options.settle()?;
-    start_log(&settings.log_level);
+    let settings = options.clone().settle()?;
+    let log = OwnLog::start(&settings.log_level);
     outlast_containers();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -63,7 +64,7 @@ pub fn main(options: Options) -> Result<(), DaemonError> {
             what: "async runtime",
             source,
         })?;
-    let result = runtime.block_on(run(settings));
+    let result = runtime.block_on(run(options, settings, log));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -77,19 +78,10 @@ fn outlast_containers() {
     }
 }
 
-/// A second daemon in one process (tests) keeps the first one's log.
-fn start_log(level: &str) {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init();
-}
-
-async fn run(settings: Settings) -> Result<(), DaemonError> {
+async fn run(options: Options, settings: Settings, log: OwnLog) -> Result<(), DaemonError> {
     let stopping = CancellationToken::new();
-    watch_signals(stopping.clone())?;
+    // ORDER: before anything else, so that no signal ends an engine that is just starting.
+    let hangups = watch_signals(stopping.clone())?;
     let engine = Engine::start(engine_config(&settings))
         .await
         .map_err(|error| DaemonError::Engine(error.chain()))?;
@@ -97,7 +89,9 @@ async fn run(settings: Settings) -> Result<(), DaemonError> {
     // ORDER: the socket appears when requests can be answered, never before.
     let listeners = listen::open(&settings).await?;
     tracing::info!(root = %settings.root.display(), instance = settings.instance, "ready");
-    notify_ready();
+    notify(b"READY=1");
+    let reloader = Reloader::new(options, settings, engine.clone(), log);
+    let reloading = tokio::spawn(reloader.run(hangups));
     let clients = TaskTracker::new();
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -112,19 +106,20 @@ async fn run(settings: Settings) -> Result<(), DaemonError> {
     if tokio::time::timeout(DRAIN_LIMIT, clients.wait()).await.is_err() {
         tracing::info!(clients = clients.len(), "some clients are cut off");
     }
+    reloading.abort();
     engine.shutdown().await;
     Ok(())
 }
 
-/// Tells whoever started this process that it is ready, as `sd_notify(3)` describes.
-fn notify_ready() {
+/// Tells whoever started this process how it stands, as `sd_notify(3)` describes.
+pub(crate) fn notify(state: &[u8]) {
     let Some(address) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
     };
     let sent =
-        notification_address(&address).and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address));
+        notification_address(&address).and_then(|address| UnixDatagram::unbound()?.send_to_addr(state, &address));
     if let Err(error) = sent {
-        tracing::warn!(%error, socket = ?address, "the starter could not be told that the engine is ready");
+        tracing::warn!(%error, socket = ?address, "the starter could not be told how the engine stands");
     }
 }
 
@@ -144,19 +139,29 @@ pub fn reset(options: Options) -> Result<(), DaemonError> {
 
 fn engine_config(settings: &Settings) -> Config {
     let mut config = Config::new(&settings.root, &settings.run, settings.instance.clone(), &settings.shim);
-    config.insecure_registries.clone_from(&settings.insecure_registries);
-    config.runtimes.clone_from(&settings.runtimes);
-    config.labels.clone_from(&settings.labels);
-    config.operation_limits.clone_from(&settings.operation_limits);
-    let limits = settings.limits;
-    config.default_pids_limit = limits.pids.unwrap_or(config.default_pids_limit);
-    config.default_host_view = limits.host_view.unwrap_or(config.default_host_view);
-    config.reserve = settings.reserve;
-    if let Some(events) = limits.event_history {
+    if let Some(events) = settings.limits.event_history {
         config.event_history = wharf_engine::HistoryLimits::of(events);
     }
-    configure_logging(&mut config.logging, settings);
+    config.live.replace(tunables(settings));
     config
+}
+
+/// The settings that may change while the engine runs.
+pub(crate) fn tunables(settings: &Settings) -> Tunables {
+    let (usual, limits) = (Tunables::default(), settings.limits);
+    let mut tunables = Tunables {
+        registries: settings.registries.clone(),
+        runtimes: settings.runtimes.clone(),
+        labels: settings.labels.clone(),
+        debug: own_log::tells_details(&settings.log_level),
+        operation_limits: settings.operation_limits.clone(),
+        default_pids_limit: limits.pids.unwrap_or(usual.default_pids_limit),
+        default_host_view: limits.host_view.unwrap_or(usual.default_host_view),
+        reserve: settings.reserve,
+        logging: usual.logging,
+    };
+    configure_logging(&mut tunables.logging, settings);
+    tunables
 }
 
 fn configure_logging(logging: &mut LogDefaults, settings: &Settings) {
@@ -174,26 +179,24 @@ fn configure_logging(logging: &mut LogDefaults, settings: &Settings) {
     logging.helper = std::env::current_exe().ok();
 }
 
-fn watch_signals(stopping: CancellationToken) -> Result<(), DaemonError> {
+/// Has SIGTERM and SIGINT end the daemon; answers the stream of SIGHUP.
+fn watch_signals(stopping: CancellationToken) -> Result<Signal, DaemonError> {
     let failed = |source| DaemonError::Setup {
         what: "signal handlers",
         source,
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    // A terminal that goes away must not end an engine started from it.
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    // A terminal that goes away must not end an engine started from it either.
+    let hangups = signal(SignalKind::hangup()).map_err(failed)?;
     tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => tracing::debug!("hangup ignored"),
-            }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
         stopping.cancel();
     });
-    Ok(())
+    Ok(hangups)
 }
 
 async fn accept(listener: Listener, app: Arc<App>, clients: TaskTracker, stopping: CancellationToken) {

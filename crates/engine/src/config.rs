@@ -1,6 +1,7 @@
-//! What an engine is started with.
+//! What an engine is started with, and which of it can change while it runs.
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use wharf_shim::plan::HostView;
@@ -8,6 +9,7 @@ use wharf_shim::plan::HostView;
 use crate::error::{Error, Result};
 use crate::logging::LogDefaults;
 use crate::operations::OperationKind;
+use crate::registries::RegistrySettings;
 use crate::runtimes::Runtimes;
 
 /// What all containers together leave to the host. `None` is the product's default, 0 nothing.
@@ -32,8 +34,17 @@ pub struct Config {
     pub instance: String,
     /// The static `wharf-shim` binary.
     pub shim_binary: PathBuf,
-    /// Registries spoken to over http or with unverified TLS: `host:port` or CIDR.
-    pub insecure_registries: Vec<String>,
+    /// How much of the past `events` can show.
+    pub event_history: crate::HistoryLimits,
+    /// What can change while the engine runs.
+    pub live: Live,
+}
+
+/// What can change while an engine runs ([`crate::Engine::reload`]); what is under way goes on with what it began with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tunables {
+    /// Registries: which may be spoken to over http or with unverified TLS, mirrors, how much at once.
+    pub registries: RegistrySettings,
     /// Further runtimes by name, and the default one.
     pub runtimes: Runtimes,
     /// Process limit of containers that ask for none; -1 is unlimited.
@@ -46,10 +57,48 @@ pub struct Config {
     pub logging: LogDefaults,
     /// Labels of the engine itself (`info`).
     pub labels: Vec<String>,
-    /// How much of the past `events` can show.
-    pub event_history: crate::HistoryLimits,
+    /// Whether its own log tells details (`info`).
+    pub debug: bool,
     /// Time limits of operations that differ from the product's.
     pub operation_limits: BTreeMap<OperationKind, Duration>,
+}
+
+impl Default for Tunables {
+    fn default() -> Self {
+        Self {
+            registries: RegistrySettings::default(),
+            runtimes: Runtimes::default(),
+            default_pids_limit: 4096,
+            default_host_view: HostView::Host,
+            reserve: Reserve::default(),
+            logging: LogDefaults::default(),
+            labels: Vec::new(),
+            debug: false,
+            operation_limits: BTreeMap::new(),
+        }
+    }
+}
+
+/// The present [`Tunables`]; readers take them as they are at that moment and keep them.
+#[derive(Debug, Default)]
+pub struct Live(RwLock<Arc<Tunables>>);
+
+impl Live {
+    /// Those of this moment.
+    pub fn now(&self) -> Arc<Tunables> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All at once: no reader sees some old and some new ones.
+    pub fn replace(&self, with: Tunables) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(with);
+    }
+}
+
+impl Clone for Live {
+    fn clone(&self) -> Self {
+        Self(RwLock::new(self.now()))
+    }
 }
 
 impl Config {
@@ -65,15 +114,8 @@ impl Config {
             run: run.into(),
             instance: instance.into(),
             shim_binary: shim_binary.into(),
-            insecure_registries: Vec::new(),
-            runtimes: Runtimes::default(),
-            default_pids_limit: 4096,
-            default_host_view: HostView::Host,
-            reserve: Reserve::default(),
-            logging: LogDefaults::default(),
-            labels: Vec::new(),
             event_history: crate::HistoryLimits::default(),
-            operation_limits: BTreeMap::new(),
+            live: Live::default(),
         }
     }
 
@@ -92,7 +134,6 @@ impl Config {
                 self.instance
             )));
         }
-        self.logging.validate()?;
         for (what, path) in [("root", &self.root), ("run", &self.run)] {
             if !path.is_absolute() {
                 return Err(Error::invalid(format!(
@@ -101,6 +142,15 @@ impl Config {
                 )));
             }
         }
+        self.live.now().validate()
+    }
+}
+
+impl Tunables {
+    /// Refuses what cannot work, before anything is touched.
+    pub fn validate(&self) -> Result<()> {
+        self.logging.validate()?;
+        self.registries.validate()?;
         crate::reserve::check(&self.reserve)
     }
 }

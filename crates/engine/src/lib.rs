@@ -26,6 +26,8 @@ pub mod networks;
 mod opening;
 pub mod operations;
 mod quiet;
+pub mod registries;
+mod reload;
 mod reserve;
 mod reset;
 mod root_lock;
@@ -52,7 +54,7 @@ pub use wharf_build as build;
 /// What a container sees of its machine's size.
 pub use wharf_shim::plan::HostView;
 
-pub use config::{Config, Reserve};
+pub use config::{Config, Reserve, Tunables};
 pub use containers::Containers;
 pub use error::{Error, ErrorKind, Result};
 pub use event_log::HistoryLimits;
@@ -60,6 +62,7 @@ pub use events::{EventBus, EventWatch};
 pub use filters::Filters;
 pub use images::Images;
 pub use networks::Networks;
+pub use registries::RegistrySettings;
 pub use reset::reset;
 pub use system::System;
 pub use volumes::VolumeService;
@@ -86,7 +89,7 @@ pub struct Shared {
     /// Images on disk.
     pub store: wharf_store::Store,
     /// Images elsewhere.
-    pub registry: wharf_registry::Client,
+    pub(crate) registry: registries::RegistryClient,
     /// Volumes on disk.
     pub volumes: wharf_volume::Volumes,
     /// Networks in the kernel.

@@ -16,6 +16,7 @@ use crate::events::EventBus;
 use crate::model::{ContainerRecord, Status, Timestamp};
 use crate::networks::{NetworkTable, Networks};
 use crate::operations::Operations;
+use crate::registries::RegistryClient;
 use crate::{Shared, quiet, reserve, root_lock};
 
 /// Takes the lock, opens everything and brings the world and the records together.
@@ -66,17 +67,14 @@ fn open_all(config: Config) -> Result<Shared> {
         run: config.run.clone(),
         shim_binary: config.shim_binary.clone(),
     })?;
-    let registry = wharf_registry::Client::new(wharf_registry::Options {
-        insecure: config.insecure_registries.clone(),
-        ..wharf_registry::Options::default()
-    })
-    .internal(|| "prepare the registry client".into())?;
+    let tunables = config.live.now();
+    let registry = RegistryClient::new(&tunables.registries)?;
     let hierarchy = Hierarchy::probe().internal(|| "look at the host's cgroups".into())?;
-    reserve::ensure(&config, &hierarchy);
+    reserve::ensure(&tunables.reserve, &config.instance, &hierarchy);
     Ok(Shared {
         events: EventBus::open(&config.root.join("events"), config.event_history, &db)?,
         networks: NetworkTable::load(&db)?,
-        operations: Operations::new(config.operation_limits.clone()),
+        operations: Operations::new(tunables.operation_limits.clone()),
         host_limits: host_limits(&hierarchy),
         capabilities: capabilities_known(),
         containers: Registry::default(),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use wharf_cgroup::{Cgroup, Cpu, Hierarchy, Memory, Resources};
 
-use crate::config::{Config, Reserve};
+use crate::config::Reserve;
 use crate::error::{Error, Result};
 
 /// The least and the most memory that is kept back unless the configuration says how much: a twentieth between them.
@@ -30,13 +30,13 @@ struct Machine {
 
 /// Makes the group of all containers and limits it. What may not be limited here is told and left: containers run all
 /// the same, as they do under engines that keep nothing back.
-pub(crate) fn ensure(config: &Config, hierarchy: &Hierarchy) {
+pub(crate) fn ensure(reserve: &Reserve, instance: &str, hierarchy: &Hierarchy) {
     let machine = Machine::probe();
-    let limits = match plan(&config.reserve, machine) {
+    let limits = match plan(reserve, machine) {
         Ok(limits) => limits,
         Err(error) => return tracing::warn!("no reserve for the host: {}", error.message()),
     };
-    let path = format!("/{}", config.instance);
+    let path = format!("/{instance}");
     let group = match Cgroup::create(hierarchy, &path) {
         Ok(group) => group,
         Err(error) => return tracing::warn!("no reserve for the host: {error}"),

@@ -193,7 +193,7 @@ pub(crate) fn forget(config: &Config, name: &str, id: &str) {
     if !state.exists() {
         return;
     }
-    if let Some(Runtime::Oci { path, args }) = config.runtimes.configured.get(name) {
+    if let Some(Runtime::Oci { path, args }) = config.live.now().runtimes.configured.get(name) {
         let mut command = Command::new(path);
         command
             .args(args)

@@ -142,7 +142,7 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
         os_type: "linux".to_owned(),
         architecture: host.machine,
         index_server_address: HUB.to_owned(),
-        registry_config: Some(registries(&info.insecure_registries)),
+        registry_config: Some(registries(&info.insecure_registries, &info.mirrors)),
         ncpu: count(host.processors),
         mem_total: i64::try_from(host.memory).unwrap_or(i64::MAX),
         docker_root_dir: info.root.to_string_lossy().into_owned(),
@@ -150,6 +150,7 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
         https_proxy,
         no_proxy,
         name: host.name,
+        debug: info.debug,
         labels: info.labels,
         server_version: VERSION.to_owned(),
         runtimes: runtimes(info.runtimes),
@@ -165,14 +166,19 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
         runc_commit: commit(),
         init_commit: commit(),
         security_options: host.security,
-        firewall_backend: version.at_least(49).then(|| wire::FirewallInfo {
-            driver: "nftables".to_owned(),
-            info: Vec::new(),
-        }),
+        firewall_backend: firewall(version),
         cdi_spec_dirs: Some(Vec::new()),
         warnings: Some(info.warnings).filter(|warnings| !warnings.is_empty()),
         ..wire::SystemInfo::default()
     }
+}
+
+/// Told since API 1.49.
+fn firewall(version: ApiVersion) -> Option<wire::FirewallInfo> {
+    version.at_least(49).then(|| wire::FirewallInfo {
+        driver: "nftables".to_owned(),
+        info: Vec::new(),
+    })
 }
 
 /// Before API 1.50 a commit also told what was expected.
@@ -213,13 +219,18 @@ fn runtimes(known: BTreeMap<String, Runtime>) -> BTreeMap<String, wire::Runtime>
         .collect()
 }
 
-fn registries(insecure: &[String]) -> wire::RegistryServiceConfig {
+fn registries(insecure: &[String], mirrors: &[String]) -> wire::RegistryServiceConfig {
     let (ranges, names): (Vec<_>, Vec<_>) = insecure.iter().partition(|entry| entry.parse::<ipnet::IpNet>().is_ok());
+    // COMPAT: Docker shows mirrors with a slash at the end.
+    let slashed: Vec<String> = mirrors
+        .iter()
+        .map(|m| format!("{}/", m.trim_end_matches('/')))
+        .collect();
     let mut cidrs = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
     cidrs.extend(ranges.into_iter().cloned());
     let index = |name: &str, secure, official| wire::IndexInfo {
         name: name.to_owned(),
-        mirrors: Vec::new(),
+        mirrors: if official { slashed.clone() } else { Vec::new() },
         secure,
         official,
     };
@@ -228,7 +239,7 @@ fn registries(insecure: &[String]) -> wire::RegistryServiceConfig {
     wire::RegistryServiceConfig {
         insecure_registry_cidrs: cidrs,
         index_configs: indexes,
-        mirrors: Some(Vec::new()),
+        mirrors: Some(slashed.clone()),
         ..wire::RegistryServiceConfig::default()
     }
 }

@@ -37,7 +37,9 @@ impl BaseImages for StoreOrRegistry {
             true => Err(io::ErrorKind::Interrupted.into()),
             false => to.write_all(chunk),
         };
-        let fetched = self.runtime.block_on(self.shared.registry.fetch(address, &mut keep));
+        let fetched = self
+            .runtime
+            .block_on(self.shared.registry.now().fetch(address, &mut keep));
         let fetched = fetched.map_err(|error| {
             let error = Error::from(error);
             BaseImageError {

@@ -221,8 +221,8 @@ impl Images {
         Ok(self.registry().login(&host, &credentials).await?.identity_token)
     }
 
-    fn registry(&self) -> &Client {
-        &self.shared.registry
+    fn registry(&self) -> Client {
+        self.shared.registry.now()
     }
 }
 

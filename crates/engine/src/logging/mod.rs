@@ -126,7 +126,7 @@ pub(crate) fn is_readable(log: &LogConfig) -> bool {
 /// What the shim of a container does with its output; `None` for the driver `none`.
 pub(crate) fn plan(config: &Config, record: &ContainerRecord, path: &Path) -> Result<Option<LogPlan>> {
     let failed = |error: Error| Error::invalid(format!("failed to initialize logging driver: {error}"));
-    plan_driver(&config.logging, record, path).map_err(failed)
+    plan_driver(&config.live.now().logging, record, path).map_err(failed)
 }
 
 fn plan_driver(defaults: &LogDefaults, record: &ContainerRecord, path: &Path) -> Result<Option<LogPlan>> {

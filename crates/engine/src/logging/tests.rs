@@ -1,6 +1,7 @@
 //! Options against Docker's words, plans, defaults.
 
 use super::*;
+use crate::config::Tunables;
 
 fn log(driver: &str, options: &[(&str, &str)]) -> LogConfig {
     let pairs = options
@@ -20,111 +21,115 @@ fn parsed(text: &str) -> LogConfig {
     log(driver, &options)
 }
 
-#[test]
-fn wrong_options_are_refused_in_dockers_words() {
-    let refused = |text: &str, expected: &str| {
-        let error = check(&parsed(text)).expect_err(text);
-        assert_eq!(error.to_string(), expected, "{text}");
-    };
-    refused("nothing", "logger: no log driver named 'nothing' is registered");
-    refused("json-file x=1", "unknown log opt 'x' for json-file log driver");
-    refused("json-file max-file=0", "max-file cannot be less than 1");
-    refused("json-file max-file=x", "strconv.Atoi: parsing \"x\": invalid syntax");
-    refused("json-file max-size=x", "invalid size: 'x'");
-    refused("json-file max-size=0", "max-size must be a positive number");
-    refused(
+/// Options, and Docker's words for what is wrong with them.
+const WRONG: [(&str, &str); 39] = [
+    ("nothing", "logger: no log driver named 'nothing' is registered"),
+    ("json-file x=1", "unknown log opt 'x' for json-file log driver"),
+    ("json-file max-file=0", "max-file cannot be less than 1"),
+    ("json-file max-file=x", "strconv.Atoi: parsing \"x\": invalid syntax"),
+    ("json-file max-size=x", "invalid size: 'x'"),
+    ("json-file max-size=0", "max-size must be a positive number"),
+    (
         "json-file compress=true max-size=1m",
         "compress cannot be true when max-file is less than 2 or max-size is not set",
-    );
-    refused("json-file mode=fast", "logger: logging mode not supported: fast");
-    refused(
+    ),
+    ("json-file mode=fast", "logger: logging mode not supported: fast"),
+    (
         "json-file max-buffer-size=1m",
         "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
-    );
-    refused(
+    ),
+    (
         "syslog mode=non-blocking max-buffer-size=x",
         "error parsing option max-buffer-size: invalid size: 'x'",
-    );
-    refused(
+    ),
+    (
         "gelf cache-disabled=perhaps",
         "invalid value for option cache-disabled: perhaps",
-    );
-    refused("local x=1", "unknown log opt 'x' for log driver local");
-    refused(
+    ),
+    ("local x=1", "unknown log opt 'x' for log driver local"),
+    (
         "local max-file=1",
         "compression cannot be enabled when max file count is 1",
-    );
-    refused("local max-size=x", "invalid value for max-size: x: invalid size: 'x'");
-    refused("syslog x=1", "unknown log opt 'x' for syslog log driver");
-    refused("syslog syslog-address=http://h", "unsupported scheme: 'http'");
-    refused("syslog syslog-address=localhost:514", "unsupported scheme: 'localhost'");
-    refused(
+    ),
+    ("local max-size=x", "invalid value for max-size: x: invalid size: 'x'"),
+    ("syslog x=1", "unknown log opt 'x' for syslog log driver"),
+    ("syslog syslog-address=http://h", "unsupported scheme: 'http'"),
+    ("syslog syslog-address=localhost:514", "unsupported scheme: 'localhost'"),
+    (
         "syslog syslog-address=unix:///no/log",
         "stat /no/log: no such file or directory",
-    );
-    refused("syslog syslog-facility=mine", "invalid syslog facility");
-    refused("syslog syslog-facility=24", "invalid syslog facility");
-    refused("syslog syslog-format=rfc1", "Invalid syslog format");
-    refused("journald x=1", "unknown log opt 'x' for journald log driver");
-    refused("gelf", "gelf-address is a required parameter");
-    refused("gelf gelf-address=http://h:1", "gelf: endpoint needs to be TCP or UDP");
-    refused(
+    ),
+    ("syslog syslog-facility=mine", "invalid syslog facility"),
+    ("syslog syslog-facility=24", "invalid syslog facility"),
+    ("syslog syslog-format=rfc1", "Invalid syslog format"),
+    ("journald x=1", "unknown log opt 'x' for journald log driver"),
+    ("gelf", "gelf-address is a required parameter"),
+    ("gelf gelf-address=http://h:1", "gelf: endpoint needs to be TCP or UDP"),
+    (
         "gelf gelf-address=udp://h",
         "gelf: please provide gelf-address as proto://host:port",
-    );
-    refused(
+    ),
+    (
         "gelf gelf-address=tcp://h:1 gelf-compression-type=gzip",
         "compression is only supported on UDP",
-    );
-    refused(
+    ),
+    (
         "gelf gelf-address=udp://h:1 gelf-compression-type=x",
         "unknown value \"x\" for log opt \"gelf-compression-type\" for gelf log driver",
-    );
-    refused(
+    ),
+    (
         "gelf gelf-address=udp://h:1 gelf-compression-level=10",
         "unknown value \"10\" for log opt \"gelf-compression-level\" for gelf log driver",
-    );
-    refused(
+    ),
+    (
         "gelf gelf-address=udp://h:1 gelf-tcp-max-reconnect=1",
         "\"gelf-tcp-max-reconnect\" is only valid for TCP",
-    );
-    refused(
+    ),
+    (
         "gelf gelf-address=tcp://h:1 gelf-tcp-max-reconnect=-1",
         "\"gelf-tcp-max-reconnect\" must be a positive integer",
-    );
-    refused(
+    ),
+    (
         "gelf gelf-address=udp://h:1 x=1",
         "unknown log opt \"x\" for gelf log driver",
-    );
-    refused("fluentd x=1", "unknown log opt 'x' for fluentd log driver");
-    refused(
+    ),
+    ("fluentd x=1", "unknown log opt 'x' for fluentd log driver"),
+    (
         "fluentd fluentd-address=http://h",
         "invalid fluentd-address (http://h): unsupported scheme: 'http'",
-    );
-    refused(
+    ),
+    (
         "fluentd fluentd-address=tcp://h/p",
         "invalid fluentd-address (tcp://h/p): should not contain a path element",
-    );
-    refused(
+    ),
+    (
         "fluentd fluentd-address=unix:///",
         "invalid fluentd-address (unix:///): path is empty",
-    );
-    refused(
+    ),
+    (
         "fluentd fluentd-async=x",
         "strconv.ParseBool: parsing \"x\": invalid syntax",
-    );
-    refused(
+    ),
+    (
         "fluentd fluentd-max-retries=4294967295",
         "invalid fluentd-max-retries: value out of range",
-    );
-    refused(
+    ),
+    (
         "fluentd fluentd-async-reconnect-interval=1ms",
         "invalid value for fluentd-async-reconnect-interval: value (\"1ms\") must be between 100ms and 10s",
-    );
-    refused(
+    ),
+    (
         "fluentd fluentd-write-timeout=-1s",
         "invalid value for fluentd-write-timeout: value must be a duration that is non-negative",
-    );
+    ),
+];
+
+#[test]
+fn wrong_options_are_refused_in_dockers_words() {
+    for (text, expected) in WRONG {
+        let error = check(&parsed(text)).expect_err(text);
+        assert_eq!(error.to_string(), expected, "{text}");
+    }
 }
 
 #[test]
@@ -246,8 +251,14 @@ fn labels_variables_and_tags_accompany_lines() {
 fn a_hyphenated_label_is_a_field_of_the_journal() {
     let dir = tempfile::tempdir().expect("a directory");
     let socket = dir.path().join("socket");
-    let mut config = Config::new("/r", "/n", "i", "/s");
-    config.logging.journal.clone_from(&socket);
+    let config = Config::new("/r", "/n", "i", "/s");
+    config.live.replace(Tunables {
+        logging: LogDefaults {
+            journal: socket.clone(),
+            ..LogDefaults::default()
+        },
+        ..Tunables::default()
+    });
     let mut record = record(log("journald", &[("labels", "_a-b.c")]));
     record.config.labels.insert("_a-b.c".into(), "v".into());
     let error = plan(&config, &record, Path::new("/log"))

@@ -36,7 +36,7 @@ tokio::task_local! {
 #[derive(Clone, Debug, Default)]
 pub struct Operations {
     list: Arc<Mutex<List>>,
-    limits: Arc<BTreeMap<OperationKind, Duration>>,
+    limits: Arc<Mutex<BTreeMap<OperationKind, Duration>>>,
 }
 
 #[derive(Debug, Default)]
@@ -92,13 +92,19 @@ impl Operations {
     pub(crate) fn new(limits: BTreeMap<OperationKind, Duration>) -> Self {
         Self {
             list: Arc::default(),
-            limits: Arc::new(limits),
+            limits: Arc::new(Mutex::new(limits)),
         }
     }
 
     /// How long an operation of this kind may take.
     pub(crate) fn time_limit(&self, kind: OperationKind) -> Duration {
-        self.limits.get(&kind).copied().unwrap_or_else(|| kind.time_limit())
+        let configured = lock(&self.limits).get(&kind).copied();
+        configured.unwrap_or_else(|| kind.time_limit())
+    }
+
+    /// Other time limits for operations that begin from now on.
+    pub(crate) fn limit(&self, limits: BTreeMap<OperationKind, Duration>) {
+        *lock(&self.limits) = limits;
     }
 
     /// Notes that an operation begins; the time limit is its kind's.

@@ -46,6 +46,10 @@ pub struct Info {
     pub watchers: usize,
     /// Registries without TLS: names and CIDR ranges.
     pub insecure_registries: Vec<String>,
+    /// Addresses asked before Docker Hub.
+    pub mirrors: Vec<String>,
+    /// Whether the engine's own log tells details.
+    pub debug: bool,
     /// Labels of the engine.
     pub labels: Vec<String>,
     /// Log driver of containers that choose none.
@@ -112,13 +116,14 @@ impl System {
             .list(&Filters::default(), SharedSizes::Skip)
             .await?;
         let config = &self.shared.config;
-        let id_path = config.root.join("engine-id");
+        let root = config.root.clone();
         let (id, host, open_files) = tokio::task::spawn_blocking(move || -> Result<_> {
-            Ok((engine_id(&id_path)?, HostFacts::probe(), open_files()))
+            Ok((engine_id(&root)?, HostFacts::probe(), open_files()))
         })
         .await
         .internal(|| "look at the machine".into())??;
-        let mut runtimes = config.runtimes.configured().clone();
+        let live = config.live.now();
+        let mut runtimes = live.runtimes.configured().clone();
         let (path, args) = (config.shim_binary.clone(), Vec::new());
         runtimes.insert(BUILTIN_RUNTIME.to_owned(), Runtime::Oci { path, args });
         Ok(Info {
@@ -129,13 +134,15 @@ impl System {
             host,
             root: config.root.clone(),
             runtimes,
-            default_runtime: config.runtimes.default_name().to_owned(),
+            default_runtime: live.runtimes.default_name().to_owned(),
             open_files,
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             watchers: self.shared.events.watchers(),
-            insecure_registries: config.insecure_registries.clone(),
-            labels: config.labels.clone(),
-            logging_driver: config.logging.driver.clone(),
+            insecure_registries: live.registries.insecure.clone(),
+            mirrors: live.registries.mirrors.clone(),
+            debug: live.debug,
+            labels: live.labels.clone(),
+            logging_driver: live.logging.driver.clone(),
         })
     }
 
@@ -198,8 +205,9 @@ impl System {
 }
 
 /// The engine's own id, written at its first use.
-fn engine_id(path: &std::path::Path) -> Result<String> {
-    if let Ok(id) = std::fs::read_to_string(path)
+pub(crate) fn engine_id(root: &std::path::Path) -> Result<String> {
+    let path = root.join("engine-id");
+    if let Ok(id) = std::fs::read_to_string(&path)
         && !id.trim().is_empty()
     {
         return Ok(id.trim().to_owned());
@@ -208,12 +216,12 @@ fn engine_id(path: &std::path::Path) -> Result<String> {
     let fresh = path.with_extension(format!("new-{}", std::process::id()));
     std::fs::write(&fresh, &id).internal(|| format!("write {}", fresh.display()))?;
     // ORDER: a link fails when another request was faster, whose id then holds.
-    let linked = std::fs::hard_link(&fresh, path);
+    let linked = std::fs::hard_link(&fresh, &path);
     let _ = std::fs::remove_file(&fresh);
     match linked {
         Ok(()) => Ok(id),
         Err(_) => {
-            let text = std::fs::read_to_string(path).internal(|| format!("read {}", path.display()))?;
+            let text = std::fs::read_to_string(&path).internal(|| format!("read {}", path.display()))?;
             Ok(text.trim().to_owned())
         }
     }
@@ -242,10 +250,9 @@ mod tests {
     #[test]
     fn the_engine_s_id_is_made_once() {
         let root = tempfile::tempdir().expect("folder");
-        let path = root.path().join("engine-id");
-        let first = engine_id(&path).expect("made");
+        let first = engine_id(root.path()).expect("made");
         assert_eq!(first.len(), 36);
-        assert_eq!(engine_id(&path).expect("read"), first);
+        assert_eq!(engine_id(root.path()).expect("read"), first);
         assert_eq!(std::fs::read_dir(root.path()).expect("list").count(), 1);
     }
 }

@@ -40,10 +40,11 @@ pub(super) async fn create(
     id: ContainerId,
     mut request: CreateContainer,
 ) -> Result<ContainerCreated> {
+    let live = shared.config.live.now();
     let around = Surroundings {
         limits: &shared.host_limits,
-        runtimes: &shared.config.runtimes,
-        logging: &shared.config.logging,
+        runtimes: &live.runtimes,
+        logging: &live.logging,
         cgroup_v2: shared.cgroup_v2(),
     };
     let name = wanted_name(&request.name)?;

@@ -188,7 +188,14 @@ async fn end_journal(shared: &Arc<Shared>, journal: JournalId) {
 async fn spawn_shim(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<Spawned, StartFailure> {
     let launcher = ShimLauncher {
         binary: shared.config.shim_binary.clone(),
-        deadline: match shared.config.runtimes.configured().contains_key(&record.host.runtime) {
+        deadline: match shared
+            .config
+            .live
+            .now()
+            .runtimes
+            .configured()
+            .contains_key(&record.host.runtime)
+        {
             true => FOREIGN_CREATE_DEADLINE,
             false => CREATE_DEADLINE,
         },

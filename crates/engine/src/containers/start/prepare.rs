@@ -133,7 +133,7 @@ fn prepare_blocking(
         init_binary: shared.config.shim_binary.clone(),
         known_capabilities: shared.capabilities.clone(),
         apparmor: crate::system::has_apparmor(),
-        default_pids_limit: shared.config.default_pids_limit,
+        default_pids_limit: shared.config.live.now().default_pids_limit,
     };
     let spec = spec::generate(&record, &facts)?;
     write_spec(&places.dir, &spec)?;
@@ -281,8 +281,13 @@ fn launch_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Re
             console_size: (rows > 0 && cols > 0).then_some(ConsoleSize { rows, cols }),
         },
         log: logging::plan(&shared.config, record, &places.log(&record.id))?,
-        runtime: shared.config.runtimes.plan(&record.host.runtime, &shared.config)?,
-        host_view: host_view(record.host.annotations.as_ref()).unwrap_or(shared.config.default_host_view),
+        runtime: shared
+            .config
+            .live
+            .now()
+            .runtimes
+            .plan(&record.host.runtime, &shared.config)?,
+        host_view: host_view(record.host.annotations.as_ref()).unwrap_or(shared.config.live.now().default_host_view),
         hierarchy: Some(shared.hierarchy.clone()),
         shim_cgroup: Some(format!("/{}/shims", shared.config.instance)),
     })
