@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod old_kernel;
 mod operations;
 mod reload;
 mod reset;

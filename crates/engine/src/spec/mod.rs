@@ -61,6 +61,8 @@ pub struct HostFacts {
     pub apparmor: bool,
     /// Process limit of containers that ask for none; -1 is unlimited.
     pub default_pids_limit: i64,
+    /// The kernel makes a mount read-only with all below it. KERNEL(5.12).
+    pub recursive_read_only: bool,
 }
 
 /// One device of the host.

@@ -21,7 +21,7 @@ pub(super) fn plan_mounts(
         .into_iter()
         .chain(generated_files(record, facts))
         .chain(init_mount(record, facts))
-        .chain(record.mounts.iter().map(user_mount))
+        .chain(record.mounts.iter().map(|point| user_mount(point, facts)))
         .chain(short_tmpfs(record));
     for mount in all {
         let key = mount.destination.to_string_lossy().trim_end_matches('/').to_owned();
@@ -153,14 +153,14 @@ fn init_mount(record: &ContainerRecord, facts: &HostFacts) -> Option<Mount> {
     })
 }
 
-fn user_mount(point: &MountPoint) -> Mount {
+fn user_mount(point: &MountPoint, facts: &HostFacts) -> Mount {
     match point.kind {
         MountKind::Tmpfs => tmpfs_mount(&point.destination, &point.options, point.rw),
-        MountKind::Bind | MountKind::Volume | MountKind::Image => bind_mount(point),
+        MountKind::Bind | MountKind::Volume | MountKind::Image => bind_mount(point, facts),
     }
 }
 
-fn bind_mount(point: &MountPoint) -> Mount {
+fn bind_mount(point: &MountPoint, facts: &HostFacts) -> Mount {
     let mut options = vec![if point.non_recursive {
         "bind".to_owned()
     } else {
@@ -171,6 +171,7 @@ fn bind_mount(point: &MountPoint) -> Mount {
         match point.read_only_reach {
             ReadOnlyReach::TopOnly => {}
             ReadOnlyReach::BestEffort | ReadOnlyReach::Force if point.non_recursive => {}
+            ReadOnlyReach::BestEffort if !facts.recursive_read_only => {}
             ReadOnlyReach::BestEffort | ReadOnlyReach::Force => options.push("rro".to_owned()),
         }
     }

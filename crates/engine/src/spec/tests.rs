@@ -44,6 +44,7 @@ pub(super) fn facts() -> HostFacts {
         files_dir: "/root/containers/a".into(),
         known_capabilities: names_of_mask(0x1ff_ffff_ffff),
         default_pids_limit: 4096,
+        recursive_read_only: true,
         init_binary: "/usr/bin/wharf-shim".into(),
         ..HostFacts::default()
     }
@@ -119,6 +120,42 @@ fn limits_and_mounts_reach_the_specification() {
         (limit.kind.as_str(), limit.soft, limit.hard),
         ("RLIMIT_NOFILE", 100, u64::MAX)
     );
+}
+
+#[test]
+fn read_only_reaches_below_where_the_kernel_can() {
+    let check = |(non_recursive, forced), recursive_read_only: bool, expected: bool| {
+        let mut record = record();
+        record.host.mounts = Some(vec![crate::model::mounts::MountSpec {
+            kind: "bind".into(),
+            source: "/data".into(),
+            target: "/d".into(),
+            read_only: true,
+            bind: Some(BindOptions {
+                read_only_non_recursive: non_recursive,
+                read_only_force_recursive: forced,
+                propagation: "rprivate".into(),
+                ..BindOptions::default()
+            }),
+            ..crate::model::mounts::MountSpec::default()
+        }]);
+        let planned = crate::containers::create::mounts::plan_mounts(&record.host, &record.config, vec![]);
+        record.mounts = planned.expect("valid").into_iter().map(|p| p.point).collect();
+        let facts = HostFacts {
+            recursive_read_only,
+            ..facts()
+        };
+        let spec = generate(&record, &facts).expect("generates");
+        let found = spec.mounts.iter().find(|m| m.destination == Path::new("/d"));
+        let is_recursive = found.expect("a mount").options.iter().any(|word| word == "rro");
+        let case = format!("non-recursive {non_recursive}, forced {forced}, kernel can {recursive_read_only}");
+        assert_eq!(is_recursive, expected, "{case}");
+    };
+    check((false, false), true, true);
+    check((false, false), false, false);
+    // Forced, it is an error of the runtime's where the kernel cannot.
+    check((false, true), false, true);
+    check((true, false), true, false);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl From<Errno> for Refusal {
     }
 }
 
-/// Makes one mount; `source` is the opened tree of a bind.
+/// Makes one mount; `source` is the opened tree of a bind, for the classic interface the place that it is bound from.
 pub(crate) fn attach_mount(
     root: &RootDir,
     plan: &MountPlan,
@@ -54,13 +54,13 @@ pub(crate) fn attach_mount(
     api: MountApi,
 ) -> Result<(), RuntimeError> {
     let made = match (&plan.kind, source, api) {
+        (Kind::Bind { recursive }, _, MountApi::Classic) => classic::mount_source(root, plan, *recursive, source),
         (Kind::Bind { .. }, Some(tree), _) => {
             return attach_tree(root, plan, tree).map_err(|refusal| refused(plan, refusal));
         }
         (Kind::Bind { recursive }, None, MountApi::New) => {
             return attach_path(root, plan, *recursive).map_err(|refusal| refused(plan, refusal));
         }
-        (Kind::Bind { recursive }, None, MountApi::Classic) => classic::mount_source(root, plan, *recursive),
         (Kind::Filesystem(name), _, MountApi::Classic) => classic::mount_filesystem(root, plan, name),
         (Kind::Filesystem(name), _, MountApi::New) => match attach_filesystem(root, plan, name) {
             Err(Errno::PERM) if name == "sysfs" => attach_host_sys(root, plan),

@@ -6,7 +6,7 @@
 
 use super::attach::{ensure_target, filesystem_target, inherited_mode, refuse_proc};
 use crate::RuntimeError;
-use crate::plan::mounts::{Attributes, MountPlan, Propagation};
+use crate::plan::mounts::{Attributes, Kind, MountPlan, Propagation};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -140,17 +140,46 @@ fn parameters(plan: &MountPlan) -> (MountFlags, Vec<&str>) {
     (flags, data)
 }
 
-/// Binds the source by its path, which is the runtime's and not the image's.
-pub(crate) fn mount_source(root: &RootDir, plan: &MountPlan, recursive: bool) -> Result<(), Errno> {
-    let source = plan.source.as_deref().ok_or(Errno::INVAL)?;
-    let stat = rustix::fs::stat(source)?;
+/// The sources of binds that lie below the place of the root, which an overlay mounted there hides; None for all
+/// others, which are bound by their paths.
+pub(crate) fn open_hidden(plans: &[MountPlan], place: &Path) -> Vec<Option<OwnedFd>> {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let place = real(place);
+    let open = |plan: &MountPlan| {
+        let source = plan
+            .source
+            .as_deref()
+            .filter(|_| matches!(plan.kind, Kind::Bind { .. }))?;
+        real(source).filter(|source| place.as_ref().is_some_and(|place| source.starts_with(place)))?;
+        open_source(source).ok() // told when it is bound
+    };
+    plans.iter().map(open).collect()
+}
+
+fn open_source(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Binds the source, `hidden` or by its path, which is the runtime's and not the image's.
+pub(crate) fn mount_source(
+    root: &RootDir,
+    plan: &MountPlan,
+    recursive: bool,
+    hidden: Option<&OwnedFd>,
+) -> Result<(), Errno> {
+    let opened = match hidden {
+        Some(_) => None,
+        None => Some(open_source(plan.source.as_deref().ok_or(Errno::INVAL)?)?),
+    };
+    let from = hidden.or(opened.as_ref()).ok_or(Errno::INVAL)?;
+    let stat = rustix::fs::fstat(from)?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let target = ensure_target(root, &plan.destination, is_directory)?;
-    let from = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    if !is_procfs(&from) {
+    if !is_procfs(from) {
         refuse_proc(root, &target)?;
     }
-    bind(source, &target, if recursive { Depth::Recursive } else { Depth::Top })?;
+    let depth = if recursive { Depth::Recursive } else { Depth::Top };
+    bind(Path::new(&proc_path(from)), &target, depth)?;
     let made = root.locate(&plan.destination)?;
     // SECURITY: a second container on the same root may have put a link in
     // the place meanwhile; attributes must not land on another mount.

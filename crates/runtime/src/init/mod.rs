@@ -224,6 +224,9 @@ fn build_root(plan: &mut InitPlan, channel: &Channel) -> Result<RootDir, Runtime
         Some(opened) => opened,
         None => rootfs::open_place(&plan.place)?,
     };
+    if let (MountApi::Classic, Rootfs::Overlay { .. }) = (plan.api, &plan.rootfs) {
+        plan.sources = classic::open_hidden(&plan.mounts, &plan.place);
+    }
     let root = rootfs::attach_rootfs(plan.rootfs_mount.take(), &plan.rootfs, (&plan.place, place))?;
     if !own_mounts {
         rootfs::isolate_root(&root, plan.api)?;

@@ -134,6 +134,7 @@ fn prepare_blocking(
         known_capabilities: shared.capabilities.clone(),
         apparmor: crate::system::has_apparmor(),
         default_pids_limit: shared.config.live.now().default_pids_limit,
+        recursive_read_only: wharf_sys::mount::is_new_interface_available(),
     };
     let spec = spec::generate(&record, &facts)?;
     write_spec(&places.dir, &spec)?;
