@@ -198,20 +198,12 @@ fn a_user_namespace_gets_the_devices_it_may_not_make() {
     std::fs::set_permissions(bundle.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("open");
     let expected = "character special file 640 0:7\nfifo 600 3:4\n3\n1\n1";
     let outcome = bundle.run();
-    if kernel_is_before((6, 15)) {
+    if bundle::kernel_is_before((6, 15)) {
         assert!(outcome.stderr.contains("make /dev/own: no such file"), "{outcome:?}");
         eprintln!("NOT CHECKED: this kernel, before 6.15, hands in only devices that the host has too");
         return;
     }
     assert_eq!(outcome.ok(), expected);
-}
-
-fn kernel_is_before(version: (u32, u32)) -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map_while(|text| text.parse().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < version
 }
 
 #[test]

@@ -99,10 +99,14 @@ fn the_agent_has_the_listener_when_create_returns() {
     let mut bundle = Bundle::new("sleep 100");
     let (path, created) = agent(&bundle);
     notify(&mut bundle, &path, json!(["mkdir", "mkdirat"]));
-    bundle.set(
-        "/linux/seccomp/flags",
-        json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]),
-    );
+    if bundle::kernel_is_before((5, 19)) {
+        eprintln!("NOT CHECKED: this kernel, before 5.19, has no SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV");
+    } else {
+        bundle.set(
+            "/linux/seccomp/flags",
+            json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]),
+        );
+    }
     bundle.start().ok();
     let container = created.join().expect("agent");
     // Each exec has a filter, and so a listener, of its own.

@@ -306,3 +306,12 @@ pub fn has_mount_setattr() -> bool {
     }
     is_there
 }
+
+/// Whether the running kernel is older than this version.
+pub fn kernel_is_before(version: (u32, u32)) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|text| text.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < version
+}
