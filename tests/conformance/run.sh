@@ -21,6 +21,7 @@ echo "== system containers"
 here=$(cd "$(dirname "$0")" && pwd)
 if "$here/debian-root.sh" "$bin/../conformance/debian"; then
   "$here/system-container.sh" "$bin/wharf-runtime" "$bin/../conformance/debian" || failed=1
+  "$here/system-image.sh" "$dir/run/wharf.sock" "$bin/../conformance/debian" || failed=1
   echo "== cgroups by systemd"
   "$here/systemd-cgroups.sh" "$bin/wharf-runtime" "$bin/../conformance/debian" || failed=1
 else
