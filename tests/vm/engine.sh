@@ -46,6 +46,27 @@ check a_fork_beyond_the_limit_fails "*can't fork*" \
 check memory_beyond_the_limit_ends_with_137 137 \
   "$(/t/wharf run --name box2 -m 24m --memory-swap 24m box dd if=/dev/zero of=/dev/null bs=64M count=1 >/dev/null 2>&1; echo $?)"
 check and_is_said_to_be_out_of_memory 'true 137' "$(w inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' box2)"
+# Swap of the machine's own, to see how much of it is had.
+dd if=/dev/zero of=/swap bs=1M count=300 2>/dev/null; chmod 600 /swap; mkswap /swap >/dev/null; swapon /swap
+check swap_is_had_beside_memory 0 \
+  "$(/t/wharf run --rm -m 24m --memory-swap 124m box dd if=/dev/zero of=/dev/null bs=64M count=1 >/dev/null 2>&1; echo $?)"
+check swap_is_not_had_beyond_its_limit 137 \
+  "$(/t/wharf run --rm -m 24m --memory-swap 48m box dd if=/dev/zero of=/dev/null bs=64M count=1 >/dev/null 2>&1; echo $?)"
+# All containers together get less than two of them want: what is reserved for one stays in memory.
+fill() { # NAME MIB OPTION...: a container that holds so much
+  name=$1 mib=$2; shift 2
+  w run -d --name "$name" --shm-size 200m "$@" box sh -c "dd if=/dev/zero of=/dev/shm/x bs=1M count=$mib; : >/tmp/full; sleep 1000" >/dev/null
+  until w exec "$name" cat /tmp/full >/dev/null; do sleep 0.2; done
+}
+swapped() { expr $(cat "$(find /sys/fs/cgroup -name memory.swap.current -path "*$(w inspect -f '{{.Id}}' "$1")*" | head -n 1)") / 1048576; }
+whole=$(dirname "$(dirname "$group")") all=$(cat "$(dirname "$(dirname "$group")")/memory.max")
+fill held 80 --memory-reservation 90m
+echo 220M >"$whole/memory.max"
+fill pushes 170
+check what_is_reserved_stays_in_memory '[0-9] yes' "$(swapped held) $([ "$(swapped pushes)" -ge 15 ] && echo yes)"
+echo "$all" >"$whole/memory.max"
+w rm -f held pushes >/dev/null
+swapoff /swap; rm /swap
 check kill_ends_a_paused_container '137' "$(w pause box1 >/dev/null; w kill box1 >/dev/null; w wait box1)"
 check containers_are_removed '' "$(w rm box1 box2 >/dev/null; w ps -aq)"
 kill -TERM $engine
