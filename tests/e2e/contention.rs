@@ -45,7 +45,7 @@ fn twenty_clients_of_one_container_get_answers_and_leave_nothing() {
                         println!("{}\n{}", s.wharf(&["ops"]).stdout, s.engine_log());
                         (599, "no answer".into())
                     });
-                    if status >= 500 || begin.elapsed() > Duration::from_secs(10) {
+                    if status >= 500 || begin.elapsed() > Duration::from_secs(60) {
                         wrong
                             .lock()
                             .unwrap()

@@ -23,7 +23,7 @@ pub struct Answer {
 /// When the socket does not accept, nothing comes within 30 s, or the answer is no HTTP.
 pub fn request(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
     let mut stream = UnixStream::connect(socket).with_context(|| format!("connect {}", socket.display()))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
     let kind = if body.is_empty() {
         ""
     } else {

@@ -5,6 +5,7 @@
 //! acknowledged one in a power cut would lose user data. Functions are synchronous and short; async code
 //! uses [`Db::call`]. The store keeps its own tables in the same file through its own
 //! connection.
+mod checkpoint;
 mod events;
 mod journal;
 mod records;
@@ -18,6 +19,7 @@ use rusqlite::Connection;
 
 use crate::error::{Context, Error, Result};
 
+use checkpoint::Checkpoints;
 pub use journal::{JournalEntry, JournalId};
 pub use runs::EngineRun;
 
@@ -41,6 +43,7 @@ CREATE TABLE IF NOT EXISTS engine_runs (
 #[derive(Clone, Debug)]
 pub struct Db {
     connection: Arc<Mutex<Connection>>,
+    checkpoints: Checkpoints,
 }
 
 impl Db {
@@ -49,6 +52,7 @@ impl Db {
         let connection = Connection::open(path).internal(|| format!("open the database {}", path.display()))?;
         let db = Self {
             connection: Arc::new(Mutex::new(connection)),
+            checkpoints: Checkpoints::of(path),
         };
         db.prepare()
             .internal(|| format!("prepare the database {}", path.display()))?;
@@ -60,6 +64,11 @@ impl Db {
     pub async fn call<T: Send + 'static>(&self, work: impl FnOnce(&Db) -> Result<T> + Send + 'static) -> Result<T> {
         let _waiting = crate::operations::waiting("the database");
         let db = self.clone();
+        if self.checkpoints.is_due() {
+            let checkpoints = self.checkpoints.clone();
+            // Nobody waits for it.
+            drop(tokio::task::spawn_blocking(move || checkpoints.run()));
+        }
         match tokio::task::spawn_blocking(move || work(&db)).await {
             Ok(result) => result,
             Err(join) => Err(Error::internal("a database call was interrupted").with_source(join)),
@@ -78,6 +87,8 @@ impl Db {
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // ORDER: checkpoints sync both files; they are made beside the commits.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "cache_size", -512)?;
         connection.set_prepared_statement_cache_capacity(32);
         connection.execute_batch(SCHEMA)?;
