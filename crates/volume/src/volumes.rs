@@ -13,21 +13,23 @@ use serde::{Deserialize, Serialize};
 use wharf_sys::failpoint;
 
 use crate::error::FileContext;
-use crate::{VolumeError, fill, mounting, options};
+use crate::plugin::Scope;
+use crate::{VolumeError, fill, mounting, naming, options};
 
 type Result<T, E = VolumeError> = std::result::Result<T, E>;
 
 /// The label that Docker gives to volumes that nobody named.
 pub const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 
-const LOCAL: &str = "local";
+/// The driver of volumes that are directories of the engine's own.
+pub const LOCAL_DRIVER: &str = "local";
 
 /// One volume's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     /// Its name.
     pub name: String,
-    /// Always `local`.
+    /// `local`, or a plugin's name.
     pub driver: String,
     /// Options of the driver: `type`, `device`, `o`.
     #[serde(default)]
@@ -40,9 +42,45 @@ pub struct Volume {
     /// Whether nobody named it.
     #[serde(default)]
     pub anonymous: bool,
-    /// Where its files are on the host.
+    /// Where its files are on the host; empty for one of a plugin that is not mounted.
     #[serde(skip)]
     pub mountpoint: PathBuf,
+    /// Of a plugin's: what its driver says.
+    #[serde(skip)]
+    pub scope: Scope,
+    /// Of a plugin's: what the plugin tells besides, if it was asked.
+    #[serde(skip)]
+    pub status: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Volume {
+    /// Whether it is the engine's own, not a plugin's.
+    pub fn is_local(&self) -> bool {
+        self.driver == LOCAL_DRIVER
+    }
+
+    /// What is known of a new volume before it is made.
+    pub fn planned(new: NewVolume, name: String) -> Self {
+        let mut labels = new.labels;
+        if new.anonymous {
+            labels.entry(ANONYMOUS_LABEL.to_owned()).or_default();
+        }
+        Self {
+            name,
+            driver: new.driver,
+            options: new.options,
+            labels,
+            created_at: now(),
+            anonymous: new.anonymous,
+            mountpoint: PathBuf::new(),
+            scope: Scope::Local,
+            status: None,
+        }
+    }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// What to create.
@@ -102,9 +140,12 @@ impl Volumes {
     /// Creates a volume. Idempotent by name: one that exists is returned as it is, whatever its options.
     pub fn create(&self, new: NewVolume) -> Result<Volume> {
         let anonymous = new.anonymous || new.name.is_empty();
-        let name = if new.name.is_empty() { random_name()? } else { new.name };
-        check_name(&name)?;
-        if !matches!(new.driver.as_str(), "" | LOCAL) {
+        let name = match new.name.is_empty() {
+            true => random_name()?,
+            false => new.name.clone(),
+        };
+        naming::check_local(&name)?;
+        if !matches!(new.driver.as_str(), "" | LOCAL_DRIVER) {
             let driver = new.driver;
             return Err(VolumeError::Invalid(format!(
                 "create {name}: unknown volume driver {driver:?}"
@@ -114,30 +155,37 @@ impl Volumes {
             return Ok(found);
         }
         options::check(&new.options)?;
-        let mut labels = new.labels;
-        if anonymous {
-            labels.entry(ANONYMOUS_LABEL.to_owned()).or_default();
-        }
-        let volume = Volume {
-            mountpoint: self.data(&name),
-            driver: LOCAL.to_owned(),
-            options: new.options,
-            labels,
-            created_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            anonymous,
+        let driver = LOCAL_DRIVER.to_owned();
+        let volume = Volume::planned(
+            NewVolume {
+                anonymous,
+                driver,
+                ..new
+            },
             name,
-        };
+        );
         self.write(&volume)?;
         self.inspect(&volume.name)
+    }
+
+    /// Writes the record of a plugin's volume; one of this name that is there stays. What it names is the plugin's.
+    pub fn note(&self, volume: &Volume) -> Result<()> {
+        self.write(volume)
+    }
+
+    /// Forgets the record of a plugin's volume; not there is fine.
+    pub fn forget(&self, name: &str) -> Result<()> {
+        match self.inspect(name) {
+            Ok(volume) if !volume.is_local() => self.remove(name),
+            Ok(_) | Err(VolumeError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The record of a volume.
     pub fn inspect(&self, name: &str) -> Result<Volume> {
         let not_found = || VolumeError::NotFound(name.to_owned());
-        if check_name(name).is_err() {
-            return Err(not_found());
-        }
-        let path = self.inner.dir.join(name).join("volume.json");
+        let path = self.dir_of(name).ok_or_else(not_found)?.join("volume.json");
         let bytes = match fs::read(&path) {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Err(not_found());
@@ -146,8 +194,12 @@ impl Volumes {
         };
         let parsed: serde_json::Result<Volume> = serde_json::from_slice(&bytes);
         let volume = parsed.map_err(io::Error::from).at("parsing", &path)?;
+        let mountpoint = match volume.is_local() {
+            true => self.data(name),
+            false => PathBuf::new(),
+        };
         Ok(Volume {
-            mountpoint: self.data(name),
+            mountpoint,
             name: name.to_owned(),
             ..volume
         })
@@ -158,7 +210,10 @@ impl Volumes {
         let dir = &self.inner.dir;
         let mut volumes = Vec::new();
         for entry in fs::read_dir(dir).at("listing", dir)? {
-            let name = entry.at("listing", dir)?.file_name().to_string_lossy().into_owned();
+            let directory = entry.at("listing", dir)?.file_name().to_string_lossy().into_owned();
+            let Some(name) = naming::name_of(&directory) else {
+                continue;
+            };
             match self.inspect(&name) {
                 Ok(volume) => volumes.push(volume),
                 Err(VolumeError::NotFound(_)) => {}
@@ -169,17 +224,19 @@ impl Volumes {
         Ok(volumes)
     }
 
-    /// Removes a volume with its files. That no container uses it is the caller's business.
+    /// Removes a volume with its files; of a plugin's only the record. That no container uses it is the caller's
+    /// business.
     pub fn remove(&self, name: &str) -> Result<()> {
         self.inspect(name)?;
         let lock = self.lock_of(name);
         let _held = hold(&lock);
-        mounting::unmount(&self.data(name))?;
+        let not_found = || VolumeError::NotFound(name.to_owned());
+        let path = self.dir_of(name).ok_or_else(not_found)?;
+        mounting::unmount(&path.join("data"))?;
         failpoint::reach("volume/remove/unmounted");
-        let path = self.inner.dir.join(name);
         let gone = self.scratch(".gone-");
         match fs::rename(&path, &gone) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(VolumeError::NotFound(name.to_owned())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(not_found()),
             other => other.at("moving away", &path)?,
         }
         failpoint::reach("volume/remove/moved");
@@ -213,7 +270,7 @@ impl Volumes {
             return Ok(());
         }
         match self.inspect(name) {
-            Ok(volume) if !volume.options.is_empty() => mounting::unmount(&volume.mountpoint),
+            Ok(volume) if volume.is_local() && !volume.options.is_empty() => mounting::unmount(&volume.mountpoint),
             Ok(_) | Err(VolumeError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -222,7 +279,10 @@ impl Volumes {
     /// Unmounts what an earlier process mounted and nobody has attached in this one: for an engine that has attached
     /// the volumes of all containers that still run. Goes on past failures and returns the first.
     pub fn unmount_unused(&self) -> Result<()> {
-        let with_options = self.list()?.into_iter().filter(|volume| !volume.options.is_empty());
+        let with_options = self
+            .list()?
+            .into_iter()
+            .filter(|volume| volume.is_local() && !volume.options.is_empty());
         let results: Vec<Result<()>> = with_options
             .map(|volume| {
                 let lock = self.lock_of(&volume.name);
@@ -242,6 +302,7 @@ impl Volumes {
         let results: Vec<Result<()>> = self
             .list()?
             .iter()
+            .filter(|volume| volume.is_local())
             .map(|volume| mounting::unmount(&volume.mountpoint))
             .collect();
         results.into_iter().collect()
@@ -253,11 +314,16 @@ impl Volumes {
     ///
     /// A fill that was interrupted is completed by the next one, without touching what is there.
     pub fn fill(&self, name: &str, rootfs: BorrowedFd<'_>, path: &Path) -> Result<()> {
+        let volume = self.inspect(name)?;
+        self.fill_at(name, &volume.mountpoint, rootfs, path)
+    }
+
+    /// As [`Volumes::fill`], for a volume whose files are at `data` now: a plugin's.
+    pub fn fill_at(&self, name: &str, data: &Path, rootfs: BorrowedFd<'_>, path: &Path) -> Result<()> {
         let lock = self.lock_of(name);
         let _held = hold(&lock);
-        let volume = self.inspect(name)?;
-        let marker = self.inner.dir.join(name).join("filling");
-        let data = &volume.mountpoint;
+        let not_found = || VolumeError::NotFound(name.to_owned());
+        let marker = self.dir_of(name).ok_or_else(not_found)?.join("filling");
         let is_empty = fs::read_dir(data).at("listing", data)?.next().is_none();
         if !is_empty && !marker.exists() {
             return Ok(());
@@ -280,6 +346,11 @@ impl Volumes {
         fill::size_of(data.as_fd()).at("measuring", &volume.mountpoint)
     }
 
+    /// The directory of a volume of this name; `None` if there can be none.
+    fn dir_of(&self, name: &str) -> Option<PathBuf> {
+        Some(self.inner.dir.join(naming::directory_of(name)?))
+    }
+
     fn data(&self, name: &str) -> PathBuf {
         self.inner.dir.join(name).join("data")
     }
@@ -296,10 +367,14 @@ impl Volumes {
     /// Makes the volume complete under another name, then shows it. ORDER: record and directory are durable before
     /// the rename; the rename is before this returns.
     fn write(&self, volume: &Volume) -> Result<()> {
+        let too_long = || VolumeError::Invalid(format!("create {}: the name is too long", volume.name));
+        let path = self.dir_of(&volume.name).ok_or_else(too_long)?;
         let new = self.scratch(".new-");
         let make = |path: &Path, mode| DirBuilder::new().mode(mode).create(path).at("creating", path);
         make(&new, 0o711)?;
-        make(&new.join("data"), 0o755)?;
+        if volume.is_local() {
+            make(&new.join("data"), 0o755)?;
+        }
         let record = new.join("volume.json");
         let text = serde_json::to_vec_pretty(volume)
             .map_err(io::Error::from)
@@ -309,7 +384,6 @@ impl Volumes {
             .and_then(|()| file.sync_all())
             .at("writing", &record)?;
         sync_dir(&new)?;
-        let path = self.inner.dir.join(&volume.name);
         failpoint::reach("volume/create/written");
         match fs::rename(&new, &path) {
             // Somebody else made it at the same time: theirs counts.
@@ -350,27 +424,12 @@ fn discard(path: &Path) -> Result<()> {
     }
 }
 
-fn random_name() -> Result<String> {
+/// A name for a volume that nobody named.
+pub fn random_name() -> Result<String> {
     let source = Path::new("/dev/urandom");
     let mut bytes = [0u8; 32];
     File::open(source)
         .and_then(|mut f| f.read_exact(&mut bytes))
         .at("reading", source)?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-/// COMPAT: Docker's rule and texts for names of local volumes.
-fn check_name(name: &str) -> Result<()> {
-    if name.len() == 1 {
-        let text = "volume name is too short, names should be at least two alphanumeric characters";
-        return Err(VolumeError::Invalid(text.to_owned()));
-    }
-    let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if name.len() <= 255 && starts_well && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
-        return Ok(());
-    }
-    Err(VolumeError::Invalid(format!(
-        "create {name}: {name:?} includes invalid characters for a local volume name, only \
-         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-    )))
 }
