@@ -1,6 +1,6 @@
 //! End-to-end tests: a private engine each, driven by the unmodified `docker` CLI, our own CLI and raw HTTP.
 //!
-//! Reading order: lifecycle, run, streams, logs, limits, images, build, network, storage, cli, clients, bad_input, runtimes,
+//! Reading order: lifecycle, run, streams, logs, limits, images, build, network, storage, plugins, cli, clients, bad_input, runtimes,
 //! containerd, survival, crashes, failpoints, truth, operations, reload, soak, upgrade, contention, reset.
 #![allow(clippy::unwrap_used)]
 
@@ -24,6 +24,8 @@ mod logs;
 mod network;
 mod old_kernel;
 mod operations;
+mod plugin_server;
+mod plugins;
 mod reload;
 mod reset;
 mod run;

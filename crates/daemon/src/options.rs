@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use wharf_engine::operations::OperationKind;
 use wharf_engine::runtimes::Runtimes;
-use wharf_engine::{HostView, RegistrySettings, Reserve};
+use wharf_engine::{HostView, PluginSettings, RegistrySettings, Reserve};
 
 use crate::runtimes::RuntimeEntry;
 
@@ -72,6 +72,9 @@ const DEFAULT_GROUP: &str = "docker";
 ///
 /// default-runtime = "wharf-runtime"
 ///
+/// plugin-dirs = ["/run/docker/plugins", "/etc/docker/plugins", "/usr/lib/docker/plugins"]
+/// plugin-seconds = 60              # longest time that a volume plugin may take for one request
+///
 /// [operation-seconds]              # time limits of operations (`wharf ops` shows kinds), where they shall differ
 /// remove = 120
 ///
@@ -105,6 +108,8 @@ pub struct ConfigFile {
     log_opts: std::collections::BTreeMap<String, String>,
     journal_socket: Option<PathBuf>,
     default_runtime: Option<String>,
+    plugin_dirs: Option<Vec<PathBuf>>,
+    plugin_seconds: Option<std::num::NonZeroU32>,
     runtimes: BTreeMap<String, RuntimeEntry>,
     default_host_view: Option<HostView>,
     reserve_memory_bytes: Option<u64>,
@@ -197,6 +202,7 @@ pub struct Settings {
     pub(crate) runtimes: Runtimes,
     pub(crate) reserve: Reserve,
     pub(crate) operation_limits: BTreeMap<OperationKind, std::time::Duration>,
+    pub(crate) plugins: PluginSettings,
 }
 
 impl Settings {
@@ -367,6 +373,7 @@ impl Options {
             },
             runtimes: crate::runtimes::settle(&file.runtimes, file.default_runtime)
                 .map_err(|reason| OptionsError::BadRuntimes { reason })?,
+            plugins: plugins(file.plugin_dirs, file.plugin_seconds),
             operation_limits: file
                 .operation_seconds
                 .into_iter()
@@ -389,6 +396,14 @@ impl Host {
             None if address.starts_with('/') => Ok(Self::Unix(PathBuf::from(address))),
             _ => Err(bad()),
         }
+    }
+}
+
+fn plugins(dirs: Option<Vec<PathBuf>>, seconds: Option<std::num::NonZeroU32>) -> PluginSettings {
+    let known = PluginSettings::default();
+    PluginSettings {
+        dirs: dirs.unwrap_or(known.dirs),
+        deadline: seconds.map_or(known.deadline, |s| std::time::Duration::from_secs(s.get().into())),
     }
 }
 

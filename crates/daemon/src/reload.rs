@@ -99,6 +99,8 @@ impl Changes {
                 had.registries.attempts != has.registries.attempts,
             ),
             ("operation-seconds", had.operation_limits != has.operation_limits),
+            ("plugin-dirs", had.plugins.dirs != has.plugins.dirs),
+            ("plugin-seconds", had.plugins.deadline != has.plugins.deadline),
             ("registry-mirrors", had.registries.mirrors != has.registries.mirrors),
             ("reserve", had.reserve != has.reserve),
             ("runtimes", had.runtimes.configured() != has.runtimes.configured()),
@@ -204,6 +206,8 @@ mod tests {
         check("default-host-view = 'limits'", &["default-host-view"], &[]);
         check("[log-opts]\nmax-size = '1m'", &["log-opts"], &[]);
         check("[operation-seconds]\nstop = 7", &["operation-seconds"], &[]);
+        check("plugin-dirs = ['/p']", &["plugin-dirs"], &[]);
+        check("plugin-seconds = 7", &["plugin-seconds"], &[]);
         check("[runtimes]\nr = '/r'", &["runtimes"], &[]);
         check(
             "default-runtime = 'r'\n[runtimes]\nr = '/r'",

@@ -155,6 +155,7 @@ pub(crate) fn tunables(settings: &Settings) -> Tunables {
         labels: settings.labels.clone(),
         debug: own_log::tells_details(&settings.log_level),
         operation_limits: settings.operation_limits.clone(),
+        plugins: settings.plugins.clone(),
         default_pids_limit: limits.pids.unwrap_or(usual.default_pids_limit),
         default_host_view: limits.host_view.unwrap_or(usual.default_host_view),
         reserve: settings.reserve,

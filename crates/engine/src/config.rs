@@ -11,6 +11,7 @@ use crate::logging::LogDefaults;
 use crate::operations::OperationKind;
 use crate::registries::RegistrySettings;
 use crate::runtimes::Runtimes;
+use crate::volumes::PluginSettings;
 
 /// What all containers together leave to the host. `None` is the product's default, 0 nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -61,6 +62,8 @@ pub struct Tunables {
     pub debug: bool,
     /// Time limits of operations that differ from the product's.
     pub operation_limits: BTreeMap<OperationKind, Duration>,
+    /// Volume plugins.
+    pub plugins: PluginSettings,
 }
 
 impl Default for Tunables {
@@ -75,6 +78,7 @@ impl Default for Tunables {
             labels: Vec::new(),
             debug: false,
             operation_limits: BTreeMap::new(),
+            plugins: PluginSettings::default(),
         }
     }
 }

@@ -65,7 +65,7 @@ pub use networks::Networks;
 pub use registries::RegistrySettings;
 pub use reset::reset;
 pub use system::System;
-pub use volumes::VolumeService;
+pub use volumes::{PluginSettings, VolumeService};
 
 use db::Db;
 
@@ -92,6 +92,8 @@ pub struct Shared {
     pub(crate) registry: registries::RegistryClient,
     /// Volumes on disk.
     pub volumes: wharf_volume::Volumes,
+    /// Volumes elsewhere.
+    pub(crate) plugged: volumes::Plugged,
     /// Networks in the kernel.
     pub net: Arc<wharf_net::Net>,
     /// Published network records.

@@ -17,6 +17,7 @@ use crate::model::{ContainerRecord, Status, Timestamp};
 use crate::networks::{NetworkTable, Networks};
 use crate::operations::Operations;
 use crate::registries::RegistryClient;
+use crate::volumes::Plugged;
 use crate::{Shared, quiet, reserve, root_lock};
 
 /// Takes the lock, opens everything and brings the world and the records together.
@@ -74,6 +75,7 @@ fn open_all(config: Config) -> Result<Shared> {
     Ok(Shared {
         events: EventBus::open(&config.root.join("events"), config.event_history, &db)?,
         networks: NetworkTable::load(&db)?,
+        plugged: Plugged::open(&tunables.plugins, &db)?,
         operations: Operations::new(tunables.operation_limits.clone()),
         host_limits: host_limits(&hierarchy),
         capabilities: capabilities_known(),

@@ -28,6 +28,7 @@ impl Engine {
             // ORDER: from here on nothing fails.
             shared.registry.replace(registry);
             shared.operations.limit(to.operation_limits.clone());
+            shared.plugged.adjust(&to.plugins);
             if shared.config.live.now().reserve != to.reserve {
                 reserve::ensure(&to.reserve, &shared.config.instance, &shared.hierarchy);
             }

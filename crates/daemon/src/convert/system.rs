@@ -117,7 +117,7 @@ pub(crate) fn info_to_wire(info: Info, version: ApiVersion) -> wire::SystemInfo 
             "driver-type".to_owned(),
             "io.containerd.snapshotter.v1".to_owned(),
         ]]),
-        plugins: plugins(),
+        plugins: plugins(info.volume_drivers),
         memory_limit: limits.memory,
         swap_limit: limits.swap,
         cpu_cfs_period: limits.cpu_quota,
@@ -190,10 +190,10 @@ fn expected(version: ApiVersion) -> String {
     }
 }
 
-fn plugins() -> wire::PluginsInfo {
+fn plugins(volume_drivers: Vec<String>) -> wire::PluginsInfo {
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     wire::PluginsInfo {
-        volume: list(&["local"]),
+        volume: volume_drivers,
         network: list(&NETWORK_DRIVERS),
         authorization: None,
         log: list(&LOG_DRIVERS),

@@ -13,8 +13,8 @@ pub(crate) fn to_wire(volume: Volume) -> wire::Volume {
         mountpoint: volume.mountpoint.to_string_lossy().into_owned(),
         name: volume.name,
         options: or_null(volume.options),
-        scope: "local".to_owned(),
-        status: None,
+        scope: volume.scope.as_str().to_owned(),
+        status: volume.status,
         usage_data: None,
     }
 }

@@ -10,15 +10,15 @@ use crate::http::{Outcome, Reply, Request};
 
 /// `GET /volumes`
 pub(crate) async fn list(request: Request) -> Outcome {
-    let volumes = request
+    let found = request
         .app
         .engine
         .volumes()
         .list(&filters::from_query(&request.query)?)
         .await?;
     let list = wire::VolumeList {
-        volumes: Some(volumes.into_iter().map(volume::to_wire).collect()),
-        warnings: None,
+        volumes: Some(found.volumes.into_iter().map(volume::to_wire).collect()),
+        warnings: Some(found.warnings).filter(|list| !list.is_empty()),
     };
     Reply::json(&list)
 }

@@ -17,6 +17,7 @@ use crate::Shared;
 use crate::error::{Error, Result};
 use crate::model::requests::{PathStat, PutArchive};
 use crate::model::{ContainerRecord, Timestamp};
+use crate::volumes::Hold;
 
 /// Pieces of a stream that may wait for a slow client.
 const QUEUED_PIECES: usize = 8;
@@ -30,7 +31,13 @@ pub(crate) fn stat(shared: &Shared, record: &ContainerRecord, path: &Path) -> Re
 }
 
 /// What is at `path`, and a stream that packs it. Blocking; the stream is filled by a thread of its own.
-pub(crate) fn pack(shared: &Shared, record: &ContainerRecord, path: &Path) -> Result<(PathStat, ByteStream)> {
+/// `hold` is what must stay mounted until the stream ends.
+pub(crate) fn pack(
+    shared: &Shared,
+    record: &ContainerRecord,
+    path: &Path,
+    hold: Option<Hold>,
+) -> Result<(PathStat, ByteStream)> {
     let found = find(shared, record, path)?;
     let stat = found.stat.clone();
     let name = if stat.name == "/" {
@@ -43,7 +50,9 @@ pub(crate) fn pack(shared: &Shared, record: &ContainerRecord, path: &Path) -> Re
             .place
             .root
             .open_at("/", OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-        wharf_store::pack_path(root.as_fd(), &found.place.path, &name, out).map_err(io::Error::other)
+        let packed = wharf_store::pack_path(root.as_fd(), &found.place.path, &name, out).map_err(io::Error::other);
+        drop(hold);
+        packed
     })?;
     Ok((stat, stream))
 }

@@ -10,6 +10,7 @@
 pub(crate) mod archive;
 mod attach;
 pub(crate) mod blocking;
+mod borrow;
 mod changes;
 mod command;
 mod content;
@@ -64,6 +65,7 @@ use crate::images::Images;
 use crate::model::requests::*;
 use crate::model::*;
 use crate::operations::{Operation, OperationKind};
+use crate::volumes::Hold;
 
 /// The containers of an engine. Names in arguments are names, ids or unique id prefixes.
 #[derive(Clone, Debug)]
@@ -567,6 +569,28 @@ impl Containers {
         work: impl FnOnce(&Shared, &ContainerRecord) -> Result<T> + Send + 'static,
     ) -> Result<(Arc<ContainerRecord>, T)> {
         let record = self.find(name)?.settled().await;
+        self.look(what, record, work).await
+    }
+
+    /// As [`Self::with_files`], for a look at one path; `work` gets what must be held meanwhile.
+    async fn with_path<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        (name, path): (&str, &Path),
+        work: impl FnOnce(&Shared, &ContainerRecord, Option<Hold>) -> Result<T> + Send + 'static,
+    ) -> Result<(Arc<ContainerRecord>, T)> {
+        let record = self.find(name)?.settled().await;
+        let (record, hold) = borrow::borrow(&self.shared, record, path).await?;
+        let work = move |shared: &Shared, record: &ContainerRecord| work(shared, record, hold);
+        self.look(what, record, work).await
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        record: Arc<ContainerRecord>,
+        work: impl FnOnce(&Shared, &ContainerRecord) -> Result<T> + Send + 'static,
+    ) -> Result<(Arc<ContainerRecord>, T)> {
         let (shared, seen) = (Arc::clone(&self.shared), Arc::clone(&record));
         let done = match tokio::task::spawn_blocking(move || work(&shared, &seen)).await {
             Ok(result) => result?,
@@ -603,16 +627,20 @@ impl Containers {
 
     /// What is at `path`.
     pub async fn archive_stat(&self, name: &str, path: &Path) -> Result<PathStat> {
-        let path = path.to_owned();
-        let work = move |shared: &Shared, record: &ContainerRecord| archive::stat(shared, record, &path);
-        Ok(self.with_files("looking at a path", name, work).await?.1)
+        let wanted = path.to_owned();
+        let work = move |shared: &Shared, record: &ContainerRecord, _held: Option<Hold>| {
+            archive::stat(shared, record, &wanted)
+        };
+        Ok(self.with_path("looking at a path", (name, path), work).await?.1)
     }
 
     /// What is at `path`, and a tar stream of it.
     pub async fn archive_get(&self, name: &str, path: &Path) -> Result<(PathStat, ByteStream)> {
         let wanted = path.to_owned();
-        let work = move |shared: &Shared, record: &ContainerRecord| archive::pack(shared, record, &wanted);
-        let (record, packed) = self.with_files("packing a path", name, work).await?;
+        let work = move |shared: &Shared, record: &ContainerRecord, hold: Option<Hold>| {
+            archive::pack(shared, record, &wanted, hold)
+        };
+        let (record, packed) = self.with_path("packing a path", (name, path), work).await?;
         happened::publish(&self.shared.events, &record, "archive-path", &[]);
         Ok(packed)
     }
@@ -620,9 +648,10 @@ impl Containers {
     /// Unpacks a tar stream (plain or compressed) into the directory `path`.
     pub async fn archive_put(&self, name: &str, path: &Path, options: PutArchive, tar: ByteSource) -> Result<()> {
         let target = path.to_owned();
-        let work =
-            move |shared: &Shared, record: &ContainerRecord| archive::unpack(shared, record, &target, options, tar);
-        let (record, ()) = self.with_files("unpacking an archive", name, work).await?;
+        let work = move |shared: &Shared, record: &ContainerRecord, _held: Option<Hold>| {
+            archive::unpack(shared, record, &target, options, tar)
+        };
+        let (record, ()) = self.with_path("unpacking an archive", (name, path), work).await?;
         happened::publish(&self.shared.events, &record, "extract-to-dir", &[]);
         Ok(())
     }

@@ -25,6 +25,7 @@ use crate::error::Result;
 use crate::model::requests::RemoveOptions;
 use crate::model::{ContainerId, ContainerRecord, Happening, MountKind, RestartKind, Status, Timestamp};
 use crate::operations::OperationKind;
+use crate::volumes::{self, Giving, VolumeService};
 
 /// Exit code of a container whose end nobody saw.
 const UNKNOWN_END: i32 = 255;
@@ -214,6 +215,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>,
     if tokio::time::timeout(PATIENCE, all_known).await.is_err() {
         tracing::warn!("some containers do not answer yet; they are shown as reconnecting");
     }
+    volumes::release_strangers(shared, |owner| known.contains(owner));
     let shared = Arc::clone(shared);
     blocking("clearing leftovers", move || {
         clear_strangers(&shared, &known);
@@ -256,7 +258,11 @@ pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, 
             record.state.status = Status::Restarting;
             Beginning::Restart
         }
-        _ => Beginning::Idle,
+        _ => {
+            // What the engine before could not give back.
+            volumes::release_behind(shared, record.id.as_str());
+            Beginning::Idle
+        }
     }
 }
 
@@ -281,7 +287,7 @@ async fn attach_volumes(shared: &Arc<Shared>, record: &ContainerRecord) {
     let names: Vec<String> = record
         .mounts
         .iter()
-        .filter(|m| m.kind == MountKind::Volume)
+        .filter(|m| m.kind == MountKind::Volume && m.plugin().is_none())
         .map(|m| m.name.clone())
         .collect();
     let (held, id) = (Arc::clone(shared), record.id.clone());
@@ -321,8 +327,14 @@ async fn undo_create(shared: &Arc<Shared>, row: &JournalEntry) {
     let (held, id) = (Arc::clone(shared), row.id);
     let done = blocking("undoing a create", move || {
         for name in names {
-            match held.volumes.remove(&name) {
-                Ok(()) | Err(wharf_volume::VolumeError::NotFound(_)) => {}
+            match held.volumes.inspect(&name) {
+                Ok(volume) if !volume.is_local() => discard_behind(&held, volume),
+                Ok(_) => {
+                    if let Err(error) = held.volumes.remove(&name) {
+                        tracing::warn!(volume = name, "left over: {error}");
+                    }
+                }
+                Err(wharf_volume::VolumeError::NotFound(_)) => {}
                 Err(error) => tracing::warn!(volume = name, "left over: {error}"),
             }
         }
@@ -335,6 +347,17 @@ async fn undo_create(shared: &Arc<Shared>, row: &JournalEntry) {
     }
 }
 
+/// Has a plugin remove a volume that was made for a container which does not exist. The engine's start does not wait
+/// for plugins; what this one does not remove now stays in the list of volumes.
+fn discard_behind(shared: &Arc<Shared>, volume: wharf_volume::Volume) {
+    let service = VolumeService::new(Arc::clone(shared));
+    tokio::spawn(async move {
+        if let Err(error) = service.discard(&volume.name, &volume.driver).await {
+            tracing::warn!(volume = volume.name, "left over: {}", error.chain());
+        }
+    });
+}
+
 /// Ends whatever a half-done start left: shim, processes, namespace, mounts.
 async fn undo_start(shared: &Arc<Shared>, record: &mut ContainerRecord, shim: Option<&ShimClient>) {
     if let Some(shim) = shim
@@ -345,7 +368,7 @@ async fn undo_start(shared: &Arc<Shared>, record: &mut ContainerRecord, shim: Op
     clear_kernel(shared, record).await;
     for error in [
         start::release_network(shared, record, Namespace::Remove).await.err(),
-        start::release_mounts(shared, record).await.err(),
+        start::release_mounts(shared, record, Giving::Behind).await.err(),
     ]
     .into_iter()
     .flatten()

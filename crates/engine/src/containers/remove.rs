@@ -11,6 +11,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::requests::RemoveOptions;
 use crate::model::{ContainerRecord, EventKind, NetworkMode};
 use crate::operations::{self, OperationKind};
+use crate::volumes::{Giving, VolumeService};
 
 /// Whether the next engine knows by the record alone that the container is to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,16 @@ pub(super) async fn remove(
     operations::step("journalled");
     start::release_network(shared, record, Namespace::Remove).await?;
     operations::step("disconnected");
-    start::release_mounts(shared, record).await?;
+    let giving = match (deletion, options.force) {
+        (Deletion::Behind, _) => Giving::Behind,
+        (Deletion::Awaited, true) => Giving::Forced,
+        (Deletion::Awaited, false) => Giving::Awaited,
+    };
+    match start::release_mounts(shared, record, giving).await {
+        // Nobody asked who could be told. What a plugin has mounted is given back without the container, too.
+        Err(error) if deletion == Deletion::Behind => report(record, &error),
+        done => done?,
+    }
     operations::step("unmounted");
     let gone = move_away(shared, record).await?;
     operations::step("moved");
@@ -129,9 +139,8 @@ async fn remove_anonymous_volumes(shared: &Arc<Shared>, record: &ContainerRecord
         if used_elsewhere {
             continue;
         }
-        let (volumes, name) = (shared.volumes.clone(), mount.name.clone());
-        let done = blocking("removing an anonymous volume", move || Ok(volumes.remove(&name)?)).await;
-        match done {
+        let service = VolumeService::new(Arc::clone(shared));
+        match service.discard(&mount.name, &mount.driver).await {
             Ok(()) => {
                 let attributes = std::collections::BTreeMap::from([("driver".to_owned(), mount.driver.clone())]);
                 shared
@@ -145,5 +154,5 @@ async fn remove_anonymous_volumes(shared: &Arc<Shared>, record: &ContainerRecord
 }
 
 fn report(record: &ContainerRecord, error: &Error) {
-    tracing::warn!(container = record.id.short(), "anonymous volume: {}", error.chain());
+    tracing::warn!(container = record.id.short(), "removed all the same: {}", error.chain());
 }

@@ -66,7 +66,7 @@ pub(crate) fn whole(shared: &Shared, record: &ContainerRecord) -> Result<RootDir
 }
 
 /// The mount whose destination is the longest prefix of `path`.
-fn covering_mount<'a>(record: &'a ContainerRecord, path: &Path) -> Option<&'a MountPoint> {
+pub(super) fn covering_mount<'a>(record: &'a ContainerRecord, path: &Path) -> Option<&'a MountPoint> {
     let covers = record.mounts.iter().filter(|m| path.starts_with(&m.destination));
     covers.max_by_key(|m| Path::new(&m.destination).components().count())
 }

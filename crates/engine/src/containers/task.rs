@@ -36,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::model::requests::{RemoveOptions, StopOptions};
 use crate::model::{Cause, ContainerRecord, EndpointRecord, Happening, HealthStatus, HostConfig, Status, Timestamp};
 use crate::operations::{self, Operation, OperationKind};
+use crate::volumes::Giving;
 
 pub(super) use beginning::{Beginning, spawn};
 
@@ -640,7 +641,9 @@ impl Task {
             start::release_network(&self.shared, &mut self.record, namespace)
                 .await
                 .err(),
-            start::release_mounts(&self.shared, &self.record).await.err(),
+            start::release_mounts(&self.shared, &self.record, Giving::Behind)
+                .await
+                .err(),
         ]
         .into_iter()
         .flatten()

@@ -1,4 +1,4 @@
-//! The engine's records in `<root>/wharf.db`: containers, networks, journal, runs.
+//! The engine's records in `<root>/wharf.db`: containers, networks, journal, mounts of plugins' volumes, runs.
 //!
 //! One connection behind a mutex, WAL, `synchronous=NORMAL`: a commit survives the death of
 //! the engine; networks are committed with `FULL`, because losing an
@@ -8,6 +8,7 @@
 mod checkpoint;
 mod events;
 mod journal;
+mod mounts;
 mod records;
 mod runs;
 
@@ -35,6 +36,7 @@ CREATE TABLE IF NOT EXISTS networks (
 CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, target TEXT NOT NULL,
     step INTEGER NOT NULL DEFAULT 0, deadline_ns INTEGER NOT NULL, args TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS volume_mounts (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS engine_runs (
     id INTEGER PRIMARY KEY AUTOINCREMENT, started_ns INTEGER NOT NULL, ended_ns INTEGER, rebooted INTEGER NOT NULL);
 ";

@@ -157,6 +157,14 @@ pub struct MountPoint {
     pub create_source: bool,
 }
 
+impl MountPoint {
+    /// The plugin that has the volume, if it is one's.
+    pub fn plugin(&self) -> Option<&str> {
+        let of_plugin = self.kind == MountKind::Volume && !matches!(self.driver.as_str(), "" | "local");
+        of_plugin.then_some(self.driver.as_str())
+    }
+}
+
 /// How far down a read-only bind reaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -43,6 +43,8 @@ pub enum OperationKind {
     VolumeCreate,
     /// Removing it.
     VolumeRemove,
+    /// Telling its plugin that a container does not use it any more.
+    VolumeUnmount,
     /// Fetching an image.
     ImagePull,
     /// Taking images from an archive.
@@ -72,7 +74,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 impl OperationKind {
     /// All kinds.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Create,
         Self::Start,
         Self::Stop,
@@ -91,6 +93,7 @@ impl OperationKind {
         Self::NetworkRemove,
         Self::VolumeCreate,
         Self::VolumeRemove,
+        Self::VolumeUnmount,
         Self::ImagePull,
         Self::ImageLoad,
         Self::ImageImport,
@@ -120,6 +123,7 @@ impl OperationKind {
             Self::NetworkRemove => "network-remove",
             Self::VolumeCreate => "volume-create",
             Self::VolumeRemove => "volume-remove",
+            Self::VolumeUnmount => "volume-unmount",
             Self::ImagePull => "image-pull",
             Self::ImageLoad => "image-load",
             Self::ImageImport => "image-import",
@@ -143,7 +147,7 @@ impl OperationKind {
             Self::Start | Self::Restart | Self::Remove => 2 * MINUTE,
             Self::Stop | Self::Kill | Self::Pause | Self::Unpause | Self::Rename | Self::Update | Self::Exec => MINUTE,
             Self::NetworkCreate | Self::NetworkConnect | Self::NetworkDisconnect | Self::NetworkRemove => MINUTE,
-            Self::VolumeCreate | Self::VolumeRemove => 2 * MINUTE,
+            Self::VolumeCreate | Self::VolumeRemove | Self::VolumeUnmount => 2 * MINUTE,
             Self::ImageTag => MINUTE,
             Self::ImageRemove => 10 * MINUTE,
             Self::Commit => HOUR,
@@ -172,6 +176,7 @@ impl OperationKind {
             Self::VolumeCreate | Self::VolumeRemove => Durability::Memory(
                 "a volume appears and goes by one rename; the rest is removed when volumes are opened",
             ),
+            Self::VolumeUnmount => Durability::Memory("the row of the mount stays until the plugin has answered"),
             Self::ImagePull | Self::ImageLoad | Self::ImageImport | Self::Build => {
                 Durability::Memory("a lease in the store says what is unfinished; the record of the image comes last")
             }

@@ -11,6 +11,7 @@
 //! database, and why, is in [`OperationKind::durability`]. Locks here are held for a few instructions only.
 mod kind;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -61,7 +62,7 @@ pub(crate) struct Operation {
 #[derive(Debug)]
 struct Doing {
     step: &'static str,
-    waits: Vec<(&'static str, Instant)>,
+    waits: Vec<(Cow<'static, str>, Instant)>,
 }
 
 /// An operation as readers see it.
@@ -261,7 +262,7 @@ impl Operation {
         let waits = doing
             .waits
             .iter()
-            .map(|(what, since)| ((*what).to_owned(), since.elapsed()));
+            .map(|(what, since)| (what.to_string(), since.elapsed()));
         OperationSeen {
             id: self.id,
             kind: self.kind,
@@ -342,14 +343,14 @@ pub(crate) fn time_left() -> Option<Duration> {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     operation: Option<Arc<Operation>>,
-    what: &'static str,
+    what: Cow<'static, str>,
 }
 
 /// Notes that the current operation waits for `what`.
-pub(crate) fn waiting(what: &'static str) -> Waiting {
-    let operation = current();
+pub(crate) fn waiting(what: impl Into<Cow<'static, str>>) -> Waiting {
+    let (operation, what) = (current(), what.into());
     if let Some(operation) = &operation {
-        lock(&operation.doing).waits.push((what, Instant::now()));
+        lock(&operation.doing).waits.push((what.clone(), Instant::now()));
     }
     Waiting { operation, what }
 }

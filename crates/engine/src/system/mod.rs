@@ -54,6 +54,8 @@ pub struct Info {
     pub labels: Vec<String>,
     /// Log driver of containers that choose none.
     pub logging_driver: String,
+    /// Drivers of volumes: the engine's own, and plugins that have been asked.
+    pub volume_drivers: Vec<String>,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }
@@ -143,6 +145,7 @@ impl System {
             debug: live.debug,
             labels: live.labels.clone(),
             logging_driver: live.logging.driver.clone(),
+            volume_drivers: VolumeService::new(Arc::clone(&self.shared)).drivers(),
         })
     }
 

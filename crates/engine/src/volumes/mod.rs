@@ -1,11 +1,27 @@
 //! Volumes: the service that callers use. Records and data are `wharf_volume`'s; who uses a
 //! volume is known here, from the containers.
-use std::collections::BTreeMap;
+//!
+//! ```text
+//!  mod.rs    what users ask for: local volumes at once, others by their drivers
+//!  drivers   volumes of plugins: made, found, listed, removed
+//!  held      what plugins have mounted for whom; taken back once, by this engine or the next
+//!  asking    how long who waits for a plugin, and what is told meanwhile
+//! ```
+mod asking;
+mod drivers;
+mod held;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
+use wharf_volume::LOCAL_DRIVER;
 pub use wharf_volume::{NewVolume, Volume};
 use wharf_volume::{VolumeError, Volumes};
+
+pub(crate) use asking::Plugged;
+pub use asking::PluginSettings;
+pub(crate) use held::{Giving, Hold, MountRow, mount, release, release_behind, release_strangers};
 
 use crate::Shared;
 use crate::containers::Containers;
@@ -38,6 +54,24 @@ pub struct VolumeUsage {
     pub references: usize,
 }
 
+/// Volumes, and what an operator should know of those that are missing or told from memory.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// The volumes, by name.
+    pub volumes: Vec<Volume>,
+    /// Plugins that did not answer.
+    pub warnings: Vec<String>,
+    warned: BTreeSet<String>,
+}
+
+impl Listed {
+    /// COMPAT: the words are Docker's.
+    fn warn(&mut self, driver: &str, reason: &str) {
+        self.warned.insert(driver.to_owned());
+        self.warnings.push(format!("list {driver}: {reason}"));
+    }
+}
+
 /// The volumes of an engine.
 #[derive(Clone, Debug)]
 pub struct VolumeService {
@@ -51,23 +85,9 @@ impl VolumeService {
 
     /// Creates a volume, or answers the one of this name that is there.
     pub async fn ensure(&self, new: NewVolume) -> Result<Volume> {
-        if !new.name.is_empty() {
-            check_name(&new.name)?;
-        }
-        if !["", "local"].contains(&new.driver.as_str()) {
-            return Err(Error::not_found(format!(
-                "create {}: error looking up volume plugin {driver}: plugin {driver:?} not found",
-                new.name,
-                driver = new.driver
-            )));
-        }
         let (service, target) = (self.clone(), new.name.clone());
         let work = async move {
-            let made = service.call(move |volumes| {
-                let known = !new.name.is_empty() && volumes.inspect(&new.name).is_ok();
-                Ok((volumes.create(new)?, !known))
-            });
-            let made = made.await;
+            let made = service.make(new).await;
             operations::step("made");
             made
         };
@@ -78,33 +98,56 @@ impl VolumeService {
         Ok(volume)
     }
 
-    /// One volume.
+    /// One volume; of a plugin's as the plugin sees it.
     pub async fn inspect(&self, name: &str) -> Result<Volume> {
-        let name = name.to_owned();
-        self.call(move |volumes| volumes.inspect(&name)).await
+        let missing = || Error::from(VolumeError::NotFound(name.to_owned()));
+        match self.record(name).await? {
+            Some(volume) if volume.is_local() => Ok(volume),
+            Some(known) => match self.seen(known, self.shared.plugged.looking()).await {
+                Ok(Some(volume)) => Ok(volume),
+                Ok(None) => {
+                    self.forget(name).await?;
+                    Err(missing())
+                }
+                Err(error) => Err(Error::new(error.kind(), format!("get {name}: {}", error.message()))),
+            },
+            None => self.probe(name).await.ok_or_else(missing),
+        }
     }
 
-    /// Volumes that match, by name.
-    pub async fn list(&self, filters: &Filters) -> Result<Vec<Volume>> {
+    /// Volumes that match, by name. Waits for no plugin that does not answer.
+    pub async fn list(&self, filters: &Filters) -> Result<Listed> {
         filters.check_keys(&LIST_KEYS)?;
         let dangling = filters.flag("dangling")?;
         let used = self.references();
-        let mut found = self.call(Volumes::list).await?;
-        found.retain(|volume| {
+        let records = self.call(Volumes::list).await?;
+        let is_wanted = |driver: &str| filters.match_exactly("driver", driver);
+        let mut found = self.list_plugins(records.clone(), is_wanted).await;
+        found.volumes.extend(records.into_iter().filter(Volume::is_local));
+        found.volumes.retain(|volume| {
             filters.match_pattern("name", &volume.name)
-                && filters.match_exactly("driver", &volume.driver)
+                && is_wanted(&volume.driver)
                 && filters.match_labels(&volume.labels)
                 && dangling.is_none_or(|wanted| wanted != used.contains_key(&volume.name))
         });
+        found.volumes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
 
-    /// All volumes with their sizes and users.
+    /// The names of the drivers that volumes can be made with, as far as they have been asked.
+    pub fn drivers(&self) -> Vec<String> {
+        let mut names = self.shared.plugged.plugins.active();
+        names.push(LOCAL_DRIVER.to_owned());
+        names.sort();
+        names
+    }
+
+    /// All local volumes with their sizes and users. COMPAT: what plugins hold is theirs to measure.
     pub async fn usage(&self) -> Result<Vec<VolumeUsage>> {
         let used = self.references();
         self.call(move |volumes| {
             let mut all = Vec::new();
-            for volume in volumes.list()? {
+            for volume in volumes.list()?.into_iter().filter(Volume::is_local) {
                 let size = volumes.size(&volume.name)?;
                 let references = used.get(&volume.name).map_or(0, Vec::len);
                 all.push(VolumeUsage {
@@ -120,7 +163,7 @@ impl VolumeService {
 
     /// Removes a volume that no container names. With `force` a missing one is fine.
     pub async fn remove(&self, name: &str, force: bool) -> Result<()> {
-        let volume = match self.inspect(name).await {
+        let volume = match self.to_be_removed(name, force).await {
             Err(error) if force && error.kind() == crate::ErrorKind::NotFound => return Ok(()),
             found => found?,
         };
@@ -130,8 +173,13 @@ impl VolumeService {
                 users.join(", ")
             )));
         }
-        let (service, gone) = (self.clone(), name.to_owned());
-        let work = async move { service.call(move |volumes| volumes.remove(&gone)).await };
+        let (service, gone) = (self.clone(), volume.clone());
+        let work = async move {
+            if !gone.is_local() {
+                return service.remove_from_plugin(&gone, force).await;
+            }
+            service.call(move |volumes| volumes.remove(&gone.name)).await
+        };
         match self.operate(OperationKind::VolumeRemove, name.to_owned(), work).await {
             Err(error) if force && error.kind() == crate::ErrorKind::NotFound => return Ok(()),
             done => done?,
@@ -140,13 +188,23 @@ impl VolumeService {
         Ok(())
     }
 
-    /// Removes volumes that no container names (filters `all`, `label`, `label!`).
+    /// With `force` the record is enough: its plugin may be gone.
+    async fn to_be_removed(&self, name: &str, force: bool) -> Result<Volume> {
+        match self.record(name).await? {
+            Some(known) if force => Ok(known),
+            _ => self.inspect(name).await,
+        }
+    }
+
+    /// Removes local volumes that no container names (filters `all`, `label`, `label!`). COMPAT: none of plugins.
     pub async fn prune(&self, filters: &Filters, scope: PruneScope) -> Result<PruneReport> {
         filters.check_keys(&PRUNE_KEYS)?;
         let all = filters.flag("all")?.unwrap_or(scope == PruneScope::All);
         let used = self.references();
         let mut report = PruneReport::default();
-        for volume in self.call(Volumes::list).await? {
+        let local = |volumes: &Volumes| Ok(volumes.list()?.into_iter().filter(Volume::is_local).collect());
+        let local: Vec<Volume> = self.call(local).await?;
+        for volume in local {
             let wanted = filters.match_labels(&volume.labels) && filters.match_unlabelled(&volume.labels);
             if used.contains_key(&volume.name) || !wanted || !(all || volume.anonymous) {
                 continue;
@@ -209,37 +267,5 @@ impl VolumeService {
     fn publish(&self, action: &str, name: &str, driver: &str) {
         let attributes = BTreeMap::from([("driver".to_owned(), driver.to_owned())]);
         self.shared.events.publish(EventKind::Volume, action, name, attributes);
-    }
-}
-
-/// Docker's rule for names of local volumes, in its words.
-fn check_name(name: &str) -> Result<()> {
-    if name.len() == 1 {
-        return Err(Error::invalid(
-            "volume name is too short, names should be at least two alphanumeric characters",
-        ));
-    }
-    let first_ok = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if first_ok && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "create {name}: {name:?} includes invalid characters for a local volume name, only \
-         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-    )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn volume_names_follow_docker_s_rule() {
-        for good in ["ab", "a-b_c.d", "0a", &"a".repeat(64)] {
-            assert!(check_name(good).is_ok(), "{good}");
-        }
-        for bad in ["a", "-ab", ".ab", "a/b", "a b", "../bad", "é1"] {
-            assert!(check_name(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -16,7 +16,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// The plugins of one engine; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Plugins {
-    dirs: Arc<PluginDirs>,
+    dirs: Arc<Mutex<Arc<PluginDirs>>>,
     drivers: Arc<Mutex<BTreeMap<String, Arc<Driver>>>>,
 }
 
@@ -35,9 +35,18 @@ impl Plugins {
     /// Plugins that are looked for in these directories.
     pub fn new(dirs: PluginDirs) -> Self {
         Self {
-            dirs: Arc::new(dirs),
+            dirs: Arc::new(Mutex::new(Arc::new(dirs))),
             drivers: Arc::default(),
         }
+    }
+
+    /// Looks in other directories from now on.
+    pub fn look_in(&self, dirs: PluginDirs) {
+        *self.dirs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(dirs);
+    }
+
+    fn dirs(&self) -> Arc<PluginDirs> {
+        Arc::clone(&self.dirs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The driver of this name, activated. One that changed its address is activated anew.
@@ -67,7 +76,7 @@ impl Plugins {
 
     /// All plugins that are described, asked side by side; `skip` tells which not to wait for.
     pub async fn all(&self, patience: Patience, skip: impl Fn(&Driver) -> bool) -> Vec<Found> {
-        let dirs = Arc::clone(&self.dirs);
+        let dirs = self.dirs();
         let names = tokio::task::spawn_blocking(move || dirs.names())
             .await
             .unwrap_or_default();
@@ -108,7 +117,7 @@ impl Plugins {
     }
 
     async fn describe(&self, name: &str) -> Result<Option<Description>, PluginError> {
-        let (dirs, wanted) = (Arc::clone(&self.dirs), name.to_owned());
+        let (dirs, wanted) = (self.dirs(), name.to_owned());
         match tokio::task::spawn_blocking(move || dirs.find(&wanted)).await {
             Ok(found) => found,
             Err(_) => Ok(None), // the runtime ends

@@ -29,7 +29,7 @@ use crate::images::Images;
 use crate::model::requests::{ContainerCreated, CreateContainer};
 use crate::model::*;
 use crate::operations::{self, OperationKind};
-use crate::volumes::VolumeService;
+use crate::volumes::{self, VolumeService};
 
 /// Longest time a create may take before the next start undoes it.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -407,7 +407,11 @@ async fn make_volume(shared: &Arc<Shared>, record: &ContainerRecord, mount: Plan
         options: mount.driver_options,
         labels: mount.labels,
     };
-    let volume = service.ensure(new).await?;
+    // COMPAT: no 404 for a missing driver, because clients pull an image when they read "not found".
+    let volume = service.ensure(new).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => error.with_kind(ErrorKind::InvalidArgument),
+        _ => error,
+    })?;
     operations::step("volume");
     point.name.clone_from(&volume.name);
     point.driver.clone_from(&volume.driver);
@@ -416,7 +420,7 @@ async fn make_volume(shared: &Arc<Shared>, record: &ContainerRecord, mount: Plan
         let done = copy_up(shared, record, &point).await;
         if let Err(error) = done {
             if point.anonymous {
-                remove_volume(shared, &point.name).await;
+                remove_volume(shared, &point).await;
             }
             return Err(error);
         }
@@ -430,10 +434,18 @@ async fn copy_up(shared: &Arc<Shared>, record: &ContainerRecord, point: &MountPo
     }
     let lower = lower_dirs(&shared.config.root, record);
     let (volumes, name, path) = (shared.volumes.clone(), point.name.clone(), point.destination.clone());
+    // COMPAT: a plugin's volume is mounted for this alone, as Docker does.
+    let hold = match point.plugin() {
+        Some(plugin) => Some(volumes::mount(shared, plugin, &point.name, &format!("{}/fill", record.id)).await?),
+        None => None,
+    };
     blocking("filling a volume from the image", move || {
         let Some(layers) = rootfs::layers(&lower)? else {
             return Ok(());
         };
+        if let Some(hold) = &hold {
+            return Ok(volumes.fill_at(&name, hold.path(), layers.as_fd(), Path::new(&path))?);
+        }
         volumes.attach(&name)?;
         let filled = volumes.fill(&name, layers.as_fd(), Path::new(&path));
         volumes.release(&name)?;
@@ -442,18 +454,17 @@ async fn copy_up(shared: &Arc<Shared>, record: &ContainerRecord, point: &MountPo
     .await
 }
 
-async fn remove_volume(shared: &Arc<Shared>, name: &str) {
-    let (volumes, gone) = (shared.volumes.clone(), name.to_owned());
-    let done = blocking("removing a volume", move || Ok(volumes.remove(&gone)?)).await;
-    if let Err(error) = done {
-        tracing::warn!(volume = name, "undoing a create: {}", error.chain());
+async fn remove_volume(shared: &Arc<Shared>, point: &MountPoint) {
+    let service = VolumeService::new(Arc::clone(shared));
+    if let Err(error) = service.discard(&point.name, &point.driver).await {
+        tracing::warn!(volume = point.name, "undoing a create: {}", error.chain());
     }
 }
 
 /// Takes back what a failed create made.
 async fn undo(shared: &Arc<Shared>, record: &ContainerRecord) {
     for mount in record.mounts.iter().filter(|m| m.anonymous) {
-        remove_volume(shared, &mount.name).await;
+        remove_volume(shared, mount).await;
     }
     super::remove::delete_tree(&Places::of(&shared.config, &record.id).dir);
 }

@@ -175,7 +175,7 @@ fn plan_bind(text: &str, driver: &str) -> Result<PlannedMount> {
         },
         Some(name) => MountPoint {
             name: name.to_owned(),
-            driver: or_local(driver),
+            driver: driver.to_owned(), // none: whichever has a volume of this name
             copy_up: true,
             ..blank(MountKind::Volume, target)
         },
@@ -319,7 +319,7 @@ fn plan_long_volume(spec: &MountSpec) -> Result<PlannedMount> {
     } else {
         MountPoint {
             name: spec.source.clone(),
-            driver: or_local(&options.driver),
+            driver: options.driver.clone(),
             ..blank(MountKind::Volume, &spec.target)
         }
     };

@@ -34,6 +34,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ContainerRecord, Timestamp};
 use crate::operations::{self, OperationKind};
 use crate::trace::Trace;
+use crate::volumes::Giving;
 
 /// Longest time the shim may take to create a container.
 const CREATE_DEADLINE: Duration = Duration::from_secs(20);
@@ -122,6 +123,7 @@ async fn run_steps(
     let (prepared, shim) = (prepared?, shim?);
     operations::step("prepared");
     record.upstream = prepared.upstream;
+    record.mounts = prepared.mounts;
     trace.step("prepare: namespace, files, mounts, config.json | shim: spawned");
     let launched = async {
         let _waiting = operations::waiting("the shim, which makes the container");
@@ -256,7 +258,7 @@ async fn undo(shared: &Arc<Shared>, record: &mut ContainerRecord) {
         network::release_network(shared, record, network::Namespace::Remove)
             .await
             .err(),
-        prepare::release_mounts(shared, record).await.err(),
+        prepare::release_mounts(shared, record, Giving::Behind).await.err(),
     ]
     .into_iter()
     .flatten()

@@ -18,7 +18,9 @@ use crate::error::{Context, Error, Result};
 use crate::logging;
 use crate::model::annotations::host_view;
 use crate::model::{ContainerRecord, IpcMode, MountKind, MountPoint, NetworkMode, PidMode, Status};
+use crate::operations;
 use crate::spec::{self, HostFacts};
+use crate::volumes::{self, Giving};
 
 /// Longest time a preparation may take: it looks at the sources of mounts.
 const PREPARE_DEADLINE: Duration = Duration::from_secs(20);
@@ -28,6 +30,8 @@ const PREPARE_DEADLINE: Duration = Duration::from_secs(20);
 pub(super) struct Prepared {
     pub(super) plan: LaunchPlan,
     pub(super) upstream: Vec<Upstream>,
+    /// The mounts, with the places that plugins have their volumes at.
+    pub(super) mounts: Vec<MountPoint>,
 }
 
 /// Other containers that this one joins, as they are now.
@@ -45,11 +49,31 @@ pub(super) async fn prepare(
     networks: &network::Networks,
 ) -> Result<Prepared> {
     let joined = resolve_joined(shared, record)?;
-    let (shared, record, networks) = (Arc::clone(shared), record.clone(), networks.clone());
+    let mut record = record.clone();
+    mount_plugged(shared, &mut record).await?;
+    let (shared, networks) = (Arc::clone(shared), networks.clone());
     blocking_within(PREPARE_DEADLINE, "preparing the container", move || {
         prepare_blocking(&shared, record, &networks, &joined)
     })
     .await
+}
+
+/// Has the volumes of plugins mounted; their places become the sources of the mounts.
+async fn mount_plugged(shared: &Arc<Shared>, record: &mut ContainerRecord) -> Result<()> {
+    if record.mounts.iter().all(|mount| mount.plugin().is_none()) {
+        return Ok(());
+    }
+    let id = record.id.to_string();
+    // What an earlier run could not give back goes first: a plugin must not lose count.
+    volumes::release(shared, &id, Giving::Awaited).await?;
+    for mount in &mut record.mounts {
+        if let Some(plugin) = mount.plugin() {
+            let place = volumes::mount(shared, plugin, &mount.name, &id).await?.keep();
+            mount.source = place.to_string_lossy().into_owned();
+            operations::step("mounted");
+        }
+    }
+    Ok(())
 }
 
 fn resolve_joined(shared: &Shared, record: &ContainerRecord) -> Result<Joined> {
@@ -112,6 +136,7 @@ fn prepare_blocking(
         }
     };
     let netns = prepare_namespace(shared, &record, joined, &upstream)?;
+    let mounts = record.mounts.clone();
     for mount in &mut record.mounts {
         prepare_mount(shared, mount)?;
     }
@@ -141,6 +166,7 @@ fn prepare_blocking(
     Ok(Prepared {
         plan: launch_plan(shared, &record, &places)?,
         upstream,
+        mounts,
     })
 }
 
@@ -192,7 +218,10 @@ fn prepare_mount(shared: &Shared, mount: &mut MountPoint) -> Result<()> {
         MountKind::Tmpfs => Ok(()),
         MountKind::Bind => prepare_bind(mount),
         MountKind::Volume => {
-            let source = shared.volumes.attach(&mount.name)?;
+            let source = match mount.plugin() {
+                Some(_) => PathBuf::from(&mount.source),
+                None => shared.volumes.attach(&mount.name)?,
+            };
             mount.source = within(&source, &mount.subpath, &mount.name)?
                 .to_string_lossy()
                 .into_owned();
@@ -314,12 +343,19 @@ fn rootfs_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Ro
 }
 
 /// Gives back volumes and the shared /dev/shm. Goes on past failures, reports the first.
-pub(crate) async fn release_mounts(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<()> {
+pub(crate) async fn release_mounts(shared: &Arc<Shared>, record: &ContainerRecord, giving: Giving) -> Result<()> {
+    let plugged = volumes::release(shared, record.id.as_str(), giving);
+    let (plugged, own) = tokio::join!(plugged, release_own(shared, record));
+    own.and(plugged)
+}
+
+/// What this engine itself has mounted.
+async fn release_own(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<()> {
     let shareable = IpcMode::parse(&record.host.ipc_mode) == Ok(IpcMode::Shareable);
     let volumes: Vec<String> = record
         .mounts
         .iter()
-        .filter(|m| m.kind == MountKind::Volume)
+        .filter(|m| m.kind == MountKind::Volume && m.plugin().is_none())
         .map(|m| m.name.clone())
         .collect();
     if volumes.is_empty() && !shareable {
