@@ -9,6 +9,7 @@ use std::time::Duration;
 use wharf_testkit::process::is_alive;
 use wharf_testkit::{Registry, Sandbox};
 
+use crate::plugin_server::{self, PluginServer};
 use crate::truth::{list_is_true, nothing_more_than, traces};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -108,12 +109,17 @@ fn clean(s: &Sandbox, case: &Case) {
 
 /// Kills the engine at every step of these operations.
 fn gate(s: &mut Sandbox, cases: &[Case]) {
+    gate_at(s, cases, |_| true);
+}
+
+/// As [`gate`], at those steps that are meant.
+fn gate_at(s: &mut Sandbox, cases: &[Case], is_meant: impl Fn(&str) -> bool) {
     docker(s, "run -d --name bystander -p 0:80 busybox sleep 3600").ok();
     let bystander = pid(s, "bystander");
     for case in cases {
         let points = passed(s, case, Armed::Late);
         let before = traces(s);
-        for point in points.iter().filter(|p| !p.starts_with("shim/")) {
+        for point in points.iter().filter(|p| !p.starts_with("shim/") && is_meant(p)) {
             let when = format!("{} killed at {point}", case.act);
             prepare(s, case);
             s.terminate();
@@ -432,4 +438,38 @@ fn a_shim_killed_at_any_of_its_steps_leaves_no_process_and_the_truth() {
         },
     ];
     shim_gate(&mut s, &cases);
+}
+
+#[test]
+fn a_kill_at_any_step_that_concerns_a_plugin_leaves_nothing_mounted_and_no_volume_unknown() {
+    let mut s = Sandbox::configured(&plugin_server::configuration());
+    s.import_busybox();
+    let shelf = PluginServer::start(&s.path("plugins"), "shelf");
+    let cases = [
+        Case {
+            act: "run -d --name c1 --volume-driver shelf -v v1:/x -v /anon busybox sleep 600",
+            after: &["run --rm --volume-driver shelf -v v1:/x busybox touch /x/f"],
+            passes: &["create/made", "start/mounted", "volume-unmount/unmounted"],
+            clean: &[REMOVE, "volume rm v1"],
+            ..BLANK
+        },
+        Case {
+            before: &["run -d --name c1 --volume-driver shelf -v v1:/x:nocopy -v /anon busybox sleep 600"],
+            act: "rm -f -v c1",
+            after: &["run --rm --volume-driver shelf -v v1:/x busybox touch /x/f"],
+            passes: &["remove/unmounted", "volume-unmount/unmounted", "remove/volumes"],
+            clean: &[REMOVE, "volume rm v1"],
+            ..BLANK
+        },
+    ];
+    let concerns = |point: &str| {
+        let of_volumes = ["made", "volume", "mounted", "unmounted", "volumes"];
+        point.starts_with("volume")
+            || point
+                .split_once('/')
+                .is_some_and(|(_, step)| of_volumes.contains(&step))
+    };
+    gate_at(&mut s, &cases, concerns);
+    s.eventually(SOON, "all mounts are given back", || shelf.mounted().is_empty());
+    s.eventually(SOON, "no volume is left", || shelf.volumes().is_empty());
 }

@@ -419,6 +419,7 @@ fn a_hung_plugin_holds_up_nobody_else_and_what_needs_it_says_so() {
     let (_, answer) = s.api("GET", "/volumes", "");
     let warning = answer["Warnings"][0].as_str().unwrap_or_default().to_owned();
     assert!(warning.starts_with("list shelf: plugin \"shelf\""), "{warning}");
+    assert!(s.wharf(&["volume", "ls"]).stderr.contains("WARNING: list shelf"));
 
     // A container that ends is shown as ended, and can be removed when the plugin answers.
     s.docker(&["kill", "user"]).ok();

@@ -368,7 +368,7 @@ async fn undo_start(shared: &Arc<Shared>, record: &mut ContainerRecord, shim: Op
     clear_kernel(shared, record).await;
     for error in [
         start::release_network(shared, record, Namespace::Remove).await.err(),
-        start::release_mounts(shared, record, Giving::Behind).await.err(),
+        start::release_mounts(shared, record, Giving::Unawaited).await.err(),
     ]
     .into_iter()
     .flatten()

@@ -637,13 +637,15 @@ impl Task {
             self.dismiss(shim).await;
             failpoint::reach("end/dismissed");
         }
+        let giving = match self.ready {
+            Some(_) => Giving::Unawaited,
+            None => Giving::Behind,
+        };
         for error in [
             start::release_network(&self.shared, &mut self.record, namespace)
                 .await
                 .err(),
-            start::release_mounts(&self.shared, &self.record, Giving::Behind)
-                .await
-                .err(),
+            start::release_mounts(&self.shared, &self.record, giving).await.err(),
         ]
         .into_iter()
         .flatten()

@@ -234,12 +234,17 @@ impl VolumeService {
             let patience = self.shared.plugged.prompt();
             let driver = asking::driver(&self.shared, owner, patience).await.map_err(of_driver)?;
             let _waiting = asking::waiting(owner, "VolumeDriver.Remove", name);
-            driver.remove(name, patience).await.map_err(|error| {
-                let gone = error.is_gone();
-                let error = told(error);
-                let kind = if gone { ErrorKind::NotFound } else { error.kind() };
-                Error::new(kind, format!("remove {name}: {}", error.message()))
-            })
+            let Err(error) = driver.remove(name, patience).await else {
+                return Ok(());
+            };
+            // An engine that was killed may have had it removed already.
+            if error.is_refusal() && matches!(driver.volume(name, patience).await, Ok(None)) {
+                return Ok(());
+            }
+            let gone = error.is_gone();
+            let error = told(error);
+            let kind = if gone { ErrorKind::NotFound } else { error.kind() };
+            Err(Error::new(kind, format!("remove {name}: {}", error.message())))
         };
         match asked.await {
             Ok(()) => self.forget(name).await,

@@ -80,6 +80,8 @@ pub(crate) enum Giving {
     Awaited,
     /// A moment; then it goes on in the background.
     Behind,
+    /// Not at all: an engine that starts waits for no plugin.
+    Unawaited,
     /// Awaited, but a plugin that is gone need not be told.
     Forced,
 }
@@ -228,6 +230,7 @@ async fn settle(shared: &Arc<Shared>, is_meant: impl Fn(&MountRow) -> bool, givi
     let limit = match giving {
         Giving::Behind => MOMENT.min(shared.plugged.deadline()),
         Giving::Awaited | Giving::Forced => shared.plugged.deadline(),
+        Giving::Unawaited => Duration::ZERO,
     };
     let until = tokio::time::Instant::now() + limit;
     // All are told at once: one that hangs costs no more than its own time.
@@ -236,6 +239,9 @@ async fn settle(shared: &Arc<Shared>, is_meant: impl Fn(&MountRow) -> bool, givi
         end(shared, &Handle::current(), &held.row.id);
     }
     let mut first = Ok(());
+    if giving == Giving::Unawaited {
+        return first;
+    }
     for (held, mut outcome) in waits {
         let _waiting = asking::waiting(&held.row.driver, "VolumeDriver.Unmount", &held.row.volume);
         let changed = tokio::time::timeout_at(until, next_outcome(&mut outcome)).await;

@@ -53,6 +53,9 @@ async fn run(session: &Session, parsed: &Parsed) -> Outcome {
     let client = session.client().await?;
     let request = client.get("/volumes").filters(&filters::parse(&parsed.all("filter")));
     let list: VolumeList = request.fetch().await?;
+    for warning in list.warnings.iter().flatten() {
+        session.warn(warning);
+    }
     let mut volumes = list.volumes.unwrap_or_default();
     volumes.sort_by(|a, b| a.name.cmp(&b.name));
     let format = if parsed.is_on("quiet") && matches!(parsed.text("format"), "" | "table") {
