@@ -1,6 +1,5 @@
 //! The bridge driver's hands: bridges and the veth pairs plugged into them.
 
-use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -52,19 +51,13 @@ fn netlink_error(action: String) -> impl FnOnce(BatchError) -> NetError {
     }
 }
 
-fn query_error(action: &str, name: &str) -> impl FnOnce(io::Error) -> NetError {
-    let action = format!("{action} {name}");
-    move |source| NetError::Netlink { action, source }
-}
-
 /// Index of a link that must exist.
-pub(crate) fn index_of(socket: &mut Socket, name: &str) -> Result<u32, NetError> {
-    let link = route::link_by_name(socket, name).map_err(query_error("looking up", name))?;
-    let missing = || NetError::Netlink {
-        action: format!("looking up {name}"),
-        source: Errno::NODEV.into(),
-    };
-    link.map(|link| link.index).ok_or_else(missing)
+pub(crate) fn index_of(socket: &Socket, name: &str) -> Result<u32, NetError> {
+    let action = || format!("looking up {name}");
+    route::index_by_name(socket, name).map_err(|source| NetError::Netlink {
+        action: action(),
+        source,
+    })
 }
 
 /// Makes a network's bridge as its record says, or completes what is there;
@@ -79,6 +72,10 @@ pub(crate) fn ensure_bridge(socket: &mut Socket, instance: &str, network: &Netwo
     match socket.batch(&[route::create_bridge(&link)]) {
         Err(error) if !error.is(Errno::EXIST) => {
             return Err(netlink_error(format!("creating bridge {name}"))(error));
+        }
+        Err(_) if is_ours(socket, instance, name) => {
+            // One of an earlier version; without it, it is slower with many ports and no worse.
+            let _ = socket.batch(&[route::forget_multicast(name)]);
         }
         _ => {}
     }
@@ -95,6 +92,12 @@ pub(crate) fn ensure_bridge(socket: &mut Socket, instance: &str, network: &Netwo
         .map_err(netlink_error(format!("setting up bridge {name}")))?;
     allow_forwarding(network)?;
     Ok(index)
+}
+
+/// Whether a link bears the instance's mark.
+fn is_ours(socket: &mut Socket, instance: &str, name: &str) -> bool {
+    let link = route::link_by_name(socket, name).ok().flatten();
+    link.is_some_and(|link| link.alias == alias(instance))
 }
 
 /// Removes a bridge; gone already is fine.
@@ -148,8 +151,9 @@ pub(crate) fn attach(
     bridge: u32,
     endpoint: &EndpointRecord,
 ) -> Result<(), NetError> {
-    let result = plug_in(sides, instance, network, bridge, endpoint)
-        .and_then(|()| configure(sides.container, network, endpoint));
+    let result = make_pair(sides, network, bridge, endpoint)
+        .and_then(|()| configure(sides.container, network, endpoint))
+        .and_then(|()| plug_in(sides.host, instance, network, bridge, endpoint));
     if result.is_err() {
         // The failure that matters is the first one.
         let _ = detach(sides.host, bridge, endpoint);
@@ -157,9 +161,8 @@ pub(crate) fn attach(
     result
 }
 
-fn plug_in(
+fn make_pair(
     sides: &mut Sides,
-    instance: &str,
     network: &NetworkRecord,
     bridge: u32,
     endpoint: &EndpointRecord,
@@ -173,27 +176,45 @@ fn plug_in(
         peer_namespace: sides.container_namespace,
         mtu: network.mtu,
     };
+    let action = format!("connecting {} to bridge {}", endpoint.host_interface, network.bridge);
+    sides
+        .host
+        .batch(&[route::create_veth(&pair)])
+        .map_err(netlink_error(action))?;
+    leave_to_bridge(&endpoint.host_interface);
+    Ok(())
+}
+
+/// Keeps IPv6 off the host's end of a pair: the bridge has the addresses. Each end that has it adds a route
+/// to the same multicast prefix, and the kernel walks all of them whenever one comes or goes.
+fn leave_to_bridge(host_interface: &str) {
+    // Not there, or not to be written: then it only costs time.
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{host_interface}/disable_ipv6"), "1");
+}
+
+/// Brings the host's end up as a port of the bridge.
+///
+/// ORDER: after the container's end, so that the port forwards at once. A port that comes up without its
+/// peer is disabled and enabled again later, for which the kernel looks at all ports of the bridge.
+fn plug_in(
+    host: &mut Socket,
+    instance: &str,
+    network: &NetworkRecord,
+    bridge: u32,
+    endpoint: &EndpointRecord,
+) -> Result<(), NetError> {
     let mode = PortMode {
         hairpin: true,
         isolated: !network.icc,
     };
-    let mut messages = vec![
-        route::create_veth(&pair),
-        route::raise_port(&endpoint.host_interface, &alias(instance), &mode),
-    ];
+    let port = index_of(host, &endpoint.host_interface)?;
+    let mut messages = vec![route::raise_port(&endpoint.host_interface, &alias(instance), &mode)];
     messages.extend(addresses(endpoint).map(|address| route::add_neighbour(bridge, address, endpoint.mac)));
-    let action = || format!("connecting {} to bridge {}", endpoint.host_interface, network.bridge);
-    sides
-        .host
-        .batch(&messages)
-        .map_err(|error| netlink_error(action())(error))?;
-    // ORDER: an earlier owner of this address may still be plugged in while the
-    // kernel takes its namespace down; the bridge must not look for it there.
-    let port = index_of(sides.host, &endpoint.host_interface)?;
-    sides
-        .host
-        .batch(&[route::add_bridge_entry(port, endpoint.mac)])
-        .map_err(|error| netlink_error(action())(error))
+    // An earlier owner of this address may still be plugged in while the kernel takes its namespace down;
+    // the bridge must not look for it there.
+    messages.push(route::add_bridge_entry(port, endpoint.mac));
+    let action = format!("connecting {} to bridge {}", endpoint.host_interface, network.bridge);
+    host.batch(&messages).map_err(netlink_error(action))
 }
 
 fn addresses(endpoint: &EndpointRecord) -> impl Iterator<Item = IpAddr> + '_ {

@@ -33,6 +33,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -93,12 +94,26 @@ pub(crate) struct BridgeLink<'a> {
     pub mtu: Option<u32>,
 }
 
-/// Makes a bridge, down.
+/// Makes a bridge, down. It learns nothing of multicast groups: what is sent to one reaches all ports, as
+/// it does with learning while nobody on the bridge asks for memberships (and by default nobody does), and
+/// no port's timers are looked at when another one comes or goes.
 pub(crate) fn create_bridge(bridge: &BridgeLink) -> Message {
     let message = Message::new(RTM_NEWLINK, F_CREATE | F_EXCL, &ifinfomsg(0, 0, 0))
         .text(IFLA_IFNAME, bridge.name)
         .attribute(IFLA_ADDRESS, &bridge.mac.0);
-    with_mtu(message, bridge.mtu).nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, "bridge"))
+    without_multicast_groups(with_mtu(message, bridge.mtu))
+}
+
+/// The same for a bridge that is there.
+pub(crate) fn forget_multicast(bridge: &str) -> Message {
+    without_multicast_groups(Message::new(RTM_NEWLINK, 0, &ifinfomsg(0, 0, 0)).text(IFLA_IFNAME, bridge))
+}
+
+fn without_multicast_groups(message: Message) -> Message {
+    message.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "bridge")
+            .nest(IFLA_INFO_DATA, |data| data.attribute(IFLA_BR_MCAST_SNOOPING, &[0]))
+    })
 }
 
 fn with_mtu(message: Message, mtu: Option<u32>) -> Message {
@@ -283,6 +298,12 @@ pub(crate) struct Link {
 pub(crate) fn link_by_name(socket: &mut Socket, name: &str) -> io::Result<Option<Link>> {
     let request = Message::new(RTM_GETLINK, 0, &ifinfomsg(0, 0, 0)).text(IFLA_IFNAME, name);
     Ok(socket.query(&request)?.as_deref().and_then(parse_link))
+}
+
+/// The index of a link of the socket's namespace. Other than asking for the link, this waits for no lock and
+/// has the kernel carry out no pending changes of its carrier first.
+pub(crate) fn index_by_name(socket: &Socket, name: &str) -> io::Result<u32> {
+    Ok(rustix::net::netdevice::name_to_index(socket, name)?)
 }
 
 /// All links of the namespace.
