@@ -45,14 +45,30 @@ pub fn write(path: impl AsRef<Path>, text: &[u8]) -> Result<()> {
     rustix::io::retry_on_intr(|| rustix::io::write(&file, text)).map(drop)
 }
 
+/// As [`write()`], to a file below `root`, which is to be the root of a procfs.
+///
+/// Files that exist once per namespace, such as those below `sys/net`, have one name in the
+/// kernel's cache of a procfs for each namespace that was looked at through it, and a search walks
+/// all of them. A procfs of the caller's own pid namespace knows its own only.
+///
+/// # Errors
+/// ENODEV when `root` is something else; EXDEV when something is mounted over the file; as
+/// openat2(2) and write(2).
+pub fn write_below(root: impl AsFd, path: impl AsRef<Path>, text: &[u8]) -> Result<()> {
+    check_root(&root)?;
+    let file = open_below(&root, path.as_ref(), OFlags::WRONLY)?;
+    rustix::io::retry_on_intr(|| rustix::io::write(&file, text)).map(drop)
+}
+
 fn root() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(CWD, c"/proc", flags, Mode::empty())?;
-    if is_procfs(&root) && rustix::fs::fstat(&root)?.st_ino == PROC_ROOT_INO {
-        Ok(root)
-    } else {
-        Err(Errno::NODEV)
-    }
+    check_root(&root).map(|()| root)
+}
+
+fn check_root(root: impl AsFd) -> Result<()> {
+    let is_root = is_procfs(&root) && rustix::fs::fstat(&root)?.st_ino == PROC_ROOT_INO;
+    is_root.then_some(()).ok_or(Errno::NODEV)
 }
 
 fn open_below(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd> {
@@ -71,6 +87,16 @@ fn open_below(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_below_the_root_of_a_procfs_is_written() {
+        let open = |path: &str| openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).expect("open");
+        let write = |root: &str| write_below(open(root), "self/oom_score_adj", b"0");
+        assert_ne!(write("/proc").err(), Some(Errno::NODEV));
+        assert_eq!(write("/proc/self").err(), Some(Errno::NODEV));
+        assert_eq!(write("/tmp").err(), Some(Errno::NODEV));
+        assert_eq!(write_below(open("/proc"), "self/root/x", b"0").err(), Some(Errno::LOOP));
+    }
 
     #[test]
     fn files_of_the_process_are_found_and_links_out_are_not() {

@@ -295,7 +295,7 @@ fn open_console(
 fn finish_root(plan: &InitPlan, root: &RootDir) -> Result<(), RuntimeError> {
     let linux = plan.spec.linux();
     // ORDER: while /proc/sys of the host, which shows our namespaces, is there.
-    settings::apply_sysctls(&linux.sysctl, &plan.namespaces)?;
+    settings::apply_sysctls(&linux.sysctl, &plan.namespaces, root)?;
     masks::make_paths_read_only(root, &linux.readonly_paths, plan.api)?;
     masks::mask_paths(root, &linux.masked_paths, plan.api)?;
     if plan.is_dev_read_only {

@@ -232,7 +232,12 @@ pub(crate) fn set_oom_score(process: &Process, channel: &Channel) -> Result<(), 
 pub(crate) fn apply_sysctls(
     parameters: &BTreeMap<String, String>,
     namespaces: &NamespacePlan,
+    root: &RootDir,
 ) -> Result<(), RuntimeError> {
+    if parameters.is_empty() {
+        return Ok(());
+    }
+    let own_proc = own_procfs(namespaces, root);
     for (key, value) in parameters {
         let invalid = |why: &str| RuntimeError::invalid("linux.sysctl", format!("linux.sysctl[{key:?}]: {why}"));
         let kind = sysctl_namespace(key).ok_or_else(|| invalid("is not in a separate kernel namespace"))?;
@@ -240,10 +245,31 @@ pub(crate) fn apply_sysctls(
             return Err(invalid("needs a namespace of the container's own"));
         }
         let path = sysctl_path(key).ok_or_else(|| invalid("is not a name of a parameter"))?;
-        wharf_sys::procfs::write(format!("sys/{path}"), value.as_bytes())
+        write_sysctl(own_proc.as_ref(), &path, value)
             .map_err(failed("linux.sysctl", format!("set {key} to {value:?}")))?;
     }
     Ok(())
+}
+
+/// The container's own /proc, if it has one of its own pid namespace: it stays as fast as it is
+/// with however many containers.
+fn own_procfs(namespaces: &NamespacePlan, root: &RootDir) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let open = || root.open_at("proc", flags, Mode::empty()).ok();
+    namespaces.makes(CLONE_NEWPID).then(open).flatten()
+}
+
+/// Where the container's /proc is none, is read-only, or hides the file, the host's takes it.
+fn write_sysctl(own_proc: Option<&OwnedFd>, path: &str, value: &str) -> Result<(), Errno> {
+    let path = format!("sys/{path}");
+    let written = own_proc.map(|proc| wharf_sys::procfs::write_below(proc, &path, value.as_bytes()));
+    match written {
+        None
+        | Some(Err(
+            Errno::NODEV | Errno::XDEV | Errno::ROFS | Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS,
+        )) => wharf_sys::procfs::write(path, value.as_bytes()),
+        Some(done) => done,
+    }
 }
 
 /// Makes the working directory if the image lacks it.
