@@ -82,7 +82,7 @@ pub(super) async fn tell_linked(shared: &Arc<Shared>, started: &ContainerRecord)
         let mut links = record.host.links.iter().flatten();
         applies_to(record) && links.any(|link| split(link).0 == started.name)
     };
-    let records = shared.containers.all().into_iter().map(|handle| handle.record());
+    let records = shared.containers.dependent().into_iter().map(|handle| handle.record());
     for record in records.filter(|record| record.state.is_running() && links_here(record)) {
         if let Err(error) = super::start::rewrite_hosts(shared, &record).await {
             tracing::warn!(container = record.id.short(), "hosts file: {}", error.chain());

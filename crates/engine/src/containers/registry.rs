@@ -4,7 +4,7 @@ use std::sync::{Arc, RwLock};
 
 use super::handle::Handle;
 use crate::error::{Error, Result};
-use crate::model::{ContainerId, ExecId};
+use crate::model::{ContainerId, ContainerRecord, ExecId, NetworkMode};
 
 /// Finds containers; readers never wait for an operation.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ struct Index {
     by_id: BTreeMap<ContainerId, Arc<Handle>>,
     by_name: HashMap<String, ContainerId>,
     by_exec: HashMap<ExecId, ContainerId>,
+    /// Those that use others: by a link, or in their network namespace. Usually few.
+    dependent: BTreeMap<ContainerId, Arc<Handle>>,
 }
 
 impl Registry {
@@ -44,13 +46,20 @@ impl Registry {
         let mut index = self.write();
         let record = handle.record();
         index.by_name.insert(record.name.clone(), handle.id.clone());
+        if depends_on_others(&record) {
+            index.dependent.insert(handle.id.clone(), Arc::clone(&handle));
+        }
         index.by_id.insert(handle.id.clone(), handle);
     }
 
     pub(crate) fn remove(&self, id: &ContainerId) {
         let mut index = self.write();
-        index.by_id.remove(id);
-        index.by_name.retain(|_, owner| owner != id);
+        let Some(handle) = index.by_id.remove(id) else { return };
+        index.dependent.remove(id);
+        let name = &handle.record().name;
+        if index.by_name.get(name) == Some(id) {
+            index.by_name.remove(name);
+        }
         index.by_exec.retain(|_, owner| owner != id);
     }
 
@@ -88,6 +97,12 @@ impl Registry {
         self.read().by_id.values().cloned().collect()
     }
 
+    /// All containers that have a link to another or are in its network namespace, which both are
+    /// settled when they are created.
+    pub(crate) fn dependent(&self) -> Vec<Arc<Handle>> {
+        self.read().dependent.values().cloned().collect()
+    }
+
     pub(crate) fn add_exec(&self, exec: ExecId, container: ContainerId) {
         self.write().by_exec.insert(exec, container);
     }
@@ -111,5 +126,43 @@ impl Registry {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn depends_on_others(record: &ContainerRecord) -> bool {
+    let is_linked = record.host.links.as_ref().is_some_and(|links| !links.is_empty());
+    is_linked || matches!(record.host.network(), NetworkMode::Container(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    fn handle(id: &str, network: &str, links: &[&str]) -> Arc<Handle> {
+        let record = serde_json::json!({
+            "id": id, "name": format!("name-{id}"), "created": Timestamp::now(), "config": {},
+            "host": {"network_mode": network, "links": links}, "image_id": "", "path": "", "args": [], "state": {}, "dir": "",
+        });
+        let record = serde_json::from_value(record).expect("a record");
+        Handle::new(record, tokio::sync::mpsc::channel(1).0)
+    }
+
+    #[test]
+    fn those_that_use_others_are_known_and_nothing_is_left_of_a_removed_one() {
+        let registry = Registry::default();
+        registry.insert(handle("a", "bridge", &[]));
+        registry.insert(handle("b", "bridge", &["a:db"]));
+        registry.insert(handle("c", "container:a", &[]));
+        let dependent = || -> Vec<String> { registry.dependent().iter().map(|h| h.id.to_string()).collect() };
+        assert_eq!(dependent(), ["b", "c"]);
+        let (b, d) = (ContainerId::new("b"), ContainerId::new("d"));
+        assert!(registry.reserve_name("name-b", &d).is_err());
+        registry.remove(&b);
+        assert_eq!(dependent(), ["c"]);
+        assert!(registry.reserve_name("name-b", &d).is_ok() && registry.find("name-a").is_ok());
+        // Its name is another's by now.
+        registry.remove(&b);
+        assert!(registry.reserve_name("name-b", &b).is_err());
     }
 }

@@ -81,7 +81,7 @@ pub(super) async fn remove(
 
 /// Whether another container uses this one's network namespace.
 pub(super) fn is_joined(shared: &Shared, record: &ContainerRecord) -> bool {
-    shared.containers.all().iter().any(|handle| {
+    shared.containers.dependent().iter().any(|handle| {
         let other = handle.record();
         other.state.is_running()
             && matches!(other.host.network(), NetworkMode::Container(name) if name == record.id.as_str())
