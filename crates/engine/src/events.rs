@@ -175,6 +175,14 @@ impl EventBus {
         .await
     }
 
+    /// Copies the events in memory, so that they lie next to each other and not where they were made, between what
+    /// has been freed since.
+    pub(crate) fn move_together(&self) {
+        let mut history = self.shared.lock();
+        let copies = history.events.iter().map(|event| Arc::new(Event::clone(event)));
+        history.events = copies.collect();
+    }
+
     /// Number of watchers (`info` tells it).
     pub fn watchers(&self) -> usize {
         self.shared.sender.receiver_count()

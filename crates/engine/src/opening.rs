@@ -43,7 +43,7 @@ pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
         tracing::warn!("{}", error.chain()); // a full disk is no reason not to run
     }
     recovery::recover(&shared, records, rebooted).await?;
-    tokio::spawn(quiet::give_back(Arc::clone(&shared.worked)));
+    tokio::spawn(quiet::give_back(Arc::downgrade(&shared)));
     shared.worked.notify_one(); // starting was work
     Ok(shared)
 }
@@ -59,6 +59,7 @@ fn open_all(config: Config) -> Result<Shared> {
         config.run.join("shm"),
     ] {
         make_dir(&dir, 0o711)?;
+        wharf_store::keep_apart(&dir);
     }
     let db = Db::open(&config.root.join("wharf.db"))?;
     let store = wharf_store::Store::open(&config.root)?;
@@ -111,6 +112,7 @@ fn reconcile_networks(shared: &Shared, records: &[ContainerRecord]) -> Result<()
         namespace: NamespaceRequest {
             container_id: r.id.to_string(),
             upstream: r.upstream.clone(),
+            ..NamespaceRequest::default()
         },
         endpoints: r.endpoints.values().filter_map(|e| e.live.clone()).collect(),
         ports: r.published.clone(),

@@ -2,21 +2,42 @@
 //!
 //! A pull or a build leaves tens of megabytes in the allocator, and code that runs once stays
 //! mapped. Neither is worth its memory when the next request may come tomorrow.
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::timeout;
+
+use crate::Shared;
 
 /// How long nothing must have happened. Longer than the pauses of somebody who types commands.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// Has the process keep its memory in few places; to be called while it has one thread.
+///
+/// Requests of containers run on many short-lived threads. Without this each has a store of free memory of its own,
+/// sixteen on two processors, none of which is ever empty enough to be given back.
+pub fn settle_memory() {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    wharf_sys::memory::limit_arenas(processors.max(2));
+}
+
 /// Waits for work to end and for quiet after it, then gives memory back; for ever.
-pub(crate) async fn give_back(worked: Arc<Notify>) {
+///
+/// ORDER: what lives on is moved together first. The allocator gives back whole pages only, and after a thousand
+/// containers came and went, the few small things that stay would each keep one.
+pub(crate) async fn give_back(shared: Weak<Shared>) {
     loop {
+        let Some(worked) = shared.upgrade().map(|shared| Arc::clone(&shared.worked)) else {
+            return;
+        };
         worked.notified().await;
         while timeout(QUIET, worked.notified()).await.is_ok() {}
-        let done = tokio::task::spawn_blocking(|| {
+        let shared = shared.upgrade();
+        let done = tokio::task::spawn_blocking(move || {
+            if let Some(shared) = shared {
+                shared.db.shrink();
+                shared.events.move_together();
+            }
             wharf_sys::memory::trim();
             wharf_sys::memory::forget_program();
         });

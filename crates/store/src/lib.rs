@@ -68,7 +68,7 @@ pub use pack::{PackError, export_tree, pack_path};
 pub use reference::{DEFAULT_DOMAIN, DEFAULT_TAG, Reference, ReferenceError, is_tag};
 pub use removal::{ImageHold, Removal, RemoveMode, Removed};
 pub use save::SaveItem;
-pub use store::Store;
+pub use store::{Store, keep_apart};
 pub use take::{LayerProgress, OpenSource, PendingLayer};
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;

@@ -47,11 +47,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells ext4 that what is in `layers` belongs to unrelated hierarchies: each layer gets block groups of its own. Files
-/// of one layer lie together then, and making them does not search through inodes of a layer that was just removed.
-fn keep_layers_apart(layers: &Path) {
+/// Tells ext4 that what is in `parent` are unrelated hierarchies: each directory gets block groups of its own. The files
+/// of one (a layer, say) lie together then, and making them does not search through the inodes of one that was just
+/// removed.
+pub fn keep_apart(parent: &Path) {
     let set = || -> std::io::Result<()> {
-        let dir = fs::File::open(layers)?;
+        let dir = fs::File::open(parent)?;
         let flags = ioctl_getflags(&dir)?;
         if !flags.contains(IFlags::TOPDIR) {
             ioctl_setflags(&dir, flags | IFlags::TOPDIR)?;
@@ -59,7 +60,7 @@ fn keep_layers_apart(layers: &Path) {
         Ok(())
     };
     if let Err(error) = set() {
-        tracing::debug!(path = %layers.display(), %error, "the file system does not keep layers apart");
+        tracing::debug!(path = %parent.display(), %error, "the file system does not keep directories apart");
     }
 }
 
@@ -79,7 +80,7 @@ impl Store {
             let path = root.join(private);
             fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).at("setting the mode of", &path)?;
         }
-        keep_layers_apart(&root.join("layers"));
+        keep_apart(&root.join("layers"));
         let connection = database::open(&root.join("wharf.db"))?;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let inner = Inner {

@@ -101,6 +101,13 @@ impl Db {
         Ok(())
     }
 
+    /// Gives back what SQLite keeps of the file in memory.
+    pub(crate) fn shrink(&self) {
+        if let Err(error) = self.lock().execute_batch("PRAGMA shrink_memory") {
+            tracing::debug!(%error, "the database gave no memory back");
+        }
+    }
+
     fn check_version(&self, path: &Path) -> Result<()> {
         let version: i64 = self
             .lock()

@@ -209,15 +209,9 @@ impl Drop for GiveUp<'_> {
 /// Receives until the end; then nobody is left waiting.
 async fn read_all(stream: Arc<UnixStream>, waiting: Arc<Mutex<Waiting>>, events: mpsc::UnboundedSender<Event>) {
     let mut assembler = Assembler::default();
-    let mut buffer = vec![0u8; 16 << 10];
     loop {
-        let received = stream.async_io(Interest::READABLE, || {
-            let flags = rustix::net::RecvFlags::DONTWAIT;
-            Ok(rustix::net::recv(&*stream, &mut buffer[..], flags)?.0)
-        });
-        let received = received.await;
-        let Ok(length @ 1..) = received else { break };
-        assembler.push(&buffer[..length]);
+        let received = stream.async_io(Interest::READABLE, || receive(&stream, &mut assembler));
+        let Ok(1..) = received.await else { break };
         while let Ok(Some(message)) = assembler.next_message() {
             take(&message, &waiting, &events);
         }
@@ -225,6 +219,14 @@ async fn read_all(stream: Arc<UnixStream>, waiting: Arc<Mutex<Waiting>>, events:
     let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
     waiting.is_closed = true;
     waiting.answers.clear();
+}
+
+/// The buffer is on the stack: a thousand connections that wait have none.
+fn receive(stream: &UnixStream, assembler: &mut Assembler) -> io::Result<usize> {
+    let mut buffer = [0u8; 16 << 10];
+    let (length, _) = rustix::net::recv(stream, &mut buffer[..], rustix::net::RecvFlags::DONTWAIT)?;
+    assembler.push(&buffer[..length]);
+    Ok(length)
 }
 
 /// Answers go to who asked, events to the stream; what is neither comes from the future.
