@@ -16,19 +16,20 @@ use wharf_testkit::process::kill_group;
 
 use crate::truth::{Random, list_is_true, nothing_is_left};
 
-/// What loads the engine; each goes on over all kills, with errors while there is no engine. `exits` always exit
+/// What loads the engine; each goes on over all kills, with errors while there is no engine. No name may be read as
+/// the beginning of an id, or the removal of what is gone already hits somebody else. `exits` always exit
 /// with 7, unless they were never started.
 const LOADS: [&str; 4] = [
-    "docker create --name a1 -v named:/v -v /anonymous -p 0:80 busybox sleep 60; docker start a1; docker exec a1 echo hi; \
-     docker commit a1 made:1; docker stop -t 0 a1; docker rm -f -v a1; docker rmi made:1",
-    "docker network create n2; docker run -d --name b2 --network n2 -p 0:80 busybox sleep 60; docker network connect bridge b2; \
-     docker exec b2 true; docker network disconnect bridge b2; docker restart -t 0 b2; docker pause b2; docker unpause b2; \
-     docker update --memory 64m --memory-swap 64m b2; docker rm -f b2; docker network rm n2",
+    "docker create --name w1 -v named:/v -v /anonymous -p 0:80 busybox sleep 60; docker start w1; docker exec w1 echo hi; \
+     docker commit w1 made:1; docker stop -t 0 w1; docker rm -f -v w1; docker rmi made:1",
+    "docker network create n2; docker run -d --name w2 --network n2 -p 0:80 busybox sleep 60; docker network connect bridge w2; \
+     docker exec w2 true; docker network disconnect bridge w2; docker restart -t 0 w2; docker pause w2; docker unpause w2; \
+     docker update --memory 64m --memory-swap 64m w2; docker rm -f w2; docker network rm n2",
     "docker run --rm busybox true; docker run -d --name exits$((i=i+1)) busybox sh -c 'usleep 100000; exit 7'; \
      docker volume create v3; docker volume rm v3; docker container prune -f --filter label=never; \
      [ $((i%10)) = 0 ] && docker container prune -f",
-    "docker run --rm -i --network none busybox cat </dev/null; docker create --name d4 --restart always busybox sleep 0.2; \
-     docker start d4; docker rename d4 e4; docker kill e4; docker start e4; docker stop -t 1 e4; docker rm -f d4 e4; \
+    "docker run --rm -i --network none busybox cat </dev/null; docker create --name w4 --restart always busybox sleep 0.2; \
+     docker start w4; docker rename w4 y4; docker kill y4; docker start y4; docker stop -t 1 y4; docker rm -f w4 y4; \
      docker tag busybox again:1; docker rmi again:1",
 ];
 
