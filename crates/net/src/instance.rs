@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use wharf_sys::failpoint;
 
 use crate::bridge::{self, DefaultRoutes, Sides};
@@ -13,10 +13,12 @@ use crate::firewall::elements::network_elements;
 use crate::firewall::{Firewall, conntrack};
 use crate::keeper::{self, Change, Home, Keeper, PortKey};
 use crate::model::{
-    EndpointRecord, EndpointRequest, NamespaceRequest, NetworkRecord, NetworkRequest, PortRequest, PublishedPort,
+    EndpointRecord, EndpointRequest, NamespaceRequest, NetworkRecord, NetworkRequest, Pinning, PortRequest,
+    PublishedPort,
 };
-use crate::namespace;
+use crate::namespace::{self, NamespaceHold};
 use crate::netlink::{BatchError, Socket, route};
+use crate::pins::{self, Pins};
 use crate::plan::{self, Surroundings};
 use crate::ports::{self, Allocated, Target};
 use crate::state::{Container, Network, State, port_key};
@@ -38,6 +40,7 @@ pub struct NetConfig {
 #[derive(Debug)]
 pub struct Net {
     pub(crate) inner: Arc<Mutex<Inner>>,
+    pub(crate) pins: Arc<Pins>,
     netns: PathBuf,
     sweeper: Sweeper,
 }
@@ -46,6 +49,7 @@ pub struct Net {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub config: NetConfig,
+    pub pins: Arc<Pins>,
     pub home: Home,
     pub state: State,
     pub host: Socket,
@@ -102,10 +106,13 @@ impl Net {
             source,
         })?;
         let home = Home::new(&config.instance, &config.run, &config.shim_binary);
+        let pins = Arc::new(Pins::new(&config.run));
+        let ours = Arc::clone(&pins);
         let inner = Arc::new_cyclic(|this| {
             let this = this.clone();
             Mutex::new(Inner {
                 config,
+                pins: ours,
                 home,
                 state: State::default(),
                 host,
@@ -116,6 +123,7 @@ impl Net {
         });
         Ok(Net {
             inner,
+            pins,
             netns,
             sweeper: Sweeper::start()?,
         })
@@ -212,22 +220,75 @@ impl Net {
     }
 
     /// Makes a namespace with `lo` up and pins it; idempotent for an existing one.
-    /// Returns the path to join it by. Networks `none`, and the base of all others.
-    pub fn create_namespace(&self, request: &NamespaceRequest) -> Result<PathBuf, NetError> {
+    /// What is answered tells the path to join it by. Networks `none`, and the base of all others.
+    pub fn create_namespace(&self, request: &NamespaceRequest) -> Result<NamespaceHold, NetError> {
         let path = self.namespace_path(&request.container_id);
         // ORDER: the slow step, so without the lock.
-        let socket = namespace::ensure(&path)?;
+        let (standing, visible_at) = self.ensure_pinned(request, &path)?;
         failpoint::reach("net/namespace/pinned");
+        let hold = NamespaceHold::new(standing.fd, visible_at);
+        namespace::link(&path, &hold.path())?;
         let mut inner = self.lock();
         let container = inner.state.containers.entry(request.container_id.clone()).or_default();
         container.namespace = request.clone();
-        container.socket = socket.or(container.socket.take());
-        Ok(path)
+        container.socket = standing.socket.or(container.socket.take());
+        container.hold = Some(hold.clone());
+        Ok(hold)
     }
 
-    /// Where a container's namespace is pinned.
+    /// The namespace, pinned, and where it is if the host sees the pin: an earlier version has made
+    /// it, it is wanted so, or there is no other way here.
+    fn ensure_pinned(
+        &self,
+        request: &NamespaceRequest,
+        path: &Path,
+    ) -> Result<(namespace::Standing, Option<PathBuf>), NetError> {
+        if request.pinning == Pinning::Apart && !namespace::is_pinned(path) {
+            let inside = pins::path_inside(&request.container_id);
+            match self.pins.within(|| namespace::ensure(&inside)).flatten() {
+                Ok(standing) => return Ok((standing, None)),
+                Err(error) => {
+                    static TOLD: std::sync::Once = std::sync::Once::new();
+                    TOLD.call_once(|| tracing::warn!(%error, "namespaces are pinned where the host sees them"));
+                }
+            }
+        }
+        let standing = namespace::on_own_thread(|| namespace::ensure(path)).flatten()?;
+        Ok((standing, Some(path.to_owned())))
+    }
+
+    /// Where a container's namespace can be found from outside, while the container runs.
     pub fn namespace_path(&self, container_id: &str) -> PathBuf {
         self.netns.join(container_id)
+    }
+
+    /// A container's namespace, for somebody who is to join it.
+    pub fn hold_namespace(&self, container_id: &str) -> Result<NamespaceHold, NetError> {
+        let held = self.lock().state.container(container_id)?.hold.clone();
+        match held {
+            Some(hold) => Ok(hold),
+            None => Ok(NamespaceHold::new(
+                open_pinned(&self.pins, &self.namespace_path(container_id), container_id)?,
+                None,
+            )),
+        }
+    }
+
+    /// Lets [`Net::namespace_path`] lead to the namespace through a process that lives in it, which
+    /// takes no descriptor of this process.
+    pub fn show_namespace(&self, container_id: &str, process: i32) -> Result<(), NetError> {
+        let target = PathBuf::from(format!("/proc/{process}/ns/net"));
+        namespace::link(&self.namespace_path(container_id), &target)?;
+        if let Ok(container) = self.lock().state.container(container_id) {
+            container.hold = None;
+            container.socket = None;
+        }
+        Ok(())
+    }
+
+    /// Takes note that nothing runs in a container's namespace, which stays pinned.
+    pub fn hide_namespace(&self, container_id: &str) {
+        namespace::unlink(&self.namespace_path(container_id));
     }
 
     /// Unpublishes, disconnects and unpins all that is left of a container.
@@ -246,6 +307,11 @@ impl Net {
         inner.state.containers.remove(container_id);
         drop(inner);
         failures.extend(namespace::remove(&path).err());
+        let inside = pins::path_inside(container_id);
+        match self.pins.within_existing(|| namespace::remove(&inside)) {
+            Ok(Some(Err(error))) | Err(error) => failures.push(error),
+            Ok(Some(Ok(())) | None) => {}
+        }
         failpoint::reach("net/release/unpinned");
         self.sweeper
             .sweep(endpoints.into_iter().map(|endpoint| endpoint.host_interface));
@@ -254,12 +320,11 @@ impl Net {
 
     /// Puts a container into a network, running or not yet started.
     pub fn connect(&self, network_id: &str, request: &EndpointRequest) -> Result<EndpointRecord, NetError> {
-        let path = self.namespace_path(&request.container_id);
         let id = random_id()?;
         let mut inner = self.lock();
         let instance = inner.config.instance.clone();
         let endpoint = inner.state.plan_endpoint(&instance, network_id, request, id)?;
-        if let Err(error) = inner.plug(&path, &endpoint) {
+        if let Err(error) = inner.plug(&endpoint) {
             inner.state.release(&endpoint);
             return Err(error);
         }
@@ -269,7 +334,7 @@ impl Net {
             .endpoints
             .insert(network_id.to_owned(), endpoint.clone());
         failpoint::reach("net/connect/plugged");
-        if let Err(error) = inner.publish_names(&path, &endpoint) {
+        if let Err(error) = inner.publish_names(&endpoint) {
             // The failure that matters is the first one.
             let _ = inner.unplug(&endpoint);
             return Err(error);
@@ -279,7 +344,6 @@ impl Net {
 
     /// Takes it out again, with the ports that were published through this endpoint.
     pub fn disconnect(&self, network_id: &str, container_id: &str) -> Result<(), NetError> {
-        let path = self.namespace_path(container_id);
         let mut inner = self.lock();
         let network = inner.state.network(network_id)?.record.name.clone();
         let container = inner.state.container(container_id)?;
@@ -292,12 +356,11 @@ impl Net {
         let endpoint = endpoint.ok_or_else(missing)?;
         inner.with_ports_moved(container_id, |inner| inner.unplug(&endpoint))?;
         failpoint::reach("net/disconnect/unplugged");
-        inner.move_default_routes(&path, container_id, &before)
+        inner.move_default_routes(container_id, &before)
     }
 
     /// Changes the names a container answers to on one network.
     pub fn rename(&self, network_id: &str, container_id: &str, dns_names: &[String]) -> Result<(), NetError> {
-        let path = self.namespace_path(container_id);
         let mut inner = self.lock();
         let network = inner.state.network(network_id)?.record.name.clone();
         let missing = || NetError::NotConnected {
@@ -308,7 +371,7 @@ impl Net {
         let endpoint = container.endpoints.get_mut(network_id).ok_or_else(missing)?;
         endpoint.dns_names = dns_names.to_vec();
         let endpoint = endpoint.clone();
-        inner.publish_names(&path, &endpoint)
+        inner.publish_names(&endpoint)
     }
 
     /// Publishes ports of a container through its default-route endpoint: all
@@ -393,22 +456,30 @@ impl Inner {
             .unwrap_or_default()
     }
 
+    /// The namespace of a container: the descriptor from its making, else its pin is opened.
+    fn namespace_of(&self, container_id: &str) -> Result<Arc<OwnedFd>, NetError> {
+        let held = self.state.containers.get(container_id).and_then(|c| c.hold.as_ref());
+        match held {
+            Some(hold) => Ok(Arc::clone(&hold.fd)),
+            None => {
+                let path = self.config.run.join("netns").join(container_id);
+                open_pinned(&self.pins, &path, container_id).map(Arc::new)
+            }
+        }
+    }
+
     /// A netlink socket in a container: the one from its making, else a new one.
-    fn container_socket(&mut self, path: &Path, container_id: &str) -> Result<Socket, NetError> {
+    fn container_socket(&mut self, container_id: &str, namespace: &OwnedFd) -> Result<Socket, NetError> {
         match self.state.container(container_id)?.socket.take() {
             Some(socket) => Ok(socket),
-            None => namespace::inside(path, namespace::open_route_socket)?,
+            None => namespace::inside(namespace, namespace::open_route_socket)?,
         }
     }
 
     /// The kernel's part of a new endpoint; nothing is left of it on failure.
-    pub(crate) fn plug(&mut self, path: &Path, endpoint: &EndpointRecord) -> Result<(), NetError> {
-        let mut container = self.container_socket(path, &endpoint.container_id)?;
-        let pinned = wharf_sys::namespace::open(path).map_err(|errno| NetError::File {
-            action: "opening network namespace",
-            path: path.to_owned(),
-            source: errno.into(),
-        })?;
+    pub(crate) fn plug(&mut self, endpoint: &EndpointRecord) -> Result<(), NetError> {
+        let pinned = self.namespace_of(&endpoint.container_id)?;
+        let mut container = self.container_socket(&endpoint.container_id, &pinned)?;
         let network = self.state.network(&endpoint.network_id)?;
         let (record, bridge) = (network.record.clone(), network.bridge);
         let mut sides = Sides {
@@ -506,22 +577,21 @@ impl Inner {
         self.tell_if_running(&changes)
     }
 
-    pub(crate) fn move_default_routes(
-        &mut self,
-        path: &Path,
-        container_id: &str,
-        before: &DefaultRoutes,
-    ) -> Result<(), NetError> {
+    pub(crate) fn move_default_routes(&mut self, container_id: &str, before: &DefaultRoutes) -> Result<(), NetError> {
         let after = self.state.container(container_id)?.default_routes();
-        if *before == after || !namespace::is_pinned(path) {
+        if *before == after {
             return Ok(());
         }
-        let mut socket = self.container_socket(path, container_id)?;
+        let namespace = match self.namespace_of(container_id) {
+            Err(NetError::NamespaceNotFound { .. }) => return Ok(()),
+            found => found?,
+        };
+        let mut socket = self.container_socket(container_id, &namespace)?;
         bridge::apply_default_routes(&mut socket, before, &after)
     }
 
     /// Tells the keeper what an endpoint is called; on user networks only.
-    fn publish_names(&mut self, path: &Path, endpoint: &EndpointRecord) -> Result<(), NetError> {
+    fn publish_names(&mut self, endpoint: &EndpointRecord) -> Result<(), NetError> {
         if self.state.network(&endpoint.network_id)?.record.default_bridge {
             return Ok(());
         }
@@ -530,7 +600,7 @@ impl Inner {
         let first = !container.resolver;
         if first {
             let upstream = container.namespace.upstream.clone();
-            let sockets = namespace::resolver_sockets(path)?;
+            let sockets = namespace::resolver_sockets(&*self.namespace_of(&endpoint.container_id)?)?;
             changes.push(Change::Namespace {
                 id: endpoint.container_id.clone(),
                 upstream,
@@ -670,7 +740,7 @@ impl Inner {
         );
         for id in wanted_namespaces.iter().filter(|id| !held.namespaces.contains(id)) {
             let upstream = self.state.containers[id].namespace.upstream.clone();
-            let sockets = namespace::resolver_sockets(&self.config.run.join("netns").join(id))?;
+            let sockets = namespace::resolver_sockets(&*self.namespace_of(id)?)?;
             changes.push(Change::Namespace {
                 id: id.clone(),
                 upstream,
@@ -712,6 +782,22 @@ impl Inner {
         let needs = |container: &Container| container.resolver || !container.ports.is_empty();
         self.state.containers.values().any(needs)
     }
+}
+
+/// Opens a pinned namespace, wherever the pin is.
+fn open_pinned(pins: &Pins, path: &Path, container_id: &str) -> Result<OwnedFd, NetError> {
+    let inside = pins::path_inside(container_id);
+    let open = |path: &Path| namespace::is_pinned(path).then(|| wharf_sys::namespace::open(path));
+    let opened = match open(path) {
+        None => pins.within_existing(|| open(&inside))?.flatten(),
+        opened => opened,
+    };
+    let missing = || NetError::NamespaceNotFound {
+        container: container_id.to_owned(),
+    };
+    opened
+        .ok_or_else(missing)?
+        .map_err(|errno| namespace::file_error("opening network namespace", path, errno))
 }
 
 /// What to do when a keeper has ended.

@@ -286,6 +286,19 @@ pub struct NamespaceRequest {
     /// Where the name service forwards what it does not know, from inside
     /// this namespace ([`crate::resolv::ResolvConf::upstream`]).
     pub upstream: Vec<Upstream>,
+    /// Where it is pinned.
+    pub pinning: Pinning,
+}
+
+/// Where a namespace is pinned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pinning {
+    /// Out of the host's mount namespace, which stays as small as it is.
+    #[default]
+    Apart,
+    /// At [`crate::Net::namespace_path`] in the host's mount namespace, for a runtime of somebody else
+    /// that may come back to the path later.
+    InPlace,
 }
 
 /// A name server to forward to.

@@ -1,16 +1,20 @@
 //! Network namespaces: made by a short-lived thread, pinned by a bind mount.
 //!
 //! ```text
-//! <run>/netns/<container id>   a mount of the namespace's nsfs inode
+//! /ns/<id> in the mount namespace of the pins   a mount of the namespace's nsfs inode
+//! <run>/netns/<id>    leads to the namespace: a link to where /proc has it, or, for a runtime of
+//!                     somebody else and from earlier versions, the mount itself
 //! ```
 //! A file there that is no such mount is left over from a crash between the
 //! two steps of pinning, and is used again.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
 use wharf_sys::namespace::{self, CLONE_NEWNET};
 
@@ -32,7 +36,7 @@ pub(crate) struct ResolverSockets {
     pub namespace: OwnedFd,
 }
 
-fn file_error(action: &'static str, path: &Path, source: impl Into<io::Error>) -> NetError {
+pub(crate) fn file_error(action: &'static str, path: &Path, source: impl Into<io::Error>) -> NetError {
     NetError::File {
         action,
         path: path.to_owned(),
@@ -40,46 +44,83 @@ fn file_error(action: &'static str, path: &Path, source: impl Into<io::Error>) -
     }
 }
 
-/// Whether a namespace is pinned here.
+/// A namespace that exists at least as long as this does.
+#[derive(Debug, Clone)]
+pub struct NamespaceHold {
+    pub(crate) fd: Arc<OwnedFd>,
+    visible_at: Option<PathBuf>,
+}
+
+impl NamespaceHold {
+    pub(crate) fn new(fd: OwnedFd, visible_at: Option<PathBuf>) -> NamespaceHold {
+        NamespaceHold {
+            fd: Arc::new(fd),
+            visible_at,
+        }
+    }
+
+    /// Where other processes can open it, as long as this process holds it; where it is visible, longer.
+    pub fn path(&self) -> PathBuf {
+        let in_proc = || PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd()));
+        self.visible_at.clone().unwrap_or_else(in_proc)
+    }
+}
+
+/// Whether a namespace is pinned here. A link to one is no pin.
 pub(crate) fn is_pinned(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|kind| kind == NSFS_MAGIC))
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let stat = rustix::fs::open(path, flags, Mode::empty()).and_then(rustix::fs::fstatfs);
+    stat.is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|kind| kind == NSFS_MAGIC))
+}
+
+/// A namespace that stands, and a socket in it if it was made just now.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub fd: OwnedFd,
+    pub socket: Option<Socket>,
 }
 
 /// Makes a namespace, brings `lo` up in it and pins it at `path`; one that is
-/// pinned there already stays. Answers a socket in it for its first endpoint.
-pub(crate) fn ensure(path: &Path) -> Result<Option<Socket>, NetError> {
+/// pinned there already stays. To be called on a thread that ends then.
+pub(crate) fn ensure(path: &Path) -> Result<Standing, NetError> {
+    let open =
+        |path: &Path| namespace::open(path).map_err(|errno| file_error("opening network namespace", path, errno));
     if is_pinned(path) {
-        return Ok(None);
+        return open(path).map(|fd| Standing { fd, socket: None });
     }
+    // A link that an ended container left.
+    let _ = std::fs::remove_file(path);
     std::fs::OpenOptions::new()
         .create(true)
         .write(true)
         .truncate(false)
         .open(path)
         .map_err(|source| file_error("creating", path, source))?;
-    on_own_thread(|| {
-        namespace::unshare(CLONE_NEWNET).map_err(|errno| NetError::Namespace {
-            action: "creating a network namespace",
-            source: errno.into(),
+    namespace::unshare(CLONE_NEWNET).map_err(|errno| NetError::Namespace {
+        action: "creating a network namespace",
+        source: errno.into(),
+    })?;
+    let mut socket = open_route_socket()?;
+    socket
+        .batch(&[route::raise_link("lo", None, true)])
+        .map_err(|error| NetError::Netlink {
+            action: "bringing lo up".to_owned(),
+            source: error.source,
         })?;
-        let mut socket = open_route_socket()?;
-        socket
-            .batch(&[route::raise_link("lo", None, true)])
-            .map_err(|error| NetError::Netlink {
-                action: "bringing lo up".to_owned(),
-                source: error.source,
-            })?;
-        // ORDER: pinned last, so that a pinned namespace is a complete one.
-        rustix::mount::mount_bind("/proc/thread-self/ns/net", path)
-            .map_err(|errno| file_error("pinning a network namespace at", path, errno))?;
-        Ok(Some(socket))
-    })?
+    let fd = open(Path::new("/proc/thread-self/ns/net"))?;
+    // ORDER: pinned last, so that a pinned namespace is a complete one.
+    rustix::mount::mount_bind("/proc/thread-self/ns/net", path)
+        .map_err(|errno| file_error("pinning a network namespace at", path, errno))?;
+    Ok(Standing {
+        fd,
+        socket: Some(socket),
+    })
 }
 
-/// Unpins a namespace; gone already is fine. It ends with its last user.
+/// Unpins a namespace and removes a link to one; gone already is fine. It ends with its last user.
 pub(crate) fn remove(path: &Path) -> Result<(), NetError> {
     if is_pinned(path) {
-        rustix::mount::unmount(path, UnmountFlags::DETACH)
+        rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
             .map_err(|errno| file_error("unpinning the network namespace at", path, errno))?;
     }
     match std::fs::remove_file(path) {
@@ -88,18 +129,42 @@ pub(crate) fn remove(path: &Path) -> Result<(), NetError> {
     }
 }
 
-/// Runs `work` inside a pinned namespace, on a thread of its own.
-pub(crate) fn inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, NetError> {
-    let target = namespace::open(path).map_err(|errno| file_error("opening network namespace", path, errno))?;
+/// Lets `path` lead to `target`, unless it is a pin itself.
+pub(crate) fn link(path: &Path, target: &Path) -> Result<(), NetError> {
+    if std::fs::read_link(path).is_ok_and(|now| now == target) || is_pinned(path) {
+        return Ok(());
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    // What a crash left of an earlier attempt.
+    let _ = std::fs::remove_file(&new);
+    std::os::unix::fs::symlink(target, &new)
+        .and_then(|()| std::fs::rename(&new, path))
+        .map_err(|source| file_error("leading to a network namespace from", path, source))
+}
+
+/// Removes a link to a namespace that nobody runs in any more; a pin stays.
+pub(crate) fn unlink(path: &Path) {
+    if !is_pinned(path) {
+        // It says nothing that is still true; removed with the namespace at the latest.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Runs `work` inside a namespace, on a thread of its own.
+pub(crate) fn inside<T: Send>(target: &OwnedFd, work: impl FnOnce() -> T + Send) -> Result<T, NetError> {
     on_own_thread(|| {
-        namespace::enter(&target, CLONE_NEWNET)
-            .map_err(|errno| file_error("entering network namespace", path, errno))?;
+        namespace::enter(target, CLONE_NEWNET).map_err(|errno| NetError::Namespace {
+            action: "entering a network namespace",
+            source: errno.into(),
+        })?;
         Ok(work())
     })?
 }
 
 /// A thread that changes its namespace must end with its work.
-fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, NetError> {
+pub(crate) fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, NetError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("netns".to_owned())
@@ -123,10 +188,13 @@ pub(crate) fn open_route_socket() -> Result<Socket, NetError> {
     })
 }
 
-/// Binds the name service's sockets inside a pinned namespace and leads port 53 to them.
-pub(crate) fn resolver_sockets(path: &Path) -> Result<ResolverSockets, NetError> {
-    let namespace = namespace::open(path).map_err(|errno| file_error("opening network namespace", path, errno))?;
-    let (udp, tcp) = inside(path, bind_resolver)??;
+/// Binds the name service's sockets inside a namespace and leads port 53 to them.
+pub(crate) fn resolver_sockets(namespace: &OwnedFd) -> Result<ResolverSockets, NetError> {
+    let (udp, tcp) = inside(namespace, bind_resolver)??;
+    let namespace = namespace.try_clone().map_err(|source| NetError::Namespace {
+        action: "holding a network namespace",
+        source,
+    })?;
     Ok(ResolverSockets { udp, tcp, namespace })
 }
 

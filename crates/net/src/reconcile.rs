@@ -1,7 +1,7 @@
 //! From whatever the kernel has to what the records want: after a restart of
 //! the engine, and at its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::bridge;
@@ -13,6 +13,7 @@ use crate::model::{Desired, DesiredContainer, EndpointRecord, PublishedPort, Rec
 use crate::namespace;
 use crate::netlink::Socket;
 use crate::netlink::route::{self, Link};
+use crate::pins::{self, Pins};
 use crate::plan;
 use crate::ports;
 use crate::state::{Container, Network};
@@ -34,17 +35,19 @@ impl Net {
         let mut found = Reconciled::default();
         inner.adopt_networks(desired)?;
         let links = list_links(&mut inner.host)?;
+        let links_by_name = links.iter().map(|link| (link.name.as_str(), link)).collect();
+        let pinned = self.pinned()?;
         for container in &desired.containers {
-            let path = self.namespace_path(&container.namespace.container_id);
-            if !inner.adopt_container(container, &path, &links, &mut found)? {
+            let stands = pinned.contains(&container.namespace.container_id);
+            if !(stands && inner.adopt_container(container, &links_by_name, &mut found)?) {
                 found.lost.push(container.namespace.container_id.clone());
             }
         }
         inner.remove_strays(&links, &mut found)?;
         if !found.removed.is_empty() || !found.plugged.is_empty() {
-            inner.repair_routes(&self.namespace_path(""));
+            inner.repair_routes();
         }
-        remove_stray_namespaces(&self.namespace_path(""), &inner, &mut found)?;
+        self.remove_stray_namespaces(&pinned, &inner, &mut found)?;
         let elements = inner.state.elements();
         inner
             .firewall
@@ -52,6 +55,46 @@ impl Net {
             .map_err(firewall_error("replacing the ruleset"))?;
         inner.settle_keeper(&mut found)?;
         Ok(found)
+    }
+
+    /// The containers whose namespaces are pinned, wherever that is.
+    fn pinned(&self) -> Result<BTreeSet<String>, NetError> {
+        let mut pinned = self.pins.names()?;
+        let directory = self.namespace_path("");
+        let visible = names_in(&directory)?.into_iter();
+        pinned.extend(visible.filter(|name| namespace::is_pinned(&directory.join(name))));
+        Ok(pinned)
+    }
+
+    /// Unpins namespaces of containers that nobody knows.
+    fn remove_stray_namespaces(
+        &self,
+        pinned: &BTreeSet<String>,
+        inner: &Inner,
+        found: &mut Reconciled,
+    ) -> Result<(), NetError> {
+        let directory = self.namespace_path("");
+        let named: BTreeSet<String> = names_in(&directory)?
+            .into_iter()
+            .chain(pinned.iter().cloned())
+            .collect();
+        let known = &inner.state.containers;
+        let strays: Vec<String> = named.into_iter().filter(|name| !known.contains_key(name)).collect();
+        for name in &strays {
+            namespace::remove(&directory.join(name))?;
+        }
+        let remove_pins = || -> Result<(), NetError> {
+            strays
+                .iter()
+                .try_for_each(|name| namespace::remove(&pins::path_inside(name)))
+        };
+        if !strays.is_empty() {
+            self.pins.within_existing(remove_pins)?.transpose()?;
+        }
+        found
+            .removed
+            .extend(strays.into_iter().map(|name| format!("netns/{name}")));
+        Ok(())
     }
 }
 
@@ -66,18 +109,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes a container over if its namespace still stands. An endpoint whose link is gone (an engine
+    /// Takes a container over, whose namespace stands. An endpoint whose link is gone (an engine
     /// was killed while it took it away, or somebody removed it) is made again as the record has it.
     fn adopt_container(
         &mut self,
         wanted: &DesiredContainer,
-        path: &Path,
-        links: &[Link],
+        links: &BTreeMap<&str, &Link>,
         found: &mut Reconciled,
     ) -> Result<bool, NetError> {
-        if !namespace::is_pinned(path) {
-            return Ok(false);
-        }
         let networks = &self.state.networks;
         if !wanted.endpoints.iter().all(|e| networks.contains_key(&e.network_id)) {
             return Ok(false);
@@ -91,8 +130,8 @@ impl Inner {
         self.state.containers.insert(id.clone(), container);
         wanted.ports.iter().for_each(|port| self.state.ports.note(port));
         for endpoint in &wanted.endpoints {
-            let link = links.iter().find(|link| link.name == endpoint.host_interface);
-            if let Err(error) = self.adopt_endpoint(path, endpoint, link, found) {
+            let link = links.get(endpoint.host_interface.as_str()).copied();
+            if let Err(error) = self.adopt_endpoint(endpoint, link, found) {
                 tracing::warn!(container = id, "its endpoint could not be made again: {error}");
                 wanted.ports.iter().for_each(|port| self.state.ports.release(port));
                 self.state.containers.remove(id);
@@ -104,7 +143,6 @@ impl Inner {
 
     fn adopt_endpoint(
         &mut self,
-        path: &Path,
         endpoint: &EndpointRecord,
         link: Option<&Link>,
         found: &mut Reconciled,
@@ -114,7 +152,7 @@ impl Inner {
         let bridge = network.bridge;
         match link {
             None => {
-                self.plug(path, endpoint)?;
+                self.plug(endpoint)?;
                 found.plugged.push(endpoint.host_interface.clone());
             }
             Some(link) if link.master != bridge => {
@@ -134,11 +172,10 @@ impl Inner {
 
     /// Sets the default routes of all containers again: the interface that a killed engine was about to
     /// add or to take away may have had one.
-    fn repair_routes(&mut self, netns: &Path) {
+    fn repair_routes(&mut self) {
         let ids: Vec<String> = self.state.containers.keys().cloned().collect();
         for id in ids {
-            let path = netns.join(&id);
-            if let Err(error) = self.move_default_routes(&path, &id, &bridge::DefaultRoutes::default()) {
+            if let Err(error) = self.move_default_routes(&id, &bridge::DefaultRoutes::default()) {
                 tracing::warn!(container = id, "its default route could not be set again: {error}");
             }
         }
@@ -198,17 +235,6 @@ impl Inner {
     }
 }
 
-/// Unpins namespaces of containers that nobody knows.
-fn remove_stray_namespaces(directory: &Path, inner: &Inner, found: &mut Reconciled) -> Result<(), NetError> {
-    for name in names_in(directory)? {
-        if !inner.state.containers.contains_key(&name) {
-            namespace::remove(&directory.join(&name))?;
-            found.removed.push(format!("netns/{name}"));
-        }
-    }
-    Ok(())
-}
-
 fn names_in(directory: &Path) -> Result<Vec<String>, NetError> {
     match std::fs::read_dir(directory) {
         Ok(entries) => Ok(entries
@@ -234,6 +260,7 @@ pub fn reset(instance: &str, run: &Path) -> Result<(), NetError> {
     failures.extend(remove_table(instance).err());
     failures.extend(remove_links(instance).err());
     failures.extend(remove_namespaces(&run.join("netns")).err());
+    failures.extend(Pins::new(run).remove_all().err());
     NetError::all(failures)
 }
 

@@ -11,6 +11,7 @@ use crate::firewall::elements::{self, Element};
 use crate::ipam::Addresses;
 use crate::keeper::PortKey;
 use crate::model::{EndpointRecord, EndpointRequest, MacAddress, NamespaceRequest, NetworkRecord, PublishedPort};
+use crate::namespace::NamespaceHold;
 use crate::netlink::Socket;
 use crate::ports::{PortTable, Target};
 use crate::{bridge, model};
@@ -111,6 +112,8 @@ pub(crate) struct Container {
     pub namespace: NamespaceRequest,
     /// A netlink socket in the namespace, kept from its making for the first endpoint.
     pub socket: Option<Socket>,
+    /// The namespace itself, until a process in it leads there.
+    pub hold: Option<NamespaceHold>,
     /// By network id.
     pub endpoints: BTreeMap<String, EndpointRecord>,
     pub ports: Vec<PublishedPort>,

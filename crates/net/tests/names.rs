@@ -207,6 +207,7 @@ fn unknown_names_are_asked_from_the_right_namespace() {
             let request = NamespaceRequest {
                 container_id: container.to_owned(),
                 upstream,
+                ..NamespaceRequest::default()
             };
             host.net.create_namespace(&request).unwrap();
             named(host, &network, container, &[container]);

@@ -5,9 +5,11 @@
 mod support;
 
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 
 use support::{Host, inside, on_host, sh, soon};
-use wharf_net::{Desired, DesiredContainer, NamespaceRequest, Net, NetworkRecord, PortRequest};
+use wharf_net::{Desired, DesiredContainer, NamespaceRequest, Net, NetworkRecord, Pinning, PortRequest};
+use wharf_sys::namespace::{CLONE_NEWNS, enter, open, unshare_directory};
 
 /// A container with a name, a port and its records, as an engine keeps them.
 fn recorded(host: &Host, network: &NetworkRecord, container: &str, port: &str) -> DesiredContainer {
@@ -29,6 +31,17 @@ fn recorded(host: &Host, network: &NetworkRecord, container: &str, port: &str) -
         endpoints: vec![endpoint],
         ports,
     }
+}
+
+/// Takes a pin away from where all of them are.
+fn unpin(host: &Host, container: &str) {
+    let pins = open(&host.config.run.join("pins/namespace")).unwrap();
+    let work = || {
+        unshare_directory().unwrap();
+        enter(&pins, CLONE_NEWNS).unwrap();
+        rustix::mount::unmount(format!("/ns/{container}"), rustix::mount::UnmountFlags::DETACH).unwrap();
+    };
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap());
 }
 
 fn ruleset() -> String {
@@ -111,7 +124,7 @@ fn what_was_destroyed_meanwhile_is_rebuilt_or_reported() {
         sh(&format!("ip link del {}", network.bridge));
         let unplugged = containers[1].endpoints[0].host_interface.clone();
         sh(&format!("ip link del {unplugged}"));
-        sh(&format!("umount -l {}", host.net.namespace_path("three").display()));
+        unpin(host, "three");
         let successor = Net::open(host.config.clone()).unwrap();
         let found = successor
             .reconcile(&Desired {
@@ -162,5 +175,125 @@ fn a_reset_leaves_nothing_with_or_without_records() {
                 .contains(host.config.run.to_str().unwrap())
         );
         wharf_net::reset(&host.config.instance, &host.config.run).unwrap();
+    });
+}
+
+/// Lines of this thread's mount table that name the run directory.
+fn mounts_in_run(host: &Host) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let run = host.config.run.to_str().unwrap();
+    table
+        .lines()
+        .filter(|line| line.contains(run))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_hosts_mount_table_does_not_grow_with_containers() {
+    on_host(|host| {
+        let network = host.default_network();
+        host.run(&network, "one");
+        let before = mounts_in_run(host).len();
+        for number in 0..5 {
+            host.run(&network, &format!("more{number}"));
+        }
+        assert_eq!(mounts_in_run(host).len(), before, "{:#?}", mounts_in_run(host));
+        assert!(host.reaches("one", "172.17.0.1"));
+        // Nothing of the host is kept busy by the namespace of the pins.
+        let pins = open(&host.config.run.join("pins/namespace")).unwrap();
+        let work = || {
+            unshare_directory().unwrap();
+            enter(&pins, CLONE_NEWNS).unwrap();
+            std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap()
+        };
+        let table = std::thread::scope(|scope| scope.spawn(work).join().unwrap());
+        let strange: Vec<_> = table
+            .lines()
+            .filter(|line| {
+                !["proc ", "tmpfs ", "nsfs "]
+                    .iter()
+                    .any(|kind| line.split(" - ").nth(1).is_some_and(|rest| rest.starts_with(kind)))
+            })
+            .collect();
+        assert!(strange.is_empty(), "{strange:#?}");
+    });
+}
+
+#[test]
+fn a_pin_of_an_earlier_version_is_taken_over_and_removed() {
+    on_host(|host| {
+        let network = host.default_network();
+        let path = host.net.namespace_path("old");
+        // As that version has made it: the mount is where the host sees it.
+        let request = NamespaceRequest {
+            container_id: "old".to_owned(),
+            pinning: Pinning::InPlace,
+            ..NamespaceRequest::default()
+        };
+        assert_eq!(host.net.create_namespace(&request).unwrap().path(), path);
+        let endpoint = host.connect(&network, "old");
+        let namespace = NamespaceRequest {
+            pinning: Pinning::Apart,
+            ..request
+        };
+        let desired = Desired {
+            networks: vec![network],
+            containers: vec![DesiredContainer {
+                namespace: namespace.clone(),
+                endpoints: vec![endpoint],
+                ports: Vec::new(),
+            }],
+        };
+        let successor = Net::open(host.config.clone()).unwrap();
+        assert!(successor.reconcile(&desired).unwrap().lost.is_empty());
+        assert!(host.reaches("old", "172.17.0.1"));
+        // Started again, it is in the same namespace; a process in it changes nothing about the pin.
+        assert_eq!(successor.create_namespace(&namespace).unwrap().path(), path);
+        successor.show_namespace("old", 1).unwrap();
+        assert!(!path.is_symlink());
+        successor.remove_namespace("old").unwrap();
+        assert!(!path.exists() && !mounts_in_run(host).iter().any(|line| line.contains("/netns/old")));
+    });
+}
+
+#[test]
+fn the_path_of_a_namespace_leads_there_through_a_process_and_nowhere_afterwards() {
+    on_host(|host| {
+        let network = host.default_network();
+        host.run(&network, "one");
+        let path = host.net.namespace_path("one");
+        let inode = |path: &std::path::Path| std::fs::metadata(path).map(|stat| stat.ino());
+        let own = inode(&path).unwrap();
+        let mut process = std::process::Command::new("nsenter")
+            .arg(format!("--net={}", path.display()))
+            .args(["sleep", "60"])
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(process.id()).unwrap();
+        soon("it is in the namespace", || {
+            inode(format!("/proc/{pid}/ns/net").as_ref()).is_ok_and(|ino| ino == own)
+        });
+        host.net.show_namespace("one", pid).unwrap();
+        assert_eq!(
+            std::fs::read_link(&path).unwrap(),
+            std::path::PathBuf::from(format!("/proc/{pid}/ns/net"))
+        );
+        assert_eq!(inode(&path).unwrap(), own);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        host.net.hide_namespace("one");
+        assert!(path.symlink_metadata().is_err());
+        // It is still pinned: the next run of the container is in it.
+        let request = NamespaceRequest {
+            container_id: "one".to_owned(),
+            ..NamespaceRequest::default()
+        };
+        let hold = host.net.create_namespace(&request).unwrap();
+        assert_eq!((inode(&hold.path()).unwrap(), inode(&path).unwrap()), (own, own));
+        assert!(host.reaches("one", "172.17.0.1"));
+        host.net.remove_namespace("one").unwrap();
+        assert!(path.symlink_metadata().is_err());
+        assert!(host.net.hold_namespace("one").is_err());
     });
 }

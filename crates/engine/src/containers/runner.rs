@@ -261,13 +261,13 @@ async fn launch(
         // A step that a crash interrupts is done anew; what it made is synced when it becomes a layer.
         volatile: true,
     };
-    let (networks, prepared) = start::prepare_step(shared, record).await?;
+    let prepared = start::prepare_step(shared, record).await?;
     let plan = LaunchPlan {
         rootfs,
         log: None,
         runtime: RuntimePlan::Builtin,
         stdio: StdioPlan::default(),
-        ..prepared
+        ..prepared.plan.clone()
     };
     let spec = AttachSpec {
         stdout: true,
@@ -285,7 +285,7 @@ async fn launch(
         .launch(&dir, &plan, vec![(spec, client)])
         .await
         .map_err(start::launch_failure)?;
-    start::connect_step(shared, record, &networks).await?;
+    start::connect_step(shared, record, &prepared.networks).await?;
     launched.client.start().await.map_err(start::call_failure)?;
     Ok((launched.client, launched.events))
 }

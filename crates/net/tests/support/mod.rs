@@ -145,7 +145,7 @@ impl Host {
             container_id: name.to_owned(),
             ..NamespaceRequest::default()
         };
-        self.net.create_namespace(&request).unwrap()
+        self.net.create_namespace(&request).unwrap().path()
     }
 
     pub fn connect(&self, network: &NetworkRecord, container: &str) -> EndpointRecord {

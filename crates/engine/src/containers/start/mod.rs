@@ -20,7 +20,7 @@ use wharf_shim::protocol::{Fault, FaultKind};
 
 pub(crate) use files::rewrite_hosts;
 pub(crate) use host_facts::{capabilities_known, host_limits};
-pub(crate) use network::{Namespace, connect_one, disconnect_one, has_own_namespace, release_network};
+pub(crate) use network::{Namespace, connect_one, disconnect_one, has_own_namespace, release_network, show_namespace};
 pub(crate) use prepare::{release_mounts, unmount_shm, user_or_root};
 
 use super::handle::Handle;
@@ -174,6 +174,7 @@ async fn run_steps(
     trace.step("shim: started");
     operations::step("started");
     note_started(record, started);
+    network::show_namespace(shared, record);
     Ok(Running {
         shim: launched.client,
         events: launched.events,
@@ -304,15 +305,24 @@ fn fault_failure(fault: Fault) -> StartFailure {
     }
 }
 
+/// A build step that can be launched.
+pub(crate) struct PreparedStep {
+    pub(crate) networks: network::Networks,
+    pub(crate) plan: LaunchPlan,
+    /// Keeps what the plan refers to.
+    pub(crate) _netns: Option<wharf_net::NamespaceHold>,
+}
+
 /// Prepares a build step like a container; its network is not connected yet.
-pub(crate) async fn prepare_step(
-    shared: &Arc<Shared>,
-    record: &mut ContainerRecord,
-) -> Result<(network::Networks, LaunchPlan)> {
+pub(crate) async fn prepare_step(shared: &Arc<Shared>, record: &mut ContainerRecord) -> Result<PreparedStep> {
     let networks = network::resolve_networks(shared, record)?;
     let prepared = prepare::prepare(shared, record, &networks).await?;
     record.upstream = prepared.upstream;
-    Ok((networks, prepared.plan))
+    Ok(PreparedStep {
+        networks,
+        plan: prepared.plan,
+        _netns: prepared.netns,
+    })
 }
 
 /// Connects a prepared build step.

@@ -208,6 +208,7 @@ pub(crate) async fn release_network(
     blocking("releasing the network", move || match namespace {
         Namespace::Remove => Ok(net.remove_namespace(&id)?),
         Namespace::Keep => {
+            net.hide_namespace(&id);
             if published {
                 net.unpublish(&id)?;
             }
@@ -218,6 +219,15 @@ pub(crate) async fn release_network(
         }
     })
     .await
+}
+
+/// Lets clients find the network namespace of a container that runs. What cannot be shown is there all the same.
+pub(crate) fn show_namespace(shared: &Shared, record: &ContainerRecord) {
+    if has_own_namespace(record)
+        && let Err(error) = shared.net.show_namespace(record.id.as_str(), record.state.pid)
+    {
+        tracing::warn!(container = record.id.short(), "{error}");
+    }
 }
 
 /// Whether the engine pins a network namespace for this container.

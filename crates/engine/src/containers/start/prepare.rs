@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use wharf_net::{NamespaceRequest, Upstream};
+use wharf_net::{NamespaceHold, NamespaceRequest, Pinning, Upstream};
 use wharf_runtime::spec::Spec;
-use wharf_shim::plan::{ConsoleSize, LaunchPlan, RootfsPlan, StdioPlan};
+use wharf_shim::plan::{ConsoleSize, LaunchPlan, RootfsPlan, RuntimePlan, StdioPlan};
 use wharf_sys::path::RootDir;
 
 use super::{files, host_facts, network};
@@ -32,6 +32,8 @@ pub(super) struct Prepared {
     pub(super) upstream: Vec<Upstream>,
     /// The mounts, with the places that plugins have their volumes at.
     pub(super) mounts: Vec<MountPoint>,
+    /// To be kept until the shim has made the container: the plan names a path through it.
+    pub(super) netns: Option<NamespaceHold>,
 }
 
 /// Other containers that this one joins, as they are now.
@@ -135,7 +137,8 @@ fn prepare_blocking(
             files::write_first(&places.dir, &record, networks, shared.net.host_gateway(), linked)?.upstream
         }
     };
-    let netns = prepare_namespace(shared, &record, joined, &upstream)?;
+    let plan = launch_plan(shared, &record, &places)?;
+    let netns = prepare_namespace(shared, &record, joined, (&upstream, &plan.runtime))?;
     let mounts = record.mounts.clone();
     for mount in &mut record.mounts {
         prepare_mount(shared, mount)?;
@@ -143,7 +146,7 @@ fn prepare_blocking(
     let facts = HostFacts {
         cgroup_path: cgroup_path(&shared.config, &record),
         cgroup_v2: shared.cgroup_v2(),
-        netns,
+        netns: netns.as_ref().map(NamespaceHold::path),
         pid_of_pid_container: joined.pid.as_ref().map(|c| c.state.pid),
         pid_of_ipc_container: joined.ipc.as_ref().map(|c| c.state.pid),
         shared_shm: prepare_shm(shared, &record, joined)?,
@@ -164,9 +167,10 @@ fn prepare_blocking(
     let spec = spec::generate(&record, &facts)?;
     write_spec(&places.dir, &spec)?;
     Ok(Prepared {
-        plan: launch_plan(shared, &record, &places)?,
+        plan,
         upstream,
         mounts,
+        netns,
     })
 }
 
@@ -197,10 +201,11 @@ fn prepare_namespace(
     shared: &Shared,
     record: &ContainerRecord,
     joined: &Joined,
-    upstream: &[Upstream],
-) -> Result<Option<PathBuf>> {
+    (upstream, runtime): (&[Upstream], &RuntimePlan),
+) -> Result<Option<NamespaceHold>> {
     if let Some(other) = &joined.network {
-        return Ok(network::has_own_namespace(other).then(|| shared.net.namespace_path(other.id.as_str())));
+        let hold = || shared.net.hold_namespace(other.id.as_str());
+        return Ok(network::has_own_namespace(other).then(hold).transpose()?);
     }
     if !network::has_own_namespace(record) {
         return Ok(None);
@@ -208,6 +213,10 @@ fn prepare_namespace(
     let request = NamespaceRequest {
         container_id: record.id.to_string(),
         upstream: upstream.to_vec(),
+        pinning: match runtime {
+            RuntimePlan::Builtin => Pinning::Apart,
+            _ => Pinning::InPlace,
+        },
     };
     Ok(Some(shared.net.create_namespace(&request)?))
 }

@@ -8,6 +8,7 @@ use wharf_shim::protocol::ExitRecord;
 use super::super::handle::Handle;
 use super::super::machine::{Input, Machine, Phase};
 use super::super::recovery::{self, Found};
+use super::super::start;
 use super::super::unfinished::{self, Unfinished};
 use super::{Askers, Task, policy_of};
 use crate::Shared;
@@ -161,6 +162,7 @@ impl Task {
         self.shim = Some(shim);
         self.events = Some(events);
         self.committed.state.reconnecting = false;
+        start::show_namespace(&self.shared, &self.record);
         self.handle.publish(&self.record);
         self.start_monitor();
     }
