@@ -82,96 +82,170 @@ fn inspect(s: &Sandbox, name: &str, what: &str) -> String {
     s.docker(&["inspect", "-f", what, name]).ok().to_owned()
 }
 
+/// `docker run` of busybox with that runtime; flags are separated by blanks.
+fn run(s: &Sandbox, runtime: &str, flags: &str, command: &[&str]) -> wharf_testkit::Output {
+    run_fed(s, runtime, flags, command, b"")
+}
+
+fn run_fed(s: &Sandbox, runtime: &str, flags: &str, command: &[&str], stdin: &[u8]) -> wharf_testkit::Output {
+    let mut line = vec!["run", "--runtime", runtime];
+    line.extend(flags.split_whitespace());
+    line.push("busybox");
+    line.extend(command);
+    s.docker_fed(&line, stdin)
+}
+
+/// Streams and exit codes of `run`.
+fn runs(s: &Sandbox, runtime: &str) {
+    let out = run(s, runtime, "--rm", &["sh", "-c", "echo out; echo err >&2; exit 9"]);
+    let streams = (out.code, out.stdout.as_str(), out.stderr.as_str());
+    assert_eq!(streams, (9, "out\n", "err\n"), "{runtime}: {out}");
+    run(s, runtime, "--rm", &["/nosuch"]).fails(127, "no such file or directory");
+    let out = run_fed(s, runtime, "-i --rm", &["cat"], b"typed");
+    assert_eq!(out.ok(), "typed", "{runtime}");
+    let out = run(s, runtime, "-t --rm", &["sh", "-c", "[ -t 1 ] && echo tty"]);
+    assert_eq!(out.ok(), "tty", "{runtime}");
+    let flood = "dd if=/dev/zero bs=1k count=300 2>/dev/null";
+    let out = run(s, runtime, "--rm", &["sh", "-c", flood]);
+    assert_eq!(out.stdout.len(), 300 << 10, "{runtime}: the end of the output is lost");
+}
+
+/// Users, variables, terminals, streams and exit codes of `exec`.
+fn execs(s: &Sandbox, runtime: &str) {
+    run(s, runtime, "-d --name e1 -u 1234:55 -m 64m", &["sleep", "1000"]).ok();
+    assert_eq!(inspect(s, "e1", "{{.HostConfig.Runtime}}"), runtime);
+    let check = |words: &[&str], expected: &str| {
+        let line = [&["exec"], words].concat();
+        assert_eq!(s.docker(&line).ok(), expected, "{runtime}: {words:?}");
+    };
+    check(&["e1", "id", "-u"], "1234");
+    let other = [
+        "-u",
+        "7",
+        "-w",
+        "/tmp",
+        "-e",
+        "A=b",
+        "e1",
+        "sh",
+        "-c",
+        "id -u; pwd; echo $A",
+    ];
+    check(&other, "7\n/tmp\nb");
+    check(&["-t", "e1", "sh", "-c", "[ -t 0 ] && echo tty"], "tty");
+    let typed = s.docker_fed(&["exec", "-i", "e1", "cat"], b"more");
+    assert_eq!(typed.ok(), "more", "{runtime}");
+    s.docker(&["exec", "e1", "sh", "-c", "exit 42"]).fails(42, "");
+    s.docker(&["rm", "-f", "e1"]).ok();
+}
+
+/// What processes may do, and an exec that cannot be: OCI runtimes tell in their own words.
+fn drops_and_gives_capabilities(s: &Sandbox, runtime: &str) {
+    let caps = "grep CapEff /proc/self/status | tr -d '\t'";
+    let own = run(s, runtime, "--rm --cap-drop ALL", &["sh", "-c", caps]);
+    assert_eq!(own.ok(), "CapEff:0000000000000000", "{runtime}");
+    run(s, runtime, "-d --name e1", &["sleep", "1000"]).ok();
+    let exec = |flags: &[&str]| {
+        let line = [&["exec"], flags, &["e1", "sh", "-c", caps]].concat();
+        s.docker(&line).ok().to_owned()
+    };
+    let (all, plain) = (exec(&["--privileged"]), exec(&[]));
+    assert_eq!(plain, "CapEff:00000000a80425fb", "{runtime}");
+    assert!(all > plain || all.len() > plain.len(), "{runtime}: {all}");
+    let out = s.docker(&["exec", "e1", "/nosuch"]);
+    assert_eq!(out.code, 127, "{out}");
+    assert!(out.stdout.contains("no such file or directory"), "{out}");
+    s.docker(&["rm", "-f", "e1"]).ok();
+}
+
+/// Pause, limits, measurements, stop and kill.
+fn pauses_limits_and_stops(s: &Sandbox, runtime: &str) {
+    let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    run(s, runtime, "-d --name c1 -m 64m", &["sh", "-c", script]).ok();
+    let state = |expected: &str| {
+        let now = inspect(s, "c1", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}");
+        assert_eq!(now.trim(), expected, "{runtime}");
+    };
+    s.eventually(PATIENCE, "it is ready", || {
+        state("running 0");
+        s.docker(&["logs", "c1"]).ok() == "ready"
+    });
+    s.docker(&["pause", "c1"]).ok();
+    state("paused 0");
+    s.docker(&["exec", "c1", "true"]).fails(1, "is paused");
+    s.docker(&["unpause", "c1"]).ok();
+    s.docker(&["update", "-m", "80m", "--memory-swap", "-1", "c1"]).ok();
+    let (_, stats) = s.api("GET", "/containers/c1/stats?stream=0&one-shot=1", "");
+    assert_eq!(stats["memory_stats"]["limit"], 80 << 20, "{runtime}: {stats}");
+    assert!(stats["memory_stats"]["usage"].as_u64() > Some(0), "{runtime}: {stats}");
+    assert!(s.docker(&["top", "c1"]).ok().contains("sh -c"), "{runtime}");
+    s.docker(&["stop", "-t", "20", "c1"]).ok();
+    state("exited 3");
+    s.docker(&["start", "c1"]).ok();
+    s.docker(&["kill", "c1"]).ok();
+    s.eventually(PATIENCE, "killed", || {
+        inspect(s, "c1", "{{.State.Status}} {{.State.ExitCode}}") == "exited 137"
+    });
+    s.docker(&["rm", "-f", "c1"]).ok();
+}
+
+fn restarts_as_its_policy_says(s: &Sandbox, runtime: &str) {
+    run(s, runtime, "-d --name r1 --restart on-failure:2", &["false"]).ok();
+    s.eventually(PATIENCE, "restarted twice", || {
+        inspect(s, "r1", "{{.RestartCount}} {{.State.Status}}") == "2 exited"
+    });
+    s.docker(&["rm", "r1"]).ok();
+}
+
+/// Log and exit code of a container whose engine is killed meanwhile.
+fn survives_the_engine(s: &mut Sandbox, runtime: &str) {
+    let script = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); usleep 20000; done; exit 5";
+    run(s, runtime, "-d --name count", &["sh", "-c", script]).ok();
+    let pid = inspect(s, "count", "{{.State.Pid}}");
+    s.kill();
+    s.boot();
+    let now = inspect(s, "count", "{{.State.Pid}}");
+    assert!(now == pid || now == "0", "{runtime}: {now} instead of {pid}");
+    assert_eq!(s.docker(&["wait", "count"]).ok(), "5", "{runtime}");
+    let expected: Vec<String> = (0..60).map(|i| i.to_string()).collect();
+    let logged = s.docker(&["logs", "count"]);
+    assert_eq!(logged.ok().lines().collect::<Vec<_>>(), expected, "{runtime}");
+    s.docker(&["rm", "count"]).ok();
+}
+
+/// The process whose id is in that file of the keeper's directory is killed: the end is told, nothing lives on, and the
+/// container starts again.
+fn survives_the_death_of(s: &Sandbox, runtime: &str, file: &str) {
+    run(s, runtime, "-d --name lone", &["sleep", "1000"]).ok();
+    let pid: u32 = inspect(s, "lone", "{{.State.Pid}}").parse().expect("a number");
+    let id = inspect(s, "lone", "{{.Id}}");
+    let text = std::fs::read_to_string(s.run_dir().join("shims").join(&id).join(file)).expect("an id");
+    let victim: i32 = text
+        .split(' ')
+        .next()
+        .and_then(|pid| pid.parse().ok())
+        .expect("a number");
+    let killed = std::process::Command::new("kill")
+        .args(["-KILL", &victim.to_string()])
+        .status();
+    assert!(killed.is_ok_and(|status| status.success()));
+    s.eventually(PATIENCE, "the end is known", || {
+        inspect(s, "lone", "{{.State.Running}}") == "false"
+    });
+    s.eventually(PATIENCE, "the process is gone", || !is_alive(pid));
+    s.docker(&["start", "lone"]).ok();
+    let again = s.docker(&["exec", "lone", "echo", "again"]);
+    assert_eq!(again.ok(), "again", "{runtime} {file}");
+    s.docker(&["rm", "-f", "lone"]).ok();
+}
+
 #[test]
 fn runc_and_crun_run_exec_and_end_like_the_built_in_runtime() {
     let (runtimes, s) = engine();
     for runtime in runtimes {
-        let out = s.docker(&[
-            "run",
-            "--rm",
-            "--runtime",
-            runtime,
-            "busybox",
-            "sh",
-            "-c",
-            "echo out; echo err >&2; exit 9",
-        ]);
-        assert_eq!(
-            (out.code, out.stdout.as_str(), out.stderr.as_str()),
-            (9, "out\n", "err\n"),
-            "{runtime}"
-        );
-        s.docker(&["run", "--runtime", runtime, "busybox", "/nosuch"])
-            .fails(127, "no such file or directory");
-        let out = s.docker_fed(&["run", "-i", "--rm", "--runtime", runtime, "busybox", "cat"], b"typed");
-        assert_eq!(out.ok(), "typed", "{runtime}");
-        s.docker(&[
-            "run",
-            "-d",
-            "--runtime",
-            runtime,
-            "--name",
-            runtime,
-            "-u",
-            "1234:55",
-            "-m",
-            "64m",
-            "busybox",
-            "sleep",
-            "1000",
-        ])
-        .ok();
-        assert_eq!(inspect(&s, runtime, "{{.HostConfig.Runtime}}"), runtime);
-        let check = |words: &[&str], expected: &str| {
-            let line = [&["exec"], words].concat();
-            assert_eq!(s.docker(&line).ok(), expected, "{runtime}: {words:?}");
-        };
-        check(&[runtime, "id", "-u"], "1234");
-        check(
-            &[
-                "-u",
-                "7",
-                "-w",
-                "/tmp",
-                "-e",
-                "A=b",
-                runtime,
-                "sh",
-                "-c",
-                "id -u; pwd; echo $A",
-            ],
-            "7\n/tmp\nb",
-        );
-        check(&["-t", runtime, "sh", "-c", "[ -t 0 ] && echo tty"], "tty");
-        let caps = "grep CapEff /proc/self/status | tr -d '\t'";
-        let own = s.docker(&[
-            "run",
-            "--rm",
-            "--cap-drop",
-            "ALL",
-            "--runtime",
-            runtime,
-            "busybox",
-            "sh",
-            "-c",
-            caps,
-        ]);
-        assert_eq!(own.ok(), "CapEff:0000000000000000", "{runtime}");
-        let all = s
-            .docker(&["exec", "--privileged", "-u", "0", runtime, "sh", "-c", caps])
-            .ok()
-            .to_owned();
-        let plain = s
-            .docker(&["exec", "-u", "0", runtime, "sh", "-c", caps])
-            .ok()
-            .to_owned();
-        assert_eq!(plain, "CapEff:00000000a80425fb", "{runtime}");
-        assert!(all > plain || all.len() > plain.len(), "{runtime}: {all}");
-        s.docker(&["exec", runtime, "sh", "-c", "exit 42"]).fails(42, "");
-        let out = s.docker(&["exec", runtime, "/nosuch"]);
-        assert_eq!(out.code, 127, "{out}");
-        assert!(out.stdout.contains("no such file or directory"), "{out}");
-        s.docker(&["rm", "-f", runtime]).ok();
+        runs(&s, runtime);
+        execs(&s, runtime);
+        drops_and_gives_capabilities(&s, runtime);
         s.docker(&["container", "prune", "-f"]).ok();
         nothing_is_left(&s, runtime);
     }
@@ -181,64 +255,8 @@ fn runc_and_crun_run_exec_and_end_like_the_built_in_runtime() {
 fn a_foreign_runtimes_container_is_paused_limited_measured_and_stopped() {
     let (runtimes, s) = engine();
     for runtime in runtimes {
-        let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
-        s.docker(&[
-            "run",
-            "-d",
-            "--runtime",
-            runtime,
-            "--name",
-            "c1",
-            "-m",
-            "64m",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
-        s.eventually(PATIENCE, "it is ready", || {
-            assert_eq!(
-                inspect(&s, "c1", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}"),
-                "running 0",
-                "{runtime}"
-            );
-            s.docker(&["logs", "c1"]).ok() == "ready"
-        });
-        s.docker(&["pause", "c1"]).ok();
-        assert_eq!(inspect(&s, "c1", "{{.State.Status}}"), "paused", "{runtime}");
-        s.docker(&["exec", "c1", "true"]).fails(1, "is paused");
-        s.docker(&["unpause", "c1"]).ok();
-        s.docker(&["update", "-m", "80m", "--memory-swap", "-1", "c1"]).ok();
-        let (_, stats) = s.api("GET", "/containers/c1/stats?stream=0&one-shot=1", "");
-        assert_eq!(stats["memory_stats"]["limit"], 80 << 20, "{runtime}: {stats}");
-        assert!(stats["memory_stats"]["usage"].as_u64() > Some(0), "{runtime}: {stats}");
-        assert!(s.docker(&["top", "c1"]).ok().contains("sh -c"), "{runtime}");
-        s.docker(&["stop", "-t", "20", "c1"]).ok();
-        assert_eq!(inspect(&s, "c1", "{{.State.ExitCode}}"), "3", "{runtime}");
-        s.docker(&["start", "c1"]).ok();
-        s.docker(&["kill", "c1"]).ok();
-        s.eventually(PATIENCE, "killed", || {
-            inspect(&s, "c1", "{{.State.Status}} {{.State.ExitCode}}") == "exited 137"
-        });
-        s.docker(&["rm", "-f", "c1"]).ok();
-        s.docker(&[
-            "run",
-            "-d",
-            "--runtime",
-            runtime,
-            "--name",
-            "r1",
-            "--restart",
-            "on-failure:2",
-            "busybox",
-            "false",
-        ])
-        .ok();
-        s.eventually(PATIENCE, "restarted twice", || {
-            inspect(&s, "r1", "{{.RestartCount}} {{.State.Status}}") == "2 exited"
-        });
-        s.docker(&["rm", "r1"]).ok();
+        pauses_limits_and_stops(&s, runtime);
+        restarts_as_its_policy_says(&s, runtime);
         nothing_is_left(&s, runtime);
     }
 }
@@ -247,65 +265,8 @@ fn a_foreign_runtimes_container_is_paused_limited_measured_and_stopped() {
 fn a_foreign_runtimes_container_survives_the_engine_and_a_killed_keeper_leaves_nothing() {
     let (runtimes, mut s) = engine();
     for runtime in runtimes {
-        let script = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); usleep 20000; done; exit 5";
-        s.docker(&[
-            "run",
-            "-d",
-            "--runtime",
-            runtime,
-            "--name",
-            "count",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
-        let pid = inspect(&s, "count", "{{.State.Pid}}");
-        s.kill();
-        s.boot();
-        let now = inspect(&s, "count", "{{.State.Pid}}");
-        assert!(now == pid || now == "0", "{runtime}: {now} instead of {pid}");
-        assert_eq!(s.docker(&["wait", "count"]).ok(), "5", "{runtime}");
-        let expected: Vec<String> = (0..60).map(|i| i.to_string()).collect();
-        assert_eq!(
-            s.docker(&["logs", "count"]).ok().lines().collect::<Vec<_>>(),
-            expected,
-            "{runtime}"
-        );
-        s.docker(&["rm", "count"]).ok();
-
-        s.docker(&[
-            "run",
-            "-d",
-            "--runtime",
-            runtime,
-            "--name",
-            "lone",
-            "busybox",
-            "sleep",
-            "1000",
-        ])
-        .ok();
-        let pid: u32 = inspect(&s, "lone", "{{.State.Pid}}").parse().expect("a number");
-        let id = inspect(&s, "lone", "{{.Id}}");
-        let keeper = std::fs::read_to_string(s.run_dir().join("shims").join(&id).join("pid")).expect("the keeper's id");
-        let keeper: i32 = keeper
-            .split(' ')
-            .next()
-            .and_then(|pid| pid.parse().ok())
-            .expect("a number");
-        let killed = std::process::Command::new("kill")
-            .args(["-KILL", &keeper.to_string()])
-            .status();
-        assert!(killed.is_ok_and(|status| status.success()));
-        s.eventually(PATIENCE, "the end is known", || {
-            inspect(&s, "lone", "{{.State.Running}}") == "false"
-        });
-        s.eventually(PATIENCE, "the process is gone", || !is_alive(pid));
-        s.docker(&["start", "lone"]).ok();
-        assert_eq!(s.docker(&["exec", "lone", "echo", "again"]).ok(), "again", "{runtime}");
-        s.docker(&["rm", "-f", "lone"]).ok();
+        survives_the_engine(&mut s, runtime);
+        survives_the_death_of(&s, runtime, "pid");
         nothing_is_left(&s, runtime);
     }
 }
@@ -356,97 +317,10 @@ fn command_lines() -> Vec<String> {
 fn shims_of_containerd_run_exec_pause_limit_and_stop() {
     let (runtimes, s) = shims();
     for runtime in runtimes {
-        let out = s.docker(&[
-            "run",
-            "--rm",
-            "--runtime",
-            runtime,
-            "busybox",
-            "sh",
-            "-c",
-            "echo out; echo err >&2; exit 9",
-        ]);
-        assert_eq!(
-            (out.code, out.stdout.as_str(), out.stderr.as_str()),
-            (9, "out\n", "err\n"),
-            "{runtime}: {out}"
-        );
-        s.docker(&["run", "--rm", "--runtime", runtime, "busybox", "/nosuch"])
-            .fails(127, "no such file or directory");
-        let out = s.docker_fed(&["run", "-i", "--rm", "--runtime", runtime, "busybox", "cat"], b"typed");
-        assert_eq!(out.ok(), "typed", "{runtime}");
-        let out = s.docker(&[
-            "run",
-            "-t",
-            "--rm",
-            "--runtime",
-            runtime,
-            "busybox",
-            "sh",
-            "-c",
-            "[ -t 1 ] && echo tty",
-        ]);
-        assert_eq!(out.ok(), "tty", "{runtime}");
-        let out = s.docker(&[
-            "run",
-            "--rm",
-            "--runtime",
-            runtime,
-            "busybox",
-            "sh",
-            "-c",
-            "dd if=/dev/zero bs=1k count=300 2>/dev/null",
-        ]);
-        assert_eq!(out.stdout.len(), 300 << 10, "{runtime}: the end of the output is lost");
-        let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
-        s.docker(&[
-            "run",
-            "-d",
-            "--runtime",
-            runtime,
-            "--name",
-            "c1",
-            "-m",
-            "64m",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
-        s.eventually(PATIENCE, "it is ready", || s.docker(&["logs", "c1"]).ok() == "ready");
-        assert_eq!(inspect(&s, "c1", "{{.HostConfig.Runtime}}"), runtime);
-        assert_eq!(
-            s.docker(&["exec", "-u", "7", "-e", "A=b", "c1", "sh", "-c", "id -u; echo $A"])
-                .ok(),
-            "7\nb",
-            "{runtime}"
-        );
-        assert_eq!(
-            s.docker(&["exec", "-t", "c1", "sh", "-c", "[ -t 0 ] && echo tty"]).ok(),
-            "tty",
-            "{runtime}"
-        );
-        assert_eq!(
-            s.docker_fed(&["exec", "-i", "c1", "cat"], b"more").ok(),
-            "more",
-            "{runtime}"
-        );
-        s.docker(&["exec", "c1", "sh", "-c", "exit 42"]).fails(42, "");
-        s.docker(&["pause", "c1"]).ok();
-        assert_eq!(inspect(&s, "c1", "{{.State.Status}}"), "paused", "{runtime}");
-        s.docker(&["unpause", "c1"]).ok();
-        s.docker(&["update", "-m", "80m", "--memory-swap", "-1", "c1"]).ok();
-        let (_, stats) = s.api("GET", "/containers/c1/stats?stream=0&one-shot=1", "");
-        assert_eq!(stats["memory_stats"]["limit"], 80 << 20, "{runtime}: {stats}");
-        s.docker(&["stop", "-t", "20", "c1"]).ok();
-        assert_eq!(inspect(&s, "c1", "{{.State.ExitCode}}"), "3", "{runtime}");
-        s.docker(&["start", "c1"]).ok();
-        s.docker(&["kill", "c1"]).ok();
-        s.eventually(PATIENCE, "killed", || {
-            inspect(&s, "c1", "{{.State.Status}} {{.State.ExitCode}}") == "exited 137"
-        });
-        s.docker(&["rm", "-f", "c1"]).ok();
+        runs(&s, runtime);
+        execs(&s, runtime);
+        pauses_limits_and_stops(&s, runtime);
+        restarts_as_its_policy_says(&s, runtime);
         no_shim_is_left(&s, runtime);
     }
 }
@@ -455,61 +329,10 @@ fn shims_of_containerd_run_exec_pause_limit_and_stop() {
 fn a_container_of_a_shim_survives_the_engine_and_what_is_killed_leaves_nothing() {
     let (runtimes, mut s) = shims();
     for runtime in runtimes {
-        let script = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); usleep 20000; done; exit 5";
-        s.docker(&[
-            "run",
-            "-d",
-            "--runtime",
-            runtime,
-            "--name",
-            "count",
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ])
-        .ok();
-        s.kill();
-        s.boot();
-        assert_eq!(s.docker(&["wait", "count"]).ok(), "5", "{runtime}");
-        let expected: Vec<String> = (0..60).map(|i| i.to_string()).collect();
-        assert_eq!(
-            s.docker(&["logs", "count"]).ok().lines().collect::<Vec<_>>(),
-            expected,
-            "{runtime}"
-        );
-        s.docker(&["rm", "count"]).ok();
+        survives_the_engine(&mut s, runtime);
         // The keeper, then the shim itself.
         for file in ["pid", "foreign"] {
-            s.docker(&[
-                "run",
-                "-d",
-                "--runtime",
-                runtime,
-                "--name",
-                "lone",
-                "busybox",
-                "sleep",
-                "1000",
-            ])
-            .ok();
-            let pid: u32 = inspect(&s, "lone", "{{.State.Pid}}").parse().expect("a number");
-            let id = inspect(&s, "lone", "{{.Id}}");
-            let text = std::fs::read_to_string(s.run_dir().join("shims").join(&id).join(file)).expect("an id");
-            let victim = text.split(' ').next().expect("a number");
-            let killed = std::process::Command::new("kill").args(["-KILL", victim]).status();
-            assert!(killed.is_ok_and(|status| status.success()));
-            s.eventually(PATIENCE, "the end is known", || {
-                inspect(&s, "lone", "{{.State.Running}}") == "false"
-            });
-            s.eventually(PATIENCE, "the process is gone", || !is_alive(pid));
-            s.docker(&["start", "lone"]).ok();
-            assert_eq!(
-                s.docker(&["exec", "lone", "echo", "again"]).ok(),
-                "again",
-                "{runtime} {file}"
-            );
-            s.docker(&["rm", "-f", "lone"]).ok();
+            survives_the_death_of(&s, runtime, file);
             no_shim_is_left(&s, runtime);
         }
     }
