@@ -12,7 +12,7 @@ PREFIX       ?= /usr/local
 UNDER_TEST   := WHARF_BIN=$(abspath $(TARGET))/e2e/wharf WHARF_SHIM=$(abspath $(TARGET))/e2e/wharf-shim
 DESTDIR      ?=
 
-.PHONY: build shim build-debug demo test soak upgrade-test check fmt clippy deny lint unit e2e conformance test-vm bench bench-scale bench-neighbours bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
+.PHONY: build shim build-debug demo test soak upgrade-test check fmt clippy deny lint unit e2e conformance test-vm bench bench-scale bench-logs bench-neighbours bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
 
 build: shim
 	cargo build --release --locked -p wharf-cli
@@ -65,7 +65,7 @@ e2e: packages-test build-debug
 # A thousand random kills of a release build under load, 100 containers beside it. SOAK="WHARF_SOAK_KILLS=50" for less.
 soak: packages-test build
 	WHARF_BIN=$(abspath $(TARGET))/release/wharf WHARF_SHIM=$(abspath $(TARGET))/release/wharf-shim \
-		WHARF_SOAK_KILLS=1000 WHARF_SOAK_CONTAINERS=100 $(SOAK) cargo test --locked -p wharf-e2e --test e2e -- --nocapture soak::
+		WHARF_SOAK_KILLS=1000 WHARF_SOAK_CONTAINERS=100 WHARF_RECOVERY=all $(SOAK) cargo test --locked -p wharf-e2e --test e2e -- --nocapture --test-threads 1 soak:: recovery::
 
 # An engine of the commit OLD is replaced by this one while containers serve.
 OLD ?= HEAD~1
@@ -89,11 +89,16 @@ test-vm: packages-vm build
 bench: packages-bench build
 	python3 bench/bench.py --bin $(TARGET)/release $(BENCH); peers=$$?; test -z "$(BENCH)" || exit $$peers; \
 	python3 bench/scale.py --bin $(TARGET)/release; scale=$$?; \
-	python3 bench/neighbours.py --bin $(TARGET)/release; exit $$((peers | scale | $$?))
+	python3 bench/logs.py --bin $(TARGET)/release; logs=$$?; \
+	python3 bench/neighbours.py --bin $(TARGET)/release; exit $$((peers | scale | logs | $$?))
 
 # A thousand containers, ten thousand starts and stops.
 bench-scale: packages-bench build
 	python3 bench/scale.py --bin $(TARGET)/release $(SCALE)
+
+# A history of ten gigabytes, and ten gigabytes written without an engine; takes 14 GB below $BENCH_DIR.
+bench-logs: packages-bench build
+	python3 bench/logs.py --bin $(TARGET)/release $(LOGS)
 
 # A container beside a fork bomb, a memory hog, a flood of log lines and a loop of disk writes.
 bench-neighbours: packages-bench build

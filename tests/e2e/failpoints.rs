@@ -414,6 +414,140 @@ fn a_kill_at_any_step_of_image_operations_loses_no_image_and_keeps_no_rest() {
     gate(&mut s, &cases);
 }
 
+/// A file below the sandbox, as an argument that lives as long as the test.
+fn leaked(text: String) -> &'static str {
+    Box::leak(text.into_boxed_str())
+}
+
+fn lines<const N: usize>(lines: [String; N]) -> &'static [&'static str] {
+    Box::leak(lines.map(leaked).to_vec().into_boxed_slice())
+}
+
+#[test]
+fn a_kill_at_any_step_of_build_load_and_import_loses_nothing_and_keeps_no_rest() {
+    let mut s = Sandbox::with_busybox();
+    let context = s.path("context");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(
+        context.join("Dockerfile"),
+        "FROM busybox\nRUN echo ran > /ran\nCOPY file /copied\n",
+    )
+    .unwrap();
+    std::fs::write(context.join("file"), "copied").unwrap();
+    let (saved, exported) = (s.path("saved.tar"), s.path("exported.tar"));
+    docker(&s, "run --name c1 busybox touch /other").ok();
+    docker(&s, "commit c1 other:1").ok();
+    docker(&s, &format!("save -o {} other:1", saved.display())).ok();
+    docker(&s, &format!("export -o {} c1", exported.display())).ok();
+    docker(&s, "rm c1").ok();
+    docker(&s, "rmi other:1").ok();
+    let build = format!("build -q -t built:1 {}", context.display());
+    let (load, import) = (
+        format!("load -q -i {}", saved.display()),
+        format!("import {} imported:1", exported.display()),
+    );
+    let cases = [
+        Case {
+            act: leaked(build.clone()),
+            after: lines([build, "run --rm built:1 cat /ran /copied".to_owned()]),
+            passes: &[
+                "build/context",
+                "build/run/made",
+                "build/run/connected",
+                "build/run/started",
+                "build/run/ended",
+                "build/run/committed",
+                "build/cache/pinned",
+                "build/cache/written",
+                "build/cache/kept",
+                "store/layer/published",
+                "store/image/recorded",
+            ],
+            clean: &["rmi -f built:1", "builder prune -af"],
+            ..BLANK
+        },
+        Case {
+            act: leaked(load.clone()),
+            after: lines([load, "run --rm other:1 ls /other".to_owned()]),
+            passes: &[
+                "store/load/aside",
+                "store/load/taken",
+                "store/take/unpacked",
+                "store/take/blob",
+                "store/take/tree",
+                "store/image/recorded",
+            ],
+            clean: &["rmi -f other:1"],
+            ..BLANK
+        },
+        Case {
+            act: leaked(import.clone()),
+            after: lines([import, "run --rm imported:1 ls /other".to_owned()]),
+            passes: &[
+                "store/layer/compressed",
+                "store/layer/published",
+                "store/image/recorded",
+            ],
+            clean: &["rmi -f imported:1"],
+            ..BLANK
+        },
+    ];
+    gate(&mut s, &cases);
+}
+
+#[test]
+fn a_kill_at_any_step_of_a_prune_takes_nothing_that_is_used_and_the_next_one_takes_the_rest() {
+    let mut s = Sandbox::with_busybox();
+    let exported = s.path("exported.tar");
+    docker(&s, "run --name c1 busybox touch /other").ok();
+    docker(&s, &format!("export -o {} c1", exported.display())).ok();
+    docker(&s, "rm c1").ok();
+    let context = s.path("context");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(context.join("Dockerfile"), "FROM busybox\nRUN echo ran > /ran\n").unwrap();
+    let unnamed = || format!("import {}", exported.display());
+    let cases = [
+        Case {
+            before: lines([unnamed()]),
+            act: "image prune -f",
+            after: &["image prune -f", "run --rm busybox true"],
+            passes: &[
+                "store/image/removed",
+                "store/gc/marked",
+                "store/gc/blobs",
+                "store/gc/layers",
+                "store/gc/moved",
+            ],
+            ..BLANK
+        },
+        Case {
+            before: lines([
+                unnamed(),
+                "create --name c1 -v /anonymous busybox true".to_owned(),
+                "network create n1".to_owned(),
+            ]),
+            act: "system prune -f --volumes",
+            after: &["system prune -f --volumes", "run --rm busybox true"],
+            passes: &[
+                "remove/moved",
+                "remove/forgotten",
+                "network-remove/unmade",
+                "store/image/removed",
+            ],
+            ..BLANK
+        },
+        Case {
+            before: lines([format!("build -q -t built:1 {}", context.display())]),
+            act: "builder prune -af",
+            after: &["builder prune -af", "run --rm built:1 cat /ran"],
+            passes: &["build/cache/forgotten", "store/gc/marked"],
+            clean: &["rmi -f built:1"],
+            ..BLANK
+        },
+    ];
+    gate(&mut s, &cases);
+}
+
 #[test]
 fn a_shim_killed_at_any_of_its_steps_leaves_no_process_and_the_truth() {
     let mut s = Sandbox::with_busybox();

@@ -1,7 +1,7 @@
 //! End-to-end tests: a private engine each, driven by the unmodified `docker` CLI, our own CLI and raw HTTP.
 //!
 //! Reading order: lifecycle, run, streams, logs, limits, images, build, network, storage, plugins, cli, clients, bad_input, runtimes,
-//! containerd, survival, crashes, failpoints, truth, operations, reload, soak, upgrade, contention, reset.
+//! containerd, survival, crashes, failpoints, recovery, truth, operations, reload, soak, upgrade, contention, reset.
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
@@ -26,6 +26,7 @@ mod old_kernel;
 mod operations;
 mod plugin_server;
 mod plugins;
+mod recovery;
 mod reload;
 mod reset;
 mod run;

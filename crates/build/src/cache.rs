@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use wharf_store::{Descriptor, Digest, Lease, Store};
+use wharf_sys::failpoint;
 
 use crate::BuildError;
 use crate::exec::store_failed;
@@ -81,6 +82,13 @@ pub struct PrunedCache {
     pub bytes: u64,
 }
 
+/// Whose half-made things are removed: those that no living build can be making any more, or all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Stale,
+    Any,
+}
+
 /// The cache of one store.
 #[derive(Clone, Copy)]
 pub struct BuildCache<'a> {
@@ -96,7 +104,7 @@ impl<'a> BuildCache<'a> {
     /// Every record, least recently used first. What cannot be read is left out.
     pub fn records(&self) -> Result<Vec<CacheRecord>, BuildError> {
         let mut records: Vec<CacheRecord> = self
-            .files()?
+            .files(Age::Stale)?
             .into_iter()
             .filter_map(|(id, path)| self.describe(id, &path))
             .collect();
@@ -116,7 +124,7 @@ impl<'a> BuildCache<'a> {
                 pruned.ids.push(record.id);
             }
         }
-        self.unpin_orphans()?;
+        self.unpin_orphans(Age::Stale)?;
         if before.is_none() {
             crate::exec::drop_cache_mounts(self.store.root());
         }
@@ -156,6 +164,7 @@ impl<'a> BuildCache<'a> {
             self.store
                 .pin(&format!("{PIN}{}", key.0), &digests)
                 .map_err(|error| store_failed("pinning a cached layer", error))?;
+            failpoint::reach("build/cache/pinned");
         }
         let text = serde_json::to_vec(made).map_err(|error| BuildError::internal("writing a cache record", error))?;
         let failed =
@@ -163,8 +172,18 @@ impl<'a> BuildCache<'a> {
         let temporary = path.with_extension(format!("tmp-{}", crate::scratch::random_hex(4)?));
         fs::create_dir_all(self.dir())
             .and_then(|()| fs::write(&temporary, text))
-            .and_then(|()| fs::rename(&temporary, &path))
-            .map_err(failed)
+            .map_err(failed)?;
+        failpoint::reach("build/cache/written");
+        fs::rename(&temporary, &path).map_err(failed)?;
+        failpoint::reach("build/cache/kept");
+        Ok(())
+    }
+
+    /// Removes what builds of a killed process left half made. Only for a process in which no build runs yet, and
+    /// that alone uses the store.
+    pub(crate) fn clear_after_death(&self) -> Result<(), BuildError> {
+        self.files(Age::Any)?;
+        self.unpin_orphans(Age::Any)
     }
 
     /// Keeps the cache inside its caps.
@@ -180,23 +199,24 @@ impl<'a> BuildCache<'a> {
             count -= 1;
             bytes -= record.size_bytes;
         }
-        self.unpin_orphans()
+        self.unpin_orphans(Age::Stale)
     }
 
     fn forget(&self, id: &str) -> Result<(), BuildError> {
         remove_file(&self.path(id))?;
+        failpoint::reach("build/cache/forgotten");
         self.store
             .unpin(&format!("{PIN}{id}"))
             .map_err(|error| store_failed("unpinning a cached layer", error))
     }
 
     /// Drops pins whose record was never written, because the process died in between.
-    fn unpin_orphans(&self) -> Result<(), BuildError> {
+    fn unpin_orphans(&self, of: Age) -> Result<(), BuildError> {
         let pins = self
             .store
             .pins(PIN)
             .map_err(|error| store_failed("listing cached layers", error))?;
-        let young = |made: SystemTime| made.elapsed().map_or(true, |age| age.as_secs() < 60);
+        let young = |made: SystemTime| of == Age::Stale && made.elapsed().map_or(true, |age| age.as_secs() < 60);
         for pin in pins.iter().filter(|pin| !young(pin.created)) {
             let id = pin.name.trim_start_matches(PIN);
             if !self.path(id).exists() {
@@ -231,7 +251,7 @@ impl<'a> BuildCache<'a> {
     }
 
     /// Ids and paths of the records. Half-written ones of killed processes are removed.
-    fn files(&self) -> Result<Vec<(String, PathBuf)>, BuildError> {
+    fn files(&self, of: Age) -> Result<Vec<(String, PathBuf)>, BuildError> {
         let dir = self.dir();
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
@@ -245,7 +265,7 @@ impl<'a> BuildCache<'a> {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             match name.split_once('.') {
                 Some((id, "json")) => files.push((id.to_string(), path)),
-                Some((_, rest)) if rest.starts_with("tmp-") && is_stale(&path) => {
+                Some((_, rest)) if rest.starts_with("tmp-") && (of == Age::Any || is_stale(&path)) => {
                     remove_file(&path)?;
                 }
                 _ => {}

@@ -42,7 +42,7 @@ pub use error::{BuildError, ErrorKind};
 pub use event::{Event, Events, OutputStream};
 pub use request::{BuildRequest, Cancel, Limits, Ulimit};
 pub use runner::{RunError, RunExit, RunMount, RunNetwork, RunStep, Runner};
-pub use scratch::sweep;
+pub use scratch::sweep_after_death;
 pub use source::{BaseImageError, BaseImages, Downloaded, ImageRequest};
 
 /// What a build works with.

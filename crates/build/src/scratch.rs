@@ -99,8 +99,20 @@ impl Drop for Scratch {
     }
 }
 
+/// Removes everything that builds of a killed process left half made: directories, records and pins of the cache.
+/// Only for a process in which no build runs yet, and that alone uses the store. What cannot be removed is told and left.
+pub fn sweep_after_death(store: &wharf_store::Store) {
+    let entries = fs::read_dir(store.root().join("build-work"));
+    for dir in entries.into_iter().flatten().flatten() {
+        remove(&dir.path());
+    }
+    if let Err(error) = crate::BuildCache::new(store).clear_after_death() {
+        tracing::warn!(%error, "the build cache keeps what a killed build left");
+    }
+}
+
 /// Removes what builds of killed processes left below `root`. Safe beside running builds.
-pub fn sweep(root: &Path) {
+pub(crate) fn sweep(root: &Path) {
     let Ok(entries) = fs::read_dir(root.join("build-work")) else {
         return;
     };

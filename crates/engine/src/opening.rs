@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wharf_cgroup::{Hierarchy, Version};
 use wharf_net::{Desired, DesiredContainer, NamespaceRequest, Net, NetConfig};
+use wharf_sys::failpoint;
 
 use crate::builds::Builds;
 use crate::config::Config;
@@ -24,14 +25,18 @@ use crate::{Shared, quiet, reserve, root_lock};
 pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
     config.validate()?;
     let shared = blocking("opening the engine's data", move || open_all(config)).await?;
+    failpoint::reach("recover/opened");
     let shared = Arc::new(shared);
     let builds = Builds::new(Arc::clone(&shared));
     blocking("clearing unfinished builds", move || builds.prepare()).await?;
+    failpoint::reach("recover/builds");
     Networks::new(Arc::clone(&shared)).prepare().await?;
+    failpoint::reach("recover/predefined");
     let records = shared.db.call(|db| db.containers()).await?;
     let (held, seen) = (Arc::clone(&shared), records.clone());
     let rebooted = blocking("reconciling the networks", move || {
         reconcile_networks(&held, &seen)?;
+        failpoint::reach("recover/networks");
         note_boot(&held.config.run)
     })
     .await?;
@@ -42,7 +47,9 @@ pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
     {
         tracing::warn!("{}", error.chain()); // a full disk is no reason not to run
     }
+    failpoint::reach("recover/begun");
     recovery::recover(&shared, records, rebooted).await?;
+    failpoint::reach("recover/done");
     tokio::spawn(quiet::give_back(Arc::downgrade(&shared)));
     shared.worked.notify_one(); // starting was work
     Ok(shared)

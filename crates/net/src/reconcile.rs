@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use wharf_sys::failpoint;
+
 use crate::bridge;
 use crate::error::NetError;
 use crate::firewall::Firewall;
@@ -34,6 +36,7 @@ impl Net {
         let mut inner = self.lock();
         let mut found = Reconciled::default();
         inner.adopt_networks(desired)?;
+        failpoint::reach("recover/net/bridges");
         let links = list_links(&mut inner.host)?;
         let links_by_name = links.iter().map(|link| (link.name.as_str(), link)).collect();
         let pinned = self.pinned()?;
@@ -43,16 +46,20 @@ impl Net {
                 found.lost.push(container.namespace.container_id.clone());
             }
         }
+        failpoint::reach("recover/net/containers");
         inner.remove_strays(&links, &mut found)?;
+        failpoint::reach("recover/net/strays");
         if !found.removed.is_empty() || !found.plugged.is_empty() {
             inner.repair_routes();
         }
         self.remove_stray_namespaces(&pinned, &inner, &mut found)?;
+        failpoint::reach("recover/net/namespaces");
         let elements = inner.state.elements();
         inner
             .firewall
             .replace(&elements)
             .map_err(firewall_error("replacing the ruleset"))?;
+        failpoint::reach("recover/net/ruleset");
         inner.settle_keeper(&mut found)?;
         Ok(found)
     }
@@ -153,6 +160,7 @@ impl Inner {
         match link {
             None => {
                 self.plug(endpoint)?;
+                failpoint::reach("recover/net/plugged");
                 found.plugged.push(endpoint.host_interface.clone());
             }
             Some(link) if link.master != bridge => {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rusqlite::params;
+use wharf_sys::failpoint;
 
 use crate::database::now_ns;
 use crate::error::{DatabaseContext, FileContext};
@@ -55,11 +56,15 @@ impl Store {
         let moved = {
             let _gate = self.inner.collecting();
             let marks = self.mark(scope)?;
+            failpoint::reach("store/gc/marked");
             let mut moved = self.sweep_blobs(&marks, &mut collected)?;
+            failpoint::reach("store/gc/blobs");
             moved.extend(self.sweep_layers(&marks, &mut collected)?);
+            failpoint::reach("store/gc/layers");
             moved.extend(self.sweep_partials(&marks, scope, &mut collected)?);
             moved
         };
+        failpoint::reach("store/gc/moved");
         for path in moved {
             inroot::remove_path(&path).at("removing", &path)?;
         }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use wharf_sys::failpoint;
 
 use crate::error::FileContext;
 use crate::extract::{Kind, Reader};
@@ -71,6 +72,7 @@ impl Store {
     pub fn load(&self, tar: &mut (dyn Read + Send), platform: Option<&Platform>) -> Result<Vec<Loaded>> {
         let lease = self.lease("load", LEASE_TIME)?;
         let archive = self.set_aside(tar)?;
+        failpoint::reach("store/load/aside");
         // ORDER: an archive of `save` is both; the layout knows more.
         let loaded = if archive.find("index.json").is_some() && archive.find("oci-layout").is_some() {
             self.load_layout(&lease, &archive, platform)?
@@ -213,6 +215,7 @@ impl Store {
             let mut open = |_| Err(std::io::Error::new(std::io::ErrorKind::NotFound, missing.clone()));
             pending.push(self.take_layer(lease, &layer, &mut open, &|_| {})?);
         }
+        failpoint::reach("store/load/taken");
         self.publish(&pending)
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use rusqlite::Transaction;
+use wharf_sys::failpoint;
 
 use crate::database::{self, Durability};
 use crate::error::DatabaseContext;
@@ -96,6 +97,7 @@ impl Store {
             Ok(removed)
         })?;
         drop(gate);
+        failpoint::reach("store/image/removed");
         if removed.iter().any(|r| matches!(r, Removed::Deleted(_))) {
             self.gc(GcScope::Unreferenced)?;
         }

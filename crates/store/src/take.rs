@@ -18,6 +18,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
+use wharf_sys::failpoint;
+
 use crate::error::FileContext;
 use crate::extract::{self, ExtractError, ExtractOptions, Extracted};
 use crate::store::{Inner, lock};
@@ -109,6 +111,7 @@ impl PendingLayer {
         if self.has_new_blob {
             let path = self.inner.content_path(&self.blob);
             fs::rename(self.inner.partial_path(&self.blob), &path).at("moving into place", &path)?;
+            failpoint::reach("store/take/blob");
         }
         if let Some(tree) = &self.new_tree {
             let path = self.inner.layer_path(&self.diff_id);
@@ -119,6 +122,7 @@ impl PendingLayer {
                 }
                 other => other.at("moving into place", &path)?,
             }
+            failpoint::reach("store/take/tree");
         }
         *published = true;
         Ok(())
@@ -174,6 +178,7 @@ impl Store {
         let waiting: Vec<_> = layers.iter().filter(|l| !l.is_published()).collect();
         if waiting.iter().any(|l| l.has_new_blob || l.new_tree.is_some()) {
             let root = inroot::open_path(&self.inner.root).at("opening", &self.inner.root)?;
+            failpoint::reach("store/take/unpacked");
             rustix::fs::syncfs(&root).at("syncing", &self.inner.root)?;
         }
         for layer in &waiting {

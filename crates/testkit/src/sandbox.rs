@@ -165,6 +165,15 @@ impl Sandbox {
         done.expect("the armed engine starts");
     }
 
+    /// Starts an engine with `WHARF_FAILPOINT` set to `plan` that is to die of it, be it before it answers; tells
+    /// whether it did within `limit`.
+    pub fn boot_to_die(&mut self, plan: &str, limit: Duration) -> bool {
+        self.failpoint = Some(plan.to_owned());
+        let _ = self.try_boot(); // it may be dead already
+        self.failpoint = None;
+        self.ends_within(limit)
+    }
+
     /// Waits until the engine has ended by itself; tells whether it did within `limit`.
     pub fn ends_within(&mut self, limit: Duration) -> bool {
         let end = Instant::now() + limit;

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use wharf_sys::failpoint;
+
 use crate::cache::CacheKey;
 use crate::dockerfile::instruction::Run;
 use crate::exec::stubs::Stubs;
@@ -43,7 +45,9 @@ impl Executor<'_> {
             cancel: self.request.cancel.clone(),
         };
         self.execute(&step)?;
+        failpoint::reach("build/run/ended");
         let layer = self.commit(&dir)?;
+        failpoint::reach("build/run/committed");
         self.keep(&key, created_by, layer, stage)
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use wharf_build::{BuildError, BuildRequest, Event, Events, Services};
 use wharf_registry::Credentials;
 use wharf_store::extract::{Devices, ExtractOptions, Owner, Purpose, extract};
+use wharf_sys::failpoint;
 
 use crate::Shared;
 use crate::containers::{ByteSource, StepRunner};
@@ -47,7 +48,7 @@ impl Builds {
 
     /// Removes what builds of a killed engine left. Part of the engine's start.
     pub fn prepare(&self) -> Result<()> {
-        wharf_build::sweep(&self.shared.config.root);
+        wharf_build::sweep_after_death(&self.shared.store);
         let folder = self.folder();
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -66,6 +67,7 @@ impl Builds {
         let work = move || {
             let context = ContextFolder::create(folder)?;
             unpack(build.archive, &context.0)?;
+            failpoint::reach("build/context");
             let request = BuildRequest {
                 context: context.0.clone(),
                 ..build.request

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use wharf_cgroup::Cgroup;
 use wharf_shim::client::{EventStream, ShimClient, connect, is_kept, read_exit, shim_pid};
 use wharf_shim::protocol::{ExecState, ExitRecord, Phase};
+use wharf_sys::failpoint;
 
 use super::blocking::blocking;
 use super::machine::SIGKILL;
@@ -143,6 +144,7 @@ async fn ended(
     connection: Option<Found>,
 ) -> Beginning {
     let killed = clear_kernel(shared, record).await;
+    failpoint::reach("recover/cleared");
     if *seen == Seen::Nothing {
         let at = Timestamp::from_nanos(exit.exited_at_ns);
         record.story.push_at(at, Happening::KeeperLost { killed });
@@ -203,6 +205,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>,
     }
     for row in rows.values().flatten().filter(|r| !known.contains(&r.target)) {
         forget_or_undo(shared, row).await;
+        failpoint::reach("recover/stray-row");
     }
     let mut waits = Vec::with_capacity(records.len());
     for mut record in records {
@@ -215,10 +218,12 @@ pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>,
     if tokio::time::timeout(PATIENCE, all_known).await.is_err() {
         tracing::warn!("some containers do not answer yet; they are shown as reconnecting");
     }
+    failpoint::reach("recover/known");
     volumes::release_strangers(shared, |owner| known.contains(owner));
     let shared = Arc::clone(shared);
     blocking("clearing leftovers", move || {
         clear_strangers(&shared, &known);
+        failpoint::reach("recover/strangers");
         if let Err(error) = shared.volumes.unmount_unused() {
             tracing::warn!("a volume stays mounted: {error}");
         }
@@ -232,8 +237,13 @@ pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, 
     let (seen, connection) = look(shared, record).await;
     let now = Timestamp::now();
     let mut verdict = decide(recorded_of(record, left.rebooted), left.decisive(), &seen, now);
+    if verdict == Verdict::Restart {
+        // The engine before may have been killed after it had written down the end and before it had taken back the run.
+        verdict = Verdict::UndoStart(Box::new(verdict));
+    }
     if let Verdict::UndoStart(then) = verdict {
         undo_start(shared, record, connection.as_ref().map(|found| &found.shim)).await;
+        failpoint::reach("recover/undone");
         verdict = *then;
     }
     match (verdict, connection) {
@@ -243,11 +253,13 @@ pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, 
                 _ => Status::Running,
             };
             attach_volumes(shared, record).await;
+            failpoint::reach("recover/adopted");
             Beginning::Adopted(found)
         }
         (Verdict::End(exit), connection) => ended(shared, record, &seen, exit, connection).await,
         (Verdict::Remove, connection) => {
             undo_start(shared, record, connection.as_ref().map(|found| &found.shim)).await;
+            failpoint::reach("recover/remove");
             Beginning::Remove(RemoveOptions {
                 force: true,
                 volumes: left.takes_volumes() || record.host.auto_remove,
@@ -338,7 +350,9 @@ async fn undo_create(shared: &Arc<Shared>, row: &JournalEntry) {
                 Err(error) => tracing::warn!(volume = name, "left over: {error}"),
             }
         }
+        failpoint::reach("recover/create-volumes");
         delete_tree(&dir);
+        failpoint::reach("recover/create-directory");
         held.db.journal_end(id)
     })
     .await;
@@ -366,6 +380,7 @@ async fn undo_start(shared: &Arc<Shared>, record: &mut ContainerRecord, shim: Op
         tracing::debug!(container = record.id.short(), "shim did not end: {error}");
     }
     clear_kernel(shared, record).await;
+    failpoint::reach("recover/killed");
     for error in [
         start::release_network(shared, record, Namespace::Remove).await.err(),
         start::release_mounts(shared, record, Giving::Unawaited).await.err(),

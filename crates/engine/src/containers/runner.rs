@@ -15,6 +15,7 @@ use wharf_build::{Cancel, OutputStream, RunError, RunExit, RunMount, RunNetwork,
 use wharf_shim::client::{EventStream, ShimClient, ShimLauncher};
 use wharf_shim::plan::{AttachSpec, LaunchPlan, RootfsPlan, RuntimePlan, StdioPlan, WhenSlow};
 use wharf_shim::protocol::{Event, ExitRecord};
+use wharf_sys::failpoint;
 
 use super::paths::Places;
 use super::remove::delete_tree;
@@ -285,8 +286,11 @@ async fn launch(
         .launch(&dir, &plan, vec![(spec, client)])
         .await
         .map_err(start::launch_failure)?;
+    failpoint::reach("build/run/made");
     start::connect_step(shared, record, &prepared.networks).await?;
+    failpoint::reach("build/run/connected");
     launched.client.start().await.map_err(start::call_failure)?;
+    failpoint::reach("build/run/started");
     Ok((launched.client, launched.events))
 }
 

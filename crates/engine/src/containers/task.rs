@@ -84,6 +84,8 @@ pub(crate) struct Task {
     cause: Cause,
     /// Rows of a stop or restart under way, which end with the commit of its outcome.
     rows: Vec<JournalId>,
+    /// What the engine before had begun, until its rows end.
+    resumed: Option<Arc<Operation>>,
 }
 
 /// What woke the task.
@@ -108,6 +110,7 @@ impl Task {
     async fn run(mut self, beginning: Beginning) {
         Box::pin(self.begin(beginning)).await;
         self.tell_ready();
+        self.forget_resumed();
         while self.machine.phase != Phase::Removed {
             let wake = self.wake().await;
             if matches!(wake, Wake::NobodyAsks) {
@@ -115,6 +118,13 @@ impl Task {
             }
             // Boxed, so that a thousand idle tasks stay small.
             Box::pin(self.on(wake)).await;
+            self.forget_resumed();
+        }
+    }
+
+    fn forget_resumed(&mut self) {
+        if self.rows.is_empty() {
+            self.resumed = None;
         }
     }
 
@@ -166,7 +176,8 @@ impl Task {
                 Some(operation) => operations::within(operation, self.on_command(command)).await,
                 None => self.on_command(command).await,
             },
-            Wake::Shim(Some(ShimEvent::Exited(exit))) => match self.askers.operation() {
+            Wake::Shim(Some(ShimEvent::Exited(exit))) => match self.askers.operation().or_else(|| self.resumed.clone())
+            {
                 Some(operation) => operations::within(operation, self.on_exit(exit)).await,
                 None => self.on_exit(exit).await,
             },
@@ -562,15 +573,18 @@ impl Task {
         super::exec::forget_all(&self.shared, &self.handle);
         let decided = self.machine.step(input);
         telling::ended(&mut self.record, &self.machine, &exit, ran_for, &decided);
-        let goes_on = matches!(&decided, Ok((next, _)) if matches!(next.phase, Phase::Starting | Phase::Restarting));
-        let endpoints = self.end_run(shim, goes_on).await;
+        let next = decided.as_ref().map_or(self.machine.phase, |(next, _)| next.phase);
+        // ORDER: written down together with the end, so that the next engine keeps to the restart policy, too.
+        self.record.state.status = match next {
+            Phase::Restarting => Status::Restarting,
+            _ => Status::Exited,
+        };
+        if let Ok((machine, _)) = &decided {
+            self.record.manually_stopped = machine.manually_stopped;
+        }
+        let endpoints = self.end_run(shim, next).await;
         if let Ok((machine, _)) = decided {
             // The end is published as what follows it, once everything of the run is gone.
-            self.record.state.status = match machine.phase {
-                Phase::Restarting => Status::Restarting,
-                _ => Status::Exited,
-            };
-            self.record.manually_stopped = machine.manually_stopped;
             failpoint::reach("end/released");
             match machine.phase {
                 // What goes now need not be written once more.
@@ -603,8 +617,7 @@ impl Task {
     }
 
     /// Takes back what the run had in the kernel, and lets its shim go; answers the endpoints it had.
-    async fn end_run(&mut self, shim: Option<ShimClient>, goes_on: bool) -> Vec<EndpointRecord> {
-        self.record.state.status = Status::Exited;
+    async fn end_run(&mut self, shim: Option<ShimClient>, next: Phase) -> Vec<EndpointRecord> {
         let endpoints: Vec<_> = self
             .record
             .endpoints
@@ -612,6 +625,7 @@ impl Task {
             .filter(|e| !e.endpoint_id.is_empty())
             .cloned()
             .collect();
+        let goes_on = matches!(next, Phase::Starting | Phase::Restarting);
         let namespace = match goes_on || remove::is_joined(&self.shared, &self.record) {
             true => Namespace::Keep,
             false => Namespace::Remove,

@@ -67,6 +67,11 @@ pub(crate) struct Unfinished {
 }
 
 impl Unfinished {
+    /// What was begun last.
+    pub(super) fn youngest(&self) -> Option<OperationKind> {
+        self.rows.last().map(|row| row.kind)
+    }
+
     /// Whether there is a row of this kind.
     pub(super) fn has(&self, kind: OperationKind) -> bool {
         self.rows.iter().any(|row| row.kind == kind)

@@ -218,7 +218,9 @@ impl Networks {
             if record.predefined || !old_enough || !wanted || !self.members(&record.id).is_empty() {
                 continue;
             }
-            match self.remove_record(&record).await {
+            let removal = self.remove_record(&record);
+            let kind = OperationKind::NetworkRemove;
+            match operations::ensure(&self.shared.operations, kind, &record.name, removal).await {
                 Ok(()) => deleted.push(record.name.clone()),
                 Err(error) => tracing::warn!(network = record.name, "not pruned: {}", error.chain()),
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use wharf_shim::client::ShimClient;
 use wharf_shim::protocol::ExitRecord;
+use wharf_sys::failpoint;
 
 use super::super::handle::Handle;
 use super::super::machine::{Input, Machine, Phase};
@@ -14,6 +15,7 @@ use super::{Askers, Task, policy_of};
 use crate::Shared;
 use crate::model::requests::RemoveOptions;
 use crate::model::{Cause, ContainerRecord, Status, Timestamp};
+use crate::operations;
 
 /// Requests a container's task may be behind.
 const MAILBOX: usize = 64;
@@ -68,6 +70,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Be
         user_restart: false,
         cause: Cause::Engine,
         rows: Vec::new(),
+        resumed: None,
     };
     shared.containers.insert(handle);
     tokio::spawn(task.run(beginning));
@@ -96,7 +99,16 @@ fn machine_of(record: &ContainerRecord) -> Machine {
 impl Task {
     pub(super) async fn begin(&mut self, beginning: Beginning) {
         match beginning {
-            Beginning::Recover(unfinished) => self.take_over(unfinished).await,
+            Beginning::Recover(unfinished) => match unfinished.youngest() {
+                // What goes on is seen in the list of operations as if it had just been asked for.
+                Some(kind) => {
+                    let operations = &self.shared.operations;
+                    let operation = operations.begin_until(kind, self.record.id.as_str(), None);
+                    self.resumed = Some(Arc::clone(&operation));
+                    operations::within(operation, self.take_over(unfinished)).await;
+                }
+                None => self.take_over(unfinished).await,
+            },
             Beginning::Idle => {
                 self.commit().await;
                 self.handle.publish(&self.record);
@@ -122,6 +134,7 @@ impl Task {
 
     /// Goes on where the engine before was killed: what it found, then what it had been asked for.
     async fn take_over(&mut self, left: Unfinished) {
+        operations::step("resumed");
         let next = recovery::examine(&self.shared, &mut self.record, &left).await;
         self.record.state.reconnecting = false;
         self.machine = machine_of(&self.record);
@@ -141,10 +154,12 @@ impl Task {
         let kept = if is_open { left.open_rows() } else { Vec::new() };
         self.rows.clone_from(&kept);
         Box::pin(self.begin(next)).await;
+        failpoint::reach("recover/began");
         if lives {
             unfinished::settle_running(self, &left).await;
         }
         recovery::end_settled(&self.shared, &left, &kept).await;
+        failpoint::reach("recover/settled");
         if let Some(input) = wanted.filter(|_| goes_on) {
             self.tell_ready(); // nobody waits for what was asked of the engine before
             self.ask_itself(input).await;
