@@ -180,7 +180,11 @@ impl VolumeService {
             match found.driver {
                 Ok(driver) => asked.push(tokio::spawn(async move {
                     let volumes = driver.volumes(patience).await;
-                    let scope = driver.scope(patience).await;
+                    // Who has not answered this would not answer more.
+                    let scope = match volumes {
+                        Ok(_) => driver.scope(patience).await,
+                        Err(_) => Scope::Local,
+                    };
                     (driver, volumes, scope)
                 })),
                 // What was never a volume driver may be no plugin at all: an old socket, another kind of plugin.
