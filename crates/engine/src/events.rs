@@ -140,10 +140,10 @@ impl EventBus {
 
     /// Starts watching; the past begins at `since`, as far as it is kept, or is empty.
     pub async fn watch(&self, since: Option<Timestamp>) -> Result<EventWatch> {
-        let (mut recent, next) = {
+        let (mut recent, next_seq, next) = {
             let history = self.shared.lock();
             let recent: Vec<_> = history.events.iter().cloned().collect();
-            (recent, self.shared.sender.subscribe())
+            (recent, history.last_seq + 1, self.shared.sender.subscribe())
         };
         let Some(since) = since else {
             return Ok(EventWatch { past: Vec::new(), next });
@@ -152,10 +152,10 @@ impl EventBus {
             recent.retain(|event| event.time >= since);
             return Ok(EventWatch { past: recent, next });
         }
-        let below_seq = recent.first().map(|first| first.seq);
         let selection = Selection {
             since: Some(since),
-            below_seq,
+            // What happens from now on is on its way to the disk and to the watcher.
+            below_seq: Some(recent.first().map_or(next_seq, |first| first.seq)),
         };
         let mut past = self.read(selection).await?;
         past.extend(recent.into_iter().filter(|event| event.time >= since));
@@ -175,12 +175,13 @@ impl EventBus {
         .await
     }
 
-    /// Copies the events in memory, so that they lie next to each other and not where they were made, between what
-    /// has been freed since.
-    pub(crate) fn move_together(&self) {
+    /// Lets go of the events in memory that are on disk, from where they are read when somebody asks for the past. A
+    /// few hundred events are thousands of small allocations among what has been freed since they happened.
+    pub(crate) fn forget_saved(&self) {
         let mut history = self.shared.lock();
-        let copies = history.events.iter().map(|event| Arc::new(Event::clone(event)));
-        history.events = copies.collect();
+        let saved = history.saved_seq;
+        history.events.retain(|event| event.seq > saved);
+        history.events.shrink_to_fit();
     }
 
     /// Number of watchers (`info` tells it).
@@ -298,6 +299,14 @@ mod tests {
         assert_eq!(seqs, (1..=1000).collect::<Vec<u64>>());
         assert_eq!(watch.next.recv().await.expect("event").seq, 1001);
         assert!(bus.flush());
+        // The same when nothing is in memory any more.
+        bus.forget_saved();
+        assert!(bus.shared.lock().events.is_empty());
+        let watch = bus.watch(Some(Timestamp::from_nanos(0))).await.expect("watch");
+        assert_eq!(
+            watch.past.iter().map(|e| e.seq).collect::<Vec<_>>(),
+            (1..=1001).collect::<Vec<u64>>()
+        );
         drop(bus);
         let again = open(dir.path());
         publish(&again, "later".into());

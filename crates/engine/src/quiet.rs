@@ -23,7 +23,7 @@ pub fn settle_memory() {
 
 /// Waits for work to end and for quiet after it, then gives memory back; for ever.
 ///
-/// ORDER: what lives on is moved together first. The allocator gives back whole pages only, and after a thousand
+/// ORDER: what can be read again from disk goes first. The allocator gives back whole pages only, and after a thousand
 /// containers came and went, the few small things that stay would each keep one.
 pub(crate) async fn give_back(shared: Weak<Shared>) {
     loop {
@@ -36,7 +36,7 @@ pub(crate) async fn give_back(shared: Weak<Shared>) {
         let done = tokio::task::spawn_blocking(move || {
             if let Some(shared) = shared {
                 shared.db.shrink();
-                shared.events.move_together();
+                shared.events.forget_saved();
             }
             wharf_sys::memory::trim();
             wharf_sys::memory::forget_program();
