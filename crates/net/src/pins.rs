@@ -17,7 +17,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::thread::CpuSet;
 use wharf_sys::namespace::{self, CLONE_NEWNS};
 
 use crate::error::NetError;
@@ -84,7 +86,7 @@ impl Pins {
         self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
         for mounted in [self.file(), self.directory.clone()] {
             match rustix::mount::unmount(&mounted, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-                Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+                Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
                 Err(errno) => return Err(file_error("unmounting", &mounted, errno)),
             }
         }
@@ -119,14 +121,44 @@ impl Pins {
             .truncate(false)
             .open(&file)
             .map_err(|source| file_error("creating", &file, source))?;
-        let place = on_own_thread(|| furnish(directory))?
+        let mut refused = Errno::INVAL;
+        for processor in std::iter::once(None).chain(processors()) {
+            let place = on_own_thread(|| {
+                processor.map_or(Ok(()), stay_on)?;
+                furnish(directory)
+            })?
             .map_err(|errno| file_error("making a mount namespace at", directory, errno))?;
-        let source = format!("/proc/self/fd/{}", place.as_raw_fd());
-        // ORDER: pinned last, so that a pinned one is complete.
-        rustix::mount::mount_bind(source, &file)
-            .map_err(|errno| file_error("pinning a mount namespace at", &file, errno))?;
-        Ok(place)
+            let source = format!("/proc/self/fd/{}", place.as_raw_fd());
+            // ORDER: pinned last, so that a pinned one is complete.
+            match rustix::mount::mount_bind(source, &file) {
+                Ok(()) => return Ok(place),
+                // KERNEL: it can be pinned only where its number is higher than that of the mount namespace we are in,
+                // as a younger one's is. Since 6.18 each processor has numbers of its own to give away, so that a younger
+                // one may have a lower number; it has not if it is made where ours was.
+                Err(Errno::INVAL) => refused = Errno::INVAL,
+                Err(errno) => {
+                    refused = errno;
+                    break;
+                }
+            }
+        }
+        Err(file_error("pinning a mount namespace at", &file, refused))
     }
+}
+
+/// The processors that this thread may run on.
+fn processors() -> impl Iterator<Item = Option<usize>> {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+    (0..CpuSet::MAX_CPU)
+        .filter(move |processor| allowed.is_set(*processor))
+        .map(Some)
+}
+
+/// Keeps the calling thread on one processor.
+fn stay_on(processor: usize) -> rustix::io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    rustix::thread::sched_setaffinity(None, &set)
 }
 
 fn enter<T: Send>(place: &OwnedFd, work: impl FnOnce() -> T + Send) -> Result<T, NetError> {
@@ -151,7 +183,7 @@ fn create_private(directory: &Path) -> io::Result<()> {
     let make_private = || rustix::mount::mount_change(directory, MountPropagationFlags::PRIVATE);
     match make_private() {
         // It is no mount yet.
-        Err(rustix::io::Errno::INVAL) => {
+        Err(Errno::INVAL) => {
             rustix::mount::mount_bind(directory, directory)?;
             make_private()?;
         }
