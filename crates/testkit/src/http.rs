@@ -6,6 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+/// Nothing that the engine answers to a plain request takes longer on a loaded machine.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// An answer, read to its end.
 #[derive(Debug)]
 pub struct Answer {
@@ -20,10 +23,10 @@ pub struct Answer {
 /// Sends one request with `Connection: close` and reads the whole answer.
 ///
 /// # Errors
-/// When the socket does not accept, nothing comes within 30 s, or the answer is no HTTP.
+/// When the socket does not accept, nothing comes for 30 s, or the answer is no HTTP.
 pub fn request(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
     let mut stream = UnixStream::connect(socket).with_context(|| format!("connect {}", socket.display()))?;
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
     let kind = if body.is_empty() {
         ""
     } else {
