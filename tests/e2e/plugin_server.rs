@@ -1,9 +1,9 @@
 //! A volume plugin for the tests: a folder per volume, every call written down, and misbehaviour on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -57,18 +57,7 @@ impl PluginServer {
         let listener = UnixListener::bind(&socket).unwrap();
         let shared = Shared::in_folder(&dir.join(format!("{name}.data")));
         let served = Arc::clone(&shared);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let shared = Arc::clone(&served);
-                if shared.state.lock().unwrap().gone {
-                    return;
-                }
-                std::thread::spawn(move || {
-                    let reader = stream.try_clone().unwrap();
-                    shared.serve(reader, stream);
-                });
-            }
-        });
+        std::thread::spawn(move || served.accept(listener.incoming(), UnixStream::try_clone));
         Self {
             shared,
             socket: Some(socket),
@@ -82,18 +71,7 @@ impl PluginServer {
         let port = listener.local_addr().unwrap().port();
         let shared = Shared::in_folder(&dir.join(format!("{name}.data")));
         let served = Arc::clone(&shared);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let shared = Arc::clone(&served);
-                if shared.state.lock().unwrap().gone {
-                    return;
-                }
-                std::thread::spawn(move || {
-                    let reader = stream.try_clone().unwrap();
-                    shared.serve(reader, stream);
-                });
-            }
-        });
+        std::thread::spawn(move || served.accept(listener.incoming(), TcpStream::try_clone));
         Self {
             shared,
             socket: None,
@@ -184,11 +162,11 @@ impl Drop for PluginServer {
         self.shared.changed.notify_all();
         match &self.socket {
             Some(socket) => {
-                let _ = std::os::unix::net::UnixStream::connect(socket); // wakes whoever accepts
+                let _ = UnixStream::connect(socket); // wakes whoever accepts
                 let _ = std::fs::remove_file(socket);
             }
             None => {
-                let _ = std::net::TcpStream::connect(("127.0.0.1", self.port));
+                let _ = TcpStream::connect(("127.0.0.1", self.port));
             }
         }
     }
@@ -205,6 +183,24 @@ impl Shared {
 
     fn folder(&self, volume: &str) -> PathBuf {
         self.data.join(volume.replace('/', "_"))
+    }
+
+    /// Serves each connection on a thread of its own, until the plugin is gone.
+    fn accept<S: Read + Write + Send + 'static>(
+        self: Arc<Self>,
+        connections: impl Iterator<Item = io::Result<S>>,
+        clone: fn(&S) -> io::Result<S>,
+    ) {
+        for stream in connections.flatten() {
+            let shared = Arc::clone(&self);
+            if shared.state.lock().unwrap().gone {
+                return;
+            }
+            std::thread::spawn(move || {
+                let reader = clone(&stream).unwrap();
+                shared.serve(reader, stream);
+            });
+        }
     }
 
     fn serve(&self, reader: impl Read, mut writer: impl Write) {
