@@ -1,5 +1,6 @@
 //! Volume plugins: what a user of Docker sees of them, each mount given back once, and what hangs holds up nobody else.
 
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use wharf_testkit::Sandbox;
@@ -31,24 +32,23 @@ fn pairs(calls: &[String]) -> (usize, usize) {
 #[test]
 fn a_volume_of_a_plugin_is_used_like_any_other() {
     let (s, shelf) = with_shelf();
-    let made = s.docker(&[
-        "volume",
-        "create",
-        "-d",
-        "shelf",
-        "-o",
-        "colour=red",
-        "--label",
-        "a=b",
-        "v1",
-    ]);
-    assert_eq!(made.ok(), "v1");
+    made_and_seen(&s, &shelf);
+    used_by_containers(&s, &shelf);
+    removed_by_name_only(&s, &shelf);
+    settled(&s, &shelf);
+    let (mounts, unmounts) = pairs(&shelf.calls());
+    assert_eq!(mounts, unmounts);
+    told_by_events(&s);
+}
+
+/// `v1` is made once, and shown with all that the plugin and the record know of it.
+fn made_and_seen(s: &Sandbox, shelf: &PluginServer) {
+    let create = ["volume", "create", "-d", "shelf"];
+    let described = ["-o", "colour=red", "--label", "a=b", "v1"];
+    assert_eq!(s.docker(&[&create[..], &described].concat()).ok(), "v1");
     assert_eq!(shelf.options("v1"), serde_json::json!({"colour": "red"}));
-    assert_eq!(
-        s.docker(&["volume", "create", "-d", "shelf", "v1"]).ok(),
-        "v1",
-        "it is there"
-    );
+    let again = s.docker(&[&create[..], &["v1"]].concat());
+    assert_eq!(again.ok(), "v1", "it is there");
     assert_eq!(shelf.count("Create v1"), 1);
     let listed = s.docker(&["volume", "ls", "--format", "{{.Driver}} {{.Name}}"]);
     assert_eq!(listed.ok(), "shelf v1");
@@ -56,44 +56,32 @@ fn a_volume_of_a_plugin_is_used_like_any_other() {
         "{{.Driver}} {{.Scope}} {{.Status.shelf}} {{.Labels.a}} {{.Options.colour}} {{.CreatedAt}} [{{.Mountpoint}}]";
     let seen = s.docker(&["volume", "inspect", "-f", format, "v1"]);
     assert_eq!(seen.ok(), "shelf global 7 b red 2024-05-06T07:08:09Z []");
-    assert!(
-        s.docker(&["info", "-f", "{{.Plugins.Volume}}"])
-            .ok()
-            .contains("[local shelf]")
-    );
+    let info = s.docker(&["info", "-f", "{{.Plugins.Volume}}"]);
+    assert!(info.ok().contains("[local shelf]"), "{info}");
+}
 
-    s.docker(&[
-        "run",
-        "-d",
-        "--name",
-        "c1",
-        "-v",
-        "v1:/x",
-        "busybox",
-        "sh",
-        "-c",
-        "echo hi >/x/f; sleep 1000",
-    ])
-    .ok();
+/// `c1` writes into `v1`, another container reads it; each has a mount of its own while it runs.
+fn used_by_containers(s: &Sandbox, shelf: &PluginServer) {
+    let write = ["busybox", "sh", "-c", "echo hi >/x/f; sleep 1000"];
+    let run = ["run", "-d", "--name", "c1", "-v", "v1:/x"];
+    s.docker(&[&run[..], &write].concat()).ok();
     s.eventually(SOON, "the file is on the shelf", || {
         shelf.folder("v1").join("f").exists()
     });
     let place = shelf.folder("v1").to_string_lossy().into_owned();
     assert_eq!(shelf.mounted(), ["v1"]);
-    assert_eq!(
-        s.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", "v1"]).ok(),
-        place
-    );
-    let mount = s.docker(&[
-        "inspect",
-        "-f",
-        "{{range .Mounts}}{{.Driver}} {{.Name}} {{.Source}}{{end}}",
-        "c1",
-    ]);
+    let told = s.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", "v1"]);
+    assert_eq!(told.ok(), place);
+    let format = "{{range .Mounts}}{{.Driver}} {{.Name}} {{.Source}}{{end}}";
+    let mount = s.docker(&["inspect", "-f", format, "c1"]);
     assert_eq!(mount.ok(), format!("shelf v1 {place}"));
     let read = s.docker(&["run", "--rm", "--volumes-from", "c1", "busybox", "cat", "/x/f"]);
     assert_eq!(read.ok(), "hi");
     assert_eq!(shelf.mounted(), ["v1"], "the other container's mount is over");
+}
+
+/// Neither while it is used nor by a prune.
+fn removed_by_name_only(s: &Sandbox, shelf: &PluginServer) {
     s.docker(&["volume", "rm", "v1"])
         .fails(1, "remove v1: volume is in use");
     s.docker(&["rm", "-f", "c1"]).ok();
@@ -103,24 +91,16 @@ fn a_volume_of_a_plugin_is_used_like_any_other() {
     // An older docker says it in words of its own.
     s.wharf(&["volume", "inspect", "v1"]).fails(1, "get v1: no such volume");
     assert!(shelf.volumes().is_empty());
-    settled(&s, &shelf);
-    let (mounts, unmounts) = pairs(&shelf.calls());
-    assert_eq!(mounts, unmounts);
+}
+
+fn told_by_events(s: &Sandbox) {
     assert_eq!(
         s.events(&["type=volume", "volume=v1"]),
         ["create", "mount", "mount", "unmount", "unmount", "destroy"]
     );
-    let events = s.docker(&[
-        "events",
-        "--since",
-        "0",
-        "--until",
-        "1s",
-        "--filter",
-        "volume=v1",
-        "--format",
-        "{{.Actor.Attributes.driver}}",
-    ]);
+    let past = ["events", "--since", "0", "--until", "1s", "--filter", "volume=v1"];
+    let driver = ["--format", "{{.Actor.Attributes.driver}}"];
+    let events = s.docker(&[&past[..], &driver].concat());
     assert!(events.ok().lines().all(|driver| driver == "shelf"), "{events}");
 }
 
@@ -371,93 +351,89 @@ fn others_go_on(s: &Sandbox) {
 #[test]
 fn a_hung_plugin_holds_up_nobody_else_and_what_needs_it_says_so() {
     let (mut s, shelf) = with_shelf();
-    s.docker(&[
-        "run",
-        "-d",
-        "--name",
-        "other",
-        "busybox",
-        "sh",
-        "-c",
-        "echo here; sleep 1000",
-    ])
-    .ok();
+    let other = ["run", "-d", "--name", "other", "busybox", "sh", "-c"];
+    s.docker(&[&other[..], &["echo here; sleep 1000"]].concat()).ok();
     s.docker(&["volume", "create", "-d", "shelf", "v1"]).ok();
-    s.docker(&["create", "--name", "stuck", "-v", "v1:/x", "busybox", "sleep", "1000"])
-        .ok();
-    s.docker(&["run", "-d", "--name", "user", "-v", "v1:/x", "busybox", "sleep", "1000"])
-        .ok();
+    let sleep = ["-v", "v1:/x", "busybox", "sleep", "1000"];
+    s.docker(&[&["create", "--name", "stuck"], &sleep[..]].concat()).ok();
+    s.docker(&[&["run", "-d", "--name", "user"], &sleep[..]].concat()).ok();
     shelf.hang();
-    let spawn = |s: &Sandbox, args: &[&str]| {
-        let mut command = s.docker_command();
-        command
-            .args(args)
-            .stderr(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::null());
-        command.spawn().unwrap()
-    };
-    let told = |child: std::process::Child, words: &[&str]| {
-        let said = child.wait_with_output().unwrap();
-        let said_text = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(!said.status.success());
-        for word in words {
-            assert!(said_text.contains(word), "{word:?} is not in {said_text}");
-        }
-    };
+    what_needs_it_fails(&s);
+    volumes_are_told_from_memory(&s);
+    what_ends_is_told_as_ended(&s);
+    the_next_engine_does_not_wait(&mut s);
+    shelf.recover();
+    all_is_well_again(&s, &shelf);
+}
+
+/// A start of `stuck` and a new volume wait for the plugin, are seen to, and fail in time; others go on meanwhile.
+fn what_needs_it_fails(s: &Sandbox) {
     let begin = Instant::now();
-    let start = spawn(&s, &["start", "stuck"]);
-    let create = spawn(&s, &["volume", "create", "-d", "shelf", "v2"]);
+    let start = spawned(s, &["start", "stuck"]);
+    let create = spawned(s, &["volume", "create", "-d", "shelf", "v2"]);
     s.eventually(SOON, "the operations are seen to wait for the plugin", || {
         let ops = s.wharf(&["ops"]).stdout;
         ops.contains("VolumeDriver.Mount of volume v1") && ops.contains("VolumeDriver.Get of volume v2")
     });
-    others_go_on(&s);
-    told(
-        start,
-        &[
-            "volume 'v1'",
-            "plugin \"shelf\" did not answer VolumeDriver.Mount within",
-        ],
-    );
-    told(
-        create,
-        &["create v2", "plugin \"shelf\" did not answer VolumeDriver.Get within"],
-    );
+    others_go_on(s);
+    let silent = "plugin \"shelf\" did not answer VolumeDriver";
+    fails_with(start, &["volume 'v1'", &format!("{silent}.Mount within")]);
+    fails_with(create, &["create v2", &format!("{silent}.Get within")]);
     assert!(begin.elapsed() < Duration::from_secs(PLUGIN_SECONDS) + SOON);
+}
+
+fn volumes_are_told_from_memory(s: &Sandbox) {
     let listed = s.docker(&["volume", "ls", "--format", "{{.Driver}} {{.Name}}"]);
     assert!(listed.ok().contains("shelf v1"), "what is known is listed: {listed}");
     let (_, answer) = s.api("GET", "/volumes", "");
     let warning = answer["Warnings"][0].as_str().unwrap_or_default().to_owned();
     assert!(warning.starts_with("list shelf: plugin \"shelf\""), "{warning}");
     assert!(s.wharf(&["volume", "ls"]).stderr.contains("WARNING: list shelf"));
+}
 
-    // A container that ends is shown as ended, and can be removed when the plugin answers.
+/// `user` ends; it can be removed when the plugin answers.
+fn what_ends_is_told_as_ended(s: &Sandbox) {
     s.docker(&["kill", "user"]).ok();
     s.eventually(SOON, "it is shown as ended", || {
         s.docker(&["inspect", "-f", "{{.State.Status}}", "user"]).ok() == "exited"
     });
-    let remove = spawn(&s, &["rm", "-f", "user"]);
-    others_go_on(&s);
-    told(
-        remove,
-        &["volume v1 is not unmounted", "plugin \"shelf\"", "VolumeDriver.Unmount"],
-    );
-    let remove = spawn(&s, &["volume", "rm", "v1"]);
-    told(remove, &["v1"]);
+    let remove = spawned(s, &["rm", "-f", "user"]);
+    others_go_on(s);
+    let stuck_on = ["volume v1 is not unmounted", "plugin \"shelf\"", "VolumeDriver.Unmount"];
+    fails_with(remove, &stuck_on);
+    fails_with(spawned(s, &["volume", "rm", "v1"]), &["v1"]);
+}
 
-    // The next engine waits for nothing either.
+fn the_next_engine_does_not_wait(s: &mut Sandbox) {
     s.kill();
     let took = s.boot();
     assert!(took < PROMPT, "the engine took {took:?} to start");
     eprintln!("start of an engine beside the hung plugin: {took:?}");
-    others_go_on(&s);
-    shelf.recover();
+    others_go_on(s);
+}
+
+fn all_is_well_again(s: &Sandbox, shelf: &PluginServer) {
     s.docker(&["rm", "-f", "user"]).ok();
     s.eventually(SOON, "it starts again", || s.docker(&["start", "stuck"]).code == 0);
     s.docker(&["rm", "-f", "stuck"]).ok();
     s.eventually(SOON, "all mounts are given back", || shelf.mounted().is_empty());
     s.docker(&["volume", "rm", "v1"]).ok();
     s.docker(&["rm", "-f", "other"]).ok();
+}
+
+fn spawned(s: &Sandbox, args: &[&str]) -> Child {
+    let mut command = s.docker_command();
+    let command = command.args(args).stderr(Stdio::piped()).stdout(Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn fails_with(command: Child, words: &[&str]) {
+    let said = command.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(!said.status.success(), "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in {text}");
+    }
 }
 
 #[test]
