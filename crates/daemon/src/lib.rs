@@ -11,6 +11,7 @@
 //! ```
 
 mod app;
+mod causes;
 mod convert;
 mod http;
 mod listen;
@@ -22,6 +23,7 @@ mod routes;
 mod run;
 mod runtimes;
 
+pub use causes::with_causes;
 pub use listen::ListenError;
 pub use log_target::log_target;
 pub use options::{ConfigFile, DEFAULT_CONFIG, Host, Options, OptionsError, Settings, USAGE};

@@ -3,6 +3,7 @@
 use tokio::signal::unix::Signal;
 use wharf_engine::Engine;
 
+use crate::causes::with_causes;
 use crate::options::{Options, Settings};
 use crate::own_log::{self, OwnLog};
 use crate::run::{notify, tunables};
@@ -134,16 +135,6 @@ impl Changes {
 fn changed(keys: &[(&'static str, bool)]) -> Vec<&'static str> {
     let changed = keys.iter().filter(|(_, is_changed)| *is_changed);
     changed.map(|(key, _)| *key).collect()
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

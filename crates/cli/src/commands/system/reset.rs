@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use wharf_daemon::Options;
+use wharf_daemon::{Options, with_causes};
 
 use crate::commands::pruning;
-use crate::daemon::describe;
 use crate::error::{CliError, Outcome};
 use crate::flags::{Flag, Parsed};
 use crate::session::Session;
@@ -46,6 +45,6 @@ async fn run(_session: &Session, parsed: &Parsed) -> Outcome {
         instance: Some(instance.to_owned()),
         ..Options::default()
     };
-    wharf_daemon::reset(options).map_err(|error| CliError::message(describe(&error)))?;
+    wharf_daemon::reset(options).map_err(|error| CliError::message(with_causes(&error)))?;
     Ok(0)
 }
