@@ -10,7 +10,7 @@ use crate::error::NetError;
 use crate::ipam;
 use crate::model::{EndpointRecord, MacAddress, NetworkRecord};
 use crate::netlink::route::{self, BridgeLink, PortMode, VethPair};
-use crate::netlink::{BatchError, Socket};
+use crate::netlink::{BatchError, Message, Socket};
 
 /// Marks every link of an instance, so that it can be found without records.
 pub(crate) fn alias(instance: &str) -> String {
@@ -203,18 +203,23 @@ fn plug_in(
     bridge: u32,
     endpoint: &EndpointRecord,
 ) -> Result<(), NetError> {
-    let mode = PortMode {
-        hairpin: true,
-        isolated: !network.icc,
-    };
     let port = index_of(host, &endpoint.host_interface)?;
-    let mut messages = vec![route::raise_port(&endpoint.host_interface, &alias(instance), &mode)];
+    let mut messages = vec![raise_port(instance, network, endpoint)];
     messages.extend(addresses(endpoint).map(|address| route::add_neighbour(bridge, address, endpoint.mac)));
     // An earlier owner of this address may still be plugged in while the kernel takes its namespace down;
     // the bridge must not look for it there.
     messages.push(route::add_bridge_entry(port, endpoint.mac));
     let action = format!("connecting {} to bridge {}", endpoint.host_interface, network.bridge);
     host.batch(&messages).map_err(netlink_error(action))
+}
+
+/// Has the host's end of a pair forward as its network wants it, and brings it up.
+fn raise_port(instance: &str, network: &NetworkRecord, endpoint: &EndpointRecord) -> Message {
+    let mode = PortMode {
+        hairpin: true,
+        isolated: !network.icc,
+    };
+    route::raise_port(&endpoint.host_interface, &alias(instance), &mode)
 }
 
 fn addresses(endpoint: &EndpointRecord) -> impl Iterator<Item = IpAddr> + '_ {
@@ -265,13 +270,9 @@ pub(crate) fn plug_again(
     bridge: u32,
     endpoint: &EndpointRecord,
 ) -> Result<(), NetError> {
-    let mode = PortMode {
-        hairpin: true,
-        isolated: !network.icc,
-    };
     let mut messages = vec![
         route::set_master(&endpoint.host_interface, bridge),
-        route::raise_port(&endpoint.host_interface, &alias(instance), &mode),
+        raise_port(instance, network, endpoint),
     ];
     messages.extend(addresses(endpoint).map(|address| route::add_neighbour(bridge, address, endpoint.mac)));
     let action = format!(
