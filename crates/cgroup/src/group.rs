@@ -397,10 +397,17 @@ impl Cgroup {
         }
     }
 
-    /// Stops every task; returns when the kernel says all are stopped.
+    /// Stops every task, those of the groups below too; blocks until the kernel says that all stand still, which
+    /// they then do until [`Cgroup::thaw`]. At once for a group that is frozen already.
+    ///
+    /// Until it returns tasks may run: on version 2 each until it stands still. On version 1 those that stand still
+    /// keep others from getting there (a parent waits for the child of its vfork), so every 50 ms all are let go for
+    /// a millisecond.
     ///
     /// # Errors
-    /// [`CgroupError::Deadline`] after ten seconds; the group is thawed again then.
+    /// [`CgroupError::Deadline`] after ten seconds, when a task does not get there (one in uninterruptible sleep):
+    /// the group is thawed then. [`CgroupError::MissingController`] on version 1 without the freezer.
+    /// [`CgroupError::Open`], [`CgroupError::Read`] and [`CgroupError::Write`] when the group goes away meanwhile.
     pub fn freeze(&self) -> Result<(), CgroupError> {
         self.freeze_within(freeze::DEADLINE)
     }
