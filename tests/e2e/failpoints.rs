@@ -30,7 +30,8 @@ struct Case {
     clean: &'static [&'static str],
 }
 
-const REMOVE: &str = "rm -f -v c1";
+// Not a name like `c1`: where that one is gone, it may be how the id of another begins.
+const REMOVE: &str = "rm -f -v t1";
 
 const BLANK: Case = Case {
     before: &[],
@@ -165,7 +166,7 @@ fn shim_gate(s: &mut Sandbox, cases: &[Case]) {
 fn outcome(s: &Sandbox, case: &Case, when: &str) {
     if !case.settles.is_empty() {
         s.eventually(SOON, &format!("{when}: {} comes about", case.settles), || {
-            state(s, "c1") == case.settles
+            state(s, "t1") == case.settles
         });
     }
     for line in case.after {
@@ -185,8 +186,8 @@ fn a_kill_at_any_step_of_create_start_and_run_leaves_whole_containers() {
     docker(&s, "network create n1").ok();
     let cases = [
         Case {
-            act: "create --name c1 -v /anonymous -v named:/v busybox sleep 600",
-            after: &["!create --name c1 busybox sleep 600", "start c1", "exec c1 true"],
+            act: "create --name t1 -v /anonymous -v named:/v busybox sleep 600",
+            after: &["!create --name t1 busybox sleep 600", "start t1", "exec t1 true"],
             passes: &[
                 "create/journalled",
                 "create/built",
@@ -196,9 +197,9 @@ fn a_kill_at_any_step_of_create_start_and_run_leaves_whole_containers() {
             ..BLANK
         },
         Case {
-            before: &["create --name c1 --network n1 -p 0:80 -v named:/v busybox sleep 600"],
-            act: "start c1",
-            after: &["start c1", "exec c1 true"],
+            before: &["create --name t1 --network n1 -p 0:80 -v named:/v busybox sleep 600"],
+            act: "start t1",
+            after: &["start t1", "exec t1 true"],
             passes: &[
                 "start/journalled",
                 "start/made",
@@ -209,7 +210,7 @@ fn a_kill_at_any_step_of_create_start_and_run_leaves_whole_containers() {
             ..BLANK
         },
         Case {
-            act: "run --rm --name c1 -p 0:80 -v /anonymous busybox true",
+            act: "run --rm --name t1 -p 0:80 -v /anonymous busybox true",
             after: &["run --rm busybox true"],
             passes: &["end/recorded", "end/dismissed", "remove/moved", "remove/forgotten"],
             ..BLANK
@@ -223,17 +224,17 @@ fn a_kill_at_any_step_of_stop_restart_and_rm_is_completed_by_the_next_engine() {
     let mut s = Sandbox::with_busybox();
     let cases = [
         Case {
-            before: &["run -d --name c1 --restart unless-stopped busybox sleep 600"],
-            act: "stop -t 1 c1",
-            after: &["stop -t 0 c1", "start c1"],
+            before: &["run -d --name t1 --restart unless-stopped busybox sleep 600"],
+            act: "stop -t 1 t1",
+            after: &["stop -t 0 t1", "start t1"],
             passes: &["stop/journalled", "stop/recorded", "stop/signalled"],
             ..BLANK
         },
         Case {
-            before: &["run -d --name c1 busybox sleep 600"],
-            act: "restart -t 0 c1",
+            before: &["run -d --name t1 busybox sleep 600"],
+            act: "restart -t 0 t1",
             settles: "running",
-            after: &["exec c1 true"],
+            after: &["exec t1 true"],
             passes: &[
                 "restart/journalled",
                 "restart/signalled",
@@ -243,9 +244,9 @@ fn a_kill_at_any_step_of_stop_restart_and_rm_is_completed_by_the_next_engine() {
             ..BLANK
         },
         Case {
-            before: &["run -d --name c1 -p 0:80 -v /anonymous busybox sleep 600"],
-            act: "rm -f -v c1",
-            after: &["!rm -f -v c1", "create --name c1 busybox true"],
+            before: &["run -d --name t1 -p 0:80 -v /anonymous busybox sleep 600"],
+            act: "rm -f -v t1",
+            after: &["!rm -f -v t1", "create --name t1 busybox true"],
             passes: &[
                 "remove/moved",
                 "remove/volumes",
@@ -255,9 +256,9 @@ fn a_kill_at_any_step_of_stop_restart_and_rm_is_completed_by_the_next_engine() {
             ..BLANK
         },
         Case {
-            before: &["run -d --name c1 --restart always busybox sleep 600"],
-            act: "kill c1",
-            after: &["!kill c1", "start c1"],
+            before: &["run -d --name t1 --restart always busybox sleep 600"],
+            act: "kill t1",
+            after: &["!kill t1", "start t1"],
             passes: &["kill/signalled"],
             ..BLANK
         },
@@ -268,20 +269,20 @@ fn a_kill_at_any_step_of_stop_restart_and_rm_is_completed_by_the_next_engine() {
 #[test]
 fn a_kill_at_any_step_of_exec_commit_update_rename_and_pause_harms_nothing() {
     let mut s = Sandbox::with_busybox();
-    let running = &["run -d --name c1 busybox sleep 600"];
+    let running = &["run -d --name t1 busybox sleep 600"];
     let cases = [
         Case {
             before: running,
-            act: "exec c1 echo hi",
-            after: &["exec c1 true"],
+            act: "exec t1 echo hi",
+            after: &["exec t1 true"],
             passes: &["exec/planned", "exec/started"],
             ..BLANK
         },
         Case {
             before: running,
-            act: "commit c1 made:1",
+            act: "commit t1 made:1",
             settles: "running",
-            after: &["exec c1 true", "commit c1 made:1", "run --rm made:1 true"],
+            after: &["exec t1 true", "commit t1 made:1", "run --rm made:1 true"],
             passes: &[
                 "commit/paused",
                 "store/layer/published",
@@ -292,23 +293,23 @@ fn a_kill_at_any_step_of_exec_commit_update_rename_and_pause_harms_nothing() {
         },
         Case {
             before: running,
-            act: "update --memory 64m --memory-swap 64m c1",
-            after: &["exec c1 true", "update --memory 80m --memory-swap 80m c1"],
+            act: "update --memory 64m --memory-swap 64m t1",
+            after: &["exec t1 true", "update --memory 80m --memory-swap 80m t1"],
             passes: &["update/journalled", "update/applied"],
             ..BLANK
         },
         Case {
             before: running,
-            act: "rename c1 c2",
-            after: &["!rename c2 c1", "exec c1 true"],
+            act: "rename t1 c2",
+            after: &["!rename c2 t1", "exec t1 true"],
             passes: &["rename/recorded"],
             clean: &[REMOVE, "rm -f c2"],
             ..BLANK
         },
         Case {
             before: running,
-            act: "pause c1",
-            after: &["!unpause c1", "exec c1 true"],
+            act: "pause t1",
+            after: &["!unpause t1", "exec t1 true"],
             passes: &["pause/begun"],
             ..BLANK
         },
@@ -337,12 +338,12 @@ fn a_kill_at_any_step_of_network_and_volume_operations_leaves_them_whole_or_away
             ..BLANK
         },
         Case {
-            before: &["run -d --name c1 -p 0:80 busybox sleep 600"],
-            act: "network connect kept c1",
+            before: &["run -d --name t1 -p 0:80 busybox sleep 600"],
+            act: "network connect kept t1",
             after: &[
-                "!network disconnect kept c1",
-                "network connect kept c1",
-                "network disconnect kept c1",
+                "!network disconnect kept t1",
+                "network connect kept t1",
+                "network disconnect kept t1",
             ],
             passes: &[
                 "net/connect/attached",
@@ -352,9 +353,9 @@ fn a_kill_at_any_step_of_network_and_volume_operations_leaves_them_whole_or_away
             ..BLANK
         },
         Case {
-            before: &["run -d --name c1 busybox sleep 600", "network connect kept c1"],
-            act: "network disconnect kept c1",
-            after: &["!network disconnect kept c1", "network connect kept c1"],
+            before: &["run -d --name t1 busybox sleep 600", "network connect kept t1"],
+            act: "network disconnect kept t1",
+            after: &["!network disconnect kept t1", "network connect kept t1"],
             passes: &["net/disconnect/unplugged", "network-disconnect/recorded"],
             ..BLANK
         },
@@ -435,11 +436,11 @@ fn a_kill_at_any_step_of_build_load_and_import_loses_nothing_and_keeps_no_rest()
     .unwrap();
     std::fs::write(context.join("file"), "copied").unwrap();
     let (saved, exported) = (s.path("saved.tar"), s.path("exported.tar"));
-    docker(&s, "run --name c1 busybox touch /other").ok();
-    docker(&s, "commit c1 other:1").ok();
+    docker(&s, "run --name t1 busybox touch /other").ok();
+    docker(&s, "commit t1 other:1").ok();
     docker(&s, &format!("save -o {} other:1", saved.display())).ok();
-    docker(&s, &format!("export -o {} c1", exported.display())).ok();
-    docker(&s, "rm c1").ok();
+    docker(&s, &format!("export -o {} t1", exported.display())).ok();
+    docker(&s, "rm t1").ok();
     docker(&s, "rmi other:1").ok();
     let build = format!("build -q -t built:1 {}", context.display());
     let (load, import) = (
@@ -499,9 +500,9 @@ fn a_kill_at_any_step_of_build_load_and_import_loses_nothing_and_keeps_no_rest()
 fn a_kill_at_any_step_of_a_prune_takes_nothing_that_is_used_and_the_next_one_takes_the_rest() {
     let mut s = Sandbox::with_busybox();
     let exported = s.path("exported.tar");
-    docker(&s, "run --name c1 busybox touch /other").ok();
-    docker(&s, &format!("export -o {} c1", exported.display())).ok();
-    docker(&s, "rm c1").ok();
+    docker(&s, "run --name t1 busybox touch /other").ok();
+    docker(&s, &format!("export -o {} t1", exported.display())).ok();
+    docker(&s, "rm t1").ok();
     let context = s.path("context");
     std::fs::create_dir(&context).unwrap();
     std::fs::write(context.join("Dockerfile"), "FROM busybox\nRUN echo ran > /ran\n").unwrap();
@@ -523,7 +524,7 @@ fn a_kill_at_any_step_of_a_prune_takes_nothing_that_is_used_and_the_next_one_tak
         Case {
             before: lines([
                 unnamed(),
-                "create --name c1 -v /anonymous busybox true".to_owned(),
+                "create --name t1 -v /anonymous busybox true".to_owned(),
                 "network create n1".to_owned(),
             ]),
             act: "system prune -f --volumes",
@@ -553,8 +554,8 @@ fn a_shim_killed_at_any_of_its_steps_leaves_no_process_and_the_truth() {
     let mut s = Sandbox::with_busybox();
     let cases = [
         Case {
-            before: &["create --name c1 -p 0:80 -v named:/v busybox sh -c exit"],
-            act: "start -a c1",
+            before: &["create --name t1 -p 0:80 -v named:/v busybox sh -c exit"],
+            act: "start -a t1",
             passes: &[
                 "shim/ordered",
                 "shim/recorded",
@@ -565,8 +566,8 @@ fn a_shim_killed_at_any_of_its_steps_leaves_no_process_and_the_truth() {
             ..BLANK
         },
         Case {
-            before: &["run -d --name c1 busybox sleep 600"],
-            act: "exec c1 true",
+            before: &["run -d --name t1 busybox sleep 600"],
+            act: "exec t1 true",
             passes: &["shim/exec/started", "shim/exec/ended"],
             ..BLANK
         },
@@ -581,15 +582,15 @@ fn a_kill_at_any_step_that_concerns_a_plugin_leaves_nothing_mounted_and_no_volum
     let shelf = PluginServer::start(&s.path("plugins"), "shelf");
     let cases = [
         Case {
-            act: "run -d --name c1 --volume-driver shelf -v v1:/x -v /anon busybox sleep 600",
+            act: "run -d --name t1 --volume-driver shelf -v v1:/x -v /anon busybox sleep 600",
             after: &["run --rm --volume-driver shelf -v v1:/x busybox touch /x/f"],
             passes: &["create/made", "start/mounted", "volume-unmount/unmounted"],
             clean: &[REMOVE, "volume rm v1"],
             ..BLANK
         },
         Case {
-            before: &["run -d --name c1 --volume-driver shelf -v v1:/x:nocopy -v /anon busybox sleep 600"],
-            act: "rm -f -v c1",
+            before: &["run -d --name t1 --volume-driver shelf -v v1:/x:nocopy -v /anon busybox sleep 600"],
+            act: "rm -f -v t1",
             after: &["run --rm --volume-driver shelf -v v1:/x busybox touch /x/f"],
             passes: &["remove/unmounted", "volume-unmount/unmounted", "remove/volumes"],
             clean: &[REMOVE, "volume rm v1"],

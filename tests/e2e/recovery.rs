@@ -19,11 +19,11 @@ const SOON: Duration = Duration::from_secs(20);
 struct Death {
     /// What it needs.
     before: &'static [&'static str],
-    /// What it does; it makes or changes container `c1`.
+    /// What it does; it makes or changes container `t1`. (Not `c1`: that may be how the id of another begins.)
     act: &'static str,
     /// Where it dies.
     point: &'static str,
-    /// What may have become of `c1`; empty if it may be gone.
+    /// What may have become of `t1`; empty if it may be gone.
     becomes: &'static [&'static str],
     /// Steps of taking over that must be among those passed.
     passes: &'static [&'static str],
@@ -31,8 +31,8 @@ struct Death {
 
 const DEATHS: [Death; 5] = [
     Death {
-        before: &["create --name c1 -p 0:80 -v named:/v busybox sleep 600"],
-        act: "start c1",
+        before: &["create --name t1 -p 0:80 -v named:/v busybox sleep 600"],
+        act: "start t1",
         point: "start/connected",
         becomes: &["created"],
         passes: &[
@@ -59,7 +59,7 @@ const DEATHS: [Death; 5] = [
     },
     Death {
         before: &[AGAIN],
-        act: "create --name c1 -v /anonymous busybox sleep 600",
+        act: "create --name t1 -v /anonymous busybox sleep 600",
         point: "create/built",
         becomes: &[],
         passes: &[
@@ -69,22 +69,22 @@ const DEATHS: [Death; 5] = [
         ],
     },
     Death {
-        before: &[AGAIN, "run -d --name c1 -p 0:80 -v /anonymous busybox sleep 600"],
-        act: "rm -f -v c1",
+        before: &[AGAIN, "run -d --name t1 -p 0:80 -v /anonymous busybox sleep 600"],
+        act: "rm -f -v t1",
         point: "remove/disconnected",
         becomes: &[],
         passes: &["recover/remove", "remove/moved", "remove/forgotten"],
     },
     Death {
-        before: &[AGAIN, "run -d --name c1 busybox sleep 600"],
-        act: "commit c1 made:1",
+        before: &[AGAIN, "run -d --name t1 busybox sleep 600"],
+        act: "commit t1 made:1",
         point: "commit/paused",
         becomes: &["running"],
         passes: &["recover/adopted"],
     },
     Death {
-        before: &[AGAIN, "run -d --name c1 busybox sleep 600"],
-        act: "update --memory 64m --memory-swap 64m c1",
+        before: &[AGAIN, "run -d --name t1 busybox sleep 600"],
+        act: "update --memory 64m --memory-swap 64m t1",
         point: "update/journalled",
         becomes: &["running"],
         passes: &["recover/settled"],
@@ -103,7 +103,7 @@ const BESIDE: [&str; 4] = [
 ];
 
 const CLEAN: [&str; 3] = [
-    "rm -f -v c1 stops restarts ended gone again",
+    "rm -f -v t1 stops restarts ended gone again",
     "rmi -f made:1",
     "image prune -f",
 ];
@@ -206,7 +206,7 @@ fn settled(s: &Sandbox, death: &Death, when: &str) {
         let ops = s.wharf(&["ops", "--format", "{{.Kind}} {{.Name}}"]).stdout;
         ops.lines().all(|line| line == "start again")
     });
-    becomes("c1", death.becomes);
+    becomes("t1", death.becomes);
     becomes("stops", &["exited 137"]);
     becomes("restarts", &["running"]);
     becomes("ended", &["exited 7"]);
@@ -216,7 +216,7 @@ fn settled(s: &Sandbox, death: &Death, when: &str) {
     }
     s.docker(&["exec", "restarts", "true"]).ok();
     if death.act.starts_with("update") {
-        let limit = s.docker(&["inspect", "-f", "{{.HostConfig.Memory}}", "c1"]);
+        let limit = s.docker(&["inspect", "-f", "{{.HostConfig.Memory}}", "t1"]);
         assert_eq!(limit.ok(), "67108864", "{when}: an update that had begun is completed");
     }
 }
