@@ -678,7 +678,7 @@ impl Cgroup {
     }
 
     /// The open directory of a controller (v1).
-    fn branch(&self, controller: Controller) -> Option<Arc<Dir>> {
+    pub(crate) fn branch(&self, controller: Controller) -> Option<Arc<Dir>> {
         let Layout::V1(branches) = &self.layout else {
             return None;
         };

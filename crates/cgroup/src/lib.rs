@@ -25,6 +25,7 @@ mod freeze;
 mod group;
 mod hierarchy;
 mod parse;
+mod realtime;
 mod remove;
 mod resources;
 mod stats;

@@ -14,6 +14,12 @@ pub(crate) struct HostLimits {
     pub memory_nodes: Vec<u32>,
     /// The kernel accounts for swap.
     pub swap: bool,
+    /// A group has a swappiness of its own, which only version 1 knows.
+    pub swappiness: bool,
+    /// The killer can be switched off for a group, which only version 1 knows.
+    pub oom_kill_disable: bool,
+    /// Real-time processor time is counted by group, which only version 1 knows.
+    pub realtime: bool,
 }
 
 /// Checks limits and fills in what follows from others; answers warnings.
@@ -59,7 +65,23 @@ fn check_memory(asked: &mut Resources, host: &HostLimits, warnings: &mut Vec<Str
             "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
         )));
     }
+    discard_unknown_to_v2(asked, host, warnings);
     check_reservation(asked)
+}
+
+/// COMPAT: dropped with a word, so that what was made for version 1 runs on version 2.
+fn discard_unknown_to_v2(asked: &mut Resources, host: &HostLimits, warnings: &mut Vec<String>) {
+    if asked.memory_swappiness.is_some_and(|n| n != -1) && !host.swappiness {
+        warnings.push(
+            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."
+                .to_owned(),
+        );
+        asked.memory_swappiness = None;
+    }
+    if asked.oom_kill_disable == Some(true) && !host.oom_kill_disable {
+        warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
+        asked.oom_kill_disable = Some(false);
+    }
 }
 
 fn check_reservation(asked: &Resources) -> Result<()> {
@@ -105,6 +127,9 @@ fn check_cpu(asked: &Resources, host: &HostLimits) -> Result<()> {
     }
     if asked.cpu_quota > 0 && asked.cpu_quota < 1_000 {
         return Err(Error::invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)"));
+    }
+    if (asked.cpu_realtime_period != 0 || asked.cpu_realtime_runtime != 0) && !host.realtime {
+        return Err(Error::invalid("Your kernel does not support CPU real-time scheduler"));
     }
     Ok(())
 }
@@ -175,7 +200,42 @@ mod tests {
             cpus: vec![0, 1],
             memory_nodes: vec![0],
             swap: true,
+            swappiness: true,
+            oom_kill_disable: true,
+            realtime: true,
         }
+    }
+
+    #[test]
+    fn what_version_2_does_not_know_is_discarded_with_a_word_or_refused() {
+        let v2 = HostLimits {
+            swappiness: false,
+            oom_kill_disable: false,
+            realtime: false,
+            ..host()
+        };
+        let wanted = Resources {
+            memory_swappiness: Some(10),
+            oom_kill_disable: Some(true),
+            ..Resources::default()
+        };
+        let mut asked = wanted.clone();
+        let warnings = check_resources(&mut asked, &v2).expect("valid");
+        assert!(warnings[0].contains("swappiness") && warnings[1].contains("OomKillDisable"));
+        assert_eq!((asked.memory_swappiness, asked.oom_kill_disable), (None, Some(false)));
+        let mut asked = wanted.clone();
+        assert_eq!(
+            check_resources(&mut asked, &host()).expect("valid"),
+            Vec::<String>::new()
+        );
+        assert_eq!(asked, wanted);
+        let mut asked = Resources {
+            cpu_realtime_runtime: 1000,
+            ..Resources::default()
+        };
+        let refused = check_resources(&mut asked, &v2).expect_err("refused");
+        assert!(refused.message().contains("real-time"));
+        check_resources(&mut asked, &host()).expect("valid");
     }
 
     #[test]

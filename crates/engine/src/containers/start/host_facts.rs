@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use wharf_cgroup::Hierarchy;
+use wharf_cgroup::{Controller, Hierarchy, Version};
 
 use crate::containers::create::limits::{HostLimits, parse_list};
 use crate::error::{Error, Result};
@@ -18,10 +18,17 @@ pub(crate) fn host_limits(hierarchy: &Hierarchy) -> HostLimits {
             .and_then(|t| parse_list(&t))
             .unwrap_or_else(|| vec![0])
     };
+    let has_on_v1 = |controller, file: &str| {
+        let mount = hierarchy.mount_of(controller);
+        hierarchy.version() == Version::V1 && mount.is_some_and(|mount| mount.join(file).exists())
+    };
     HostLimits {
         cpus: list("/sys/devices/system/cpu/online"),
         memory_nodes: list("/sys/devices/system/node/online"),
         swap: hierarchy.can_limit_swap(),
+        swappiness: has_on_v1(Controller::Memory, "memory.swappiness"),
+        oom_kill_disable: has_on_v1(Controller::Memory, "memory.oom_control"),
+        realtime: has_on_v1(Controller::Cpu, "cpu.rt_runtime_us"),
     }
 }
 
