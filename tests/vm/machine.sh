@@ -32,13 +32,15 @@ watch_machine() {
   done
 }
 
-# boot_once DISK CONSOLE WORDS: WORDS are for the kernel. A processor of the machine that hangs in
+# boot_once DISK CONSOLE WORDS: WORDS are for the kernel. The machine has two nodes of memory. A processor of the machine that hangs in
 # its kernel (it has been seen in one boot of ten under emulation) is the machine's end.
 boot_once() {
   : >"$2"
   qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nic none \
+    -object memory-backend-ram,id=near,size=1G -object memory-backend-ram,id=far,size=1G \
+    -numa node,memdev=near,cpus=0 -numa node,memdev=far,cpus=1 \
     -kernel "$kernel_dir/boot/vmlinuz-$release" -initrd "$work/initrd" \
-    -append "console=ttyS0 quiet panic=-1 softlockup_panic=1 mitigations=off cgroup_no_v1=all $3" \
+    -append "console=ttyS0 quiet panic=-1 softlockup_panic=1 mitigations=off $3" \
     -drive "file=$1,if=virtio,format=raw,cache=unsafe" \
     -display none -monitor none -serial "file:$2" -no-reboot </dev/null &
   local machine=$!
@@ -55,7 +57,7 @@ boot() {
   for attempt in 1 2; do
     console=$work/console.$1.$attempt
     cp --sparse=always "$2" "$2.run"
-    echo "test-vm: $1: Linux $release, cgroup v2 only"
+    echo "test-vm: $1: Linux $release, $3"
     boot_once "$2.run" "$console" "$3"
     rm "$2.run"
     if grep -q '^machine: done' "$console" || [ $attempt = 2 ] ||

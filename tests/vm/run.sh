@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # run.sh TARGET ENGINE KERNEL: runs the tests of the runtime, the cgroups, the kernel wrappers and the
-# shim, and the engine (the program ENGINE with wharf-shim beside it; see engine.sh), in a machine of their
-# own, which has cgroup v2 only and a Debian kernel (see kernel.sh).
+# shim, and the engine (the program ENGINE with wharf-shim beside it; see engine.sh and limits.sh), in a machine of
+# their own, which has cgroup v2 only and a Debian kernel (see kernel.sh); what is about limits also in one that has
+# cgroup v1 only.
 # Emulated in software, so that it runs anywhere; ends in under 15 minutes, or fails.
 # ONLY=WORD limits it to the test programs whose names begin so, and to the engine for `engine`.
 set -euo pipefail
@@ -61,7 +62,7 @@ make_tests_disk() {
   ln -s bin "$root/sbin" # the kernel loads modules by /sbin/modprobe
   # Some tests put a program with its libraries into a container.
   printf '#!/bin/sh\nexec /lib64/ld-linux-x86-64.so.2 --list "$@"\n' >"$root/bin/ldd"; chmod 755 "$root/bin/ldd"
-  install "$here/guest.sh" "$here/engine.sh" "$root/"
+  install "$here/guest.sh" "$here/session.sh" "$here/engine.sh" "$here/limits.sh" "$root/"
   install "$here/results.awk" "$root/t/results.awk"
   install "$shim" "$root/t/wharf-shim"; ln -s wharf-shim "$root/t/wharf-runtime"
   echo $((deadline / 3)) >"$root/t/deadline"
@@ -114,13 +115,19 @@ make_systemd_disk() {
 make_ramdisk
 case systemd in
   "$only") ;;
-  *) make_tests_disk; boot tests "$work/disk" machine_init=/guest.sh ;;
+  *) make_tests_disk; boot tests "$work/disk" "machine_init=/guest.sh machine_cgroups=2 cgroup_no_v1=all" ;;
 esac
+# What guest.sh runs there.
+for word in engine effects limits live; do
+  case $word in
+    "$only"*) boot version-1 "$work/disk" "machine_init=/guest.sh machine_cgroups=1 swapaccount=1"; break ;;
+  esac
+done
 case systemd in
   "$only"*)
     make_systemd_disk
     boot systemd "$work/debian-disk" \
-      "machine_init=/sbin/init systemd.mask=serial-getty@ttyS0.service systemd.show_status=no" ;;
+      "machine_init=/sbin/init cgroup_no_v1=all systemd.mask=serial-getty@ttyS0.service systemd.show_status=no" ;;
 esac
 
 sum() { sed -n "s/^test result:.* \([0-9]*\) $1.*/\1/p" "$work/console" | awk '{s += $1} END {print s + 0}'; }
