@@ -142,3 +142,21 @@ fn an_exec_goes_on_in_the_next_engine_with_its_client_and_its_exit_code() {
     assert_eq!(String::from_utf8_lossy(&told.stdout), expected);
     assert_eq!(told.status.code(), Some(7), "{told:?}");
 }
+
+#[test]
+fn what_is_copied_into_a_container_is_listed_until_all_of_it_is_there() {
+    let s = Sandbox::with_busybox();
+    s.docker(&["create", "--name", "into", "busybox"]).ok();
+    let mut copy = s.docker_command();
+    copy.args(["cp", "-", "into:/"]).stdin(Stdio::piped());
+    let mut copy = copy.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    s.eventually(SOON, "the copy is listed", || {
+        let listed = s.wharf(&["ops", "--format", "{{.Kind}} {{.Target}} {{.StuckOn}}"]);
+        listed.ok().starts_with("copy-in into the archive")
+    });
+    // The end of an archive without files.
+    std::io::Write::write_all(&mut copy.stdin.take().unwrap(), &[0; 1024]).unwrap();
+    let ended = copy.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    s.eventually(SOON, "nothing is under way", || s.wharf(&["ops", "-q"]).ok().is_empty());
+}

@@ -64,7 +64,7 @@ use crate::error::{Context, Error, Result};
 use crate::images::Images;
 use crate::model::requests::*;
 use crate::model::*;
-use crate::operations::{Operation, OperationKind};
+use crate::operations::{self, Operation, OperationKind};
 use crate::volumes::Hold;
 
 /// The containers of an engine. Names in arguments are names, ids or unique id prefixes.
@@ -647,11 +647,17 @@ impl Containers {
 
     /// Unpacks a tar stream (plain or compressed) into the directory `path`.
     pub async fn archive_put(&self, name: &str, path: &Path, options: PutArchive, tar: ByteSource) -> Result<()> {
-        let target = path.to_owned();
-        let work = move |shared: &Shared, record: &ContainerRecord, _held: Option<Hold>| {
-            archive::unpack(shared, record, &target, options, tar)
+        let id = self.find(name)?.id.to_string();
+        let (service, target, path) = (self.clone(), id.clone(), path.to_owned());
+        let work = async move {
+            let into = path.clone();
+            let unpack = move |shared: &Shared, record: &ContainerRecord, _held: Option<Hold>| {
+                archive::unpack(shared, record, &into, options, tar)
+            };
+            let _waiting = operations::waiting("the archive, or a file system of the container");
+            service.with_path("unpacking an archive", (&id, &path), unpack).await
         };
-        let (record, ()) = self.with_path("unpacking an archive", (name, path), work).await?;
+        let (record, ()) = self.shared.operations.run(OperationKind::CopyIn, target, work).await?;
         happened::publish(&self.shared.events, &record, "extract-to-dir", &[]);
         Ok(())
     }

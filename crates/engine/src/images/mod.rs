@@ -223,7 +223,10 @@ impl Images {
             }
         }
         // Also what interrupted pulls and builds left; content in use is protected by leases.
-        let rest = self.call(|store| store.gc(GcScope::Everything)).await?;
+        let images = self.clone();
+        let collected = async move { images.call(|store| store.gc(GcScope::Everything)).await };
+        let operations = &self.shared.operations;
+        let rest = operations.run(OperationKind::Prune, "images", collected).await?;
         report.space_reclaimed += rest.bytes;
         let reclaimed = BTreeMap::from([("reclaimed".to_owned(), report.space_reclaimed.to_string())]);
         self.shared.events.publish(EventKind::Image, "prune", "", reclaimed);

@@ -57,6 +57,10 @@ pub enum OperationKind {
     ImageRemove,
     /// Building one.
     Build,
+    /// Unpacking an archive into a container.
+    CopyIn,
+    /// Removing what nothing needs any more: content of images, or the build cache.
+    Prune,
 }
 
 /// Where an operation is known while it is under way.
@@ -74,7 +78,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 impl OperationKind {
     /// All kinds.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Create,
         Self::Start,
         Self::Stop,
@@ -100,6 +104,8 @@ impl OperationKind {
         Self::ImageTag,
         Self::ImageRemove,
         Self::Build,
+        Self::CopyIn,
+        Self::Prune,
     ];
 
     /// Its name.
@@ -130,6 +136,8 @@ impl OperationKind {
             Self::ImageTag => "image-tag",
             Self::ImageRemove => "image-remove",
             Self::Build => "build",
+            Self::CopyIn => "copy-in",
+            Self::Prune => "prune",
         }
     }
 
@@ -150,8 +158,8 @@ impl OperationKind {
             Self::VolumeCreate | Self::VolumeRemove | Self::VolumeUnmount => 2 * MINUTE,
             Self::ImageTag => MINUTE,
             Self::ImageRemove => 10 * MINUTE,
-            Self::Commit => HOUR,
-            Self::ImagePull | Self::ImageLoad | Self::ImageImport | Self::Build => 24 * HOUR,
+            Self::Commit | Self::Prune => HOUR,
+            Self::ImagePull | Self::ImageLoad | Self::ImageImport | Self::Build | Self::CopyIn => 24 * HOUR,
         }
     }
 
@@ -180,6 +188,10 @@ impl OperationKind {
             Self::ImagePull | Self::ImageLoad | Self::ImageImport | Self::Build => {
                 Durability::Memory("a lease in the store says what is unfinished; the record of the image comes last")
             }
+            Self::CopyIn => {
+                Durability::Memory("files of the container's own; its client was not told that all are there")
+            }
+            Self::Prune => Durability::Memory("what is removed has no name any more; the next one removes the rest"),
             Self::ImageTag | Self::ImageRemove => {
                 Durability::Memory("one transaction; content without a name is collected")
             }

@@ -15,6 +15,7 @@ use crate::filters::Filters;
 use crate::images::{ImageListed, Images, SharedSizes};
 use crate::model::requests::{ContainerListed, ListContainers};
 use crate::model::{EventKind, Status, Timestamp, ids::random_hex_id};
+use crate::operations::OperationKind;
 use crate::runtimes::{BUILTIN_RUNTIME, Runtime};
 use crate::volumes::{VolumeService, VolumeUsage};
 
@@ -181,12 +182,17 @@ impl System {
         let before = filters.until(Timestamp::now())?;
         let before = before.map(|time| UNIX_EPOCH + Duration::from_nanos(u64::try_from(time.as_nanos()).unwrap_or(0)));
         let store = self.shared.store.clone();
-        let pruned = tokio::task::spawn_blocking(move || -> Result<_> {
+        let prune = move || -> Result<_> {
             let pruned = BuildCache::new(&store).prune(before)?;
             let collected = store.gc(wharf_store::GcScope::Unreferenced)?;
             Ok((pruned.ids, pruned.bytes.max(collected.bytes)))
-        });
-        let (ids, bytes) = pruned.await.internal(|| "prune the build cache".into())??;
+        };
+        let pruned = async move {
+            let pruned = tokio::task::spawn_blocking(prune).await;
+            pruned.internal(|| "prune the build cache".into())?
+        };
+        let operations = &self.shared.operations;
+        let (ids, bytes) = operations.run(OperationKind::Prune, "build cache", pruned).await?;
         let reclaimed = BTreeMap::from([("reclaimed".to_owned(), bytes.to_string())]);
         self.shared.events.publish(EventKind::Builder, "prune", "", reclaimed);
         Ok((ids, bytes))
