@@ -165,6 +165,61 @@ fn a_restart_keeps_joined_containers_connected() {
 }
 
 #[test]
+fn joined_containers_stay_with_their_owner_whenever_the_engine_is_killed() {
+    let mut s = Sandbox::with_busybox();
+    let sleep = ["busybox", "sleep", "600"];
+    let run = |s: &Sandbox, name: &str, options: &[&str]| {
+        let named = ["run", "-d", "--name", name];
+        s.docker(&[&named[..], options, &sleep].concat()).ok();
+    };
+    run(&s, "owner", &["--restart", "always"]);
+    run(&s, "joined", &["--network", "container:owner"]);
+    let namespace = |s: &Sandbox, name: &str| {
+        let told = s.docker(&[
+            "exec",
+            name,
+            "sh",
+            "-c",
+            "readlink /proc/1/ns/net; ip -o link show eth0",
+        ]);
+        told.stdout
+    };
+    let together = |s: &Sandbox, when: &str| {
+        s.eventually(Duration::from_secs(20), when, || {
+            let own = namespace(s, "owner");
+            own.contains("eth0") && own == namespace(s, "joined")
+        });
+    };
+    together(&s, "they are in one namespace");
+    // The owner ends, and its policy starts it again in the next engine.
+    for point in [
+        "end/noticed",
+        "end/recorded",
+        "end/released",
+        "start/journalled",
+        "start/connected",
+    ] {
+        s.terminate();
+        s.boot_armed(&format!("kill:{point}"));
+        let pid = s.docker(&["inspect", "-f", "{{.State.Pid}}", "owner"]).ok().to_owned();
+        let killed = std::process::Command::new("kill").args(["-KILL", &pid]).status();
+        assert!(killed.unwrap().success());
+        assert!(s.ends_within(Duration::from_secs(20)), "{point} was not passed");
+        s.boot();
+        together(&s, point);
+    }
+    // It is stopped, and started in another engine or half started in one.
+    s.docker(&["stop", "-t", "0", "owner"]).ok();
+    s.kill();
+    s.boot_armed("kill:start/connected");
+    s.docker(&["start", "owner"]);
+    assert!(s.ends_within(Duration::from_secs(20)));
+    s.boot();
+    s.docker(&["start", "owner"]).ok();
+    together(&s, "stopped, and started again");
+}
+
+#[test]
 fn subnets_and_addresses_can_be_chosen() {
     let s = Sandbox::with_busybox();
     s.docker(&[

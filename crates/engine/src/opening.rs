@@ -1,4 +1,5 @@
 //! Starting an engine: named steps from the lock to the recovered containers.
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::containers::{Registry, recovery};
 use crate::db::Db;
 use crate::error::{Context, Result};
 use crate::events::EventBus;
-use crate::model::{ContainerRecord, Status, Timestamp};
+use crate::model::{ContainerRecord, NetworkMode, Status, Timestamp};
 use crate::networks::{NetworkTable, Networks};
 use crate::operations::Operations;
 use crate::registries::RegistryClient;
@@ -109,20 +110,30 @@ fn make_dir(dir: &Path, mode: u32) -> Result<()> {
         .internal(|| format!("create {}", dir.display()))
 }
 
-/// Tells the network crate what should exist: all networks, and the containers that were
-/// running when the last engine ended.
+/// Tells the network crate what should exist: all networks, the containers that were running when the last engine
+/// ended, and those whose namespaces others are in.
 fn reconcile_networks(shared: &Shared, records: &[ContainerRecord]) -> Result<()> {
-    let ran = |r: &&ContainerRecord| {
-        matches!(r.state.status, Status::Running | Status::Paused | Status::Restarting) && has_own_namespace(r)
+    let ran = |r: &ContainerRecord| matches!(r.state.status, Status::Running | Status::Paused | Status::Restarting);
+    let owner_of = |r: &ContainerRecord| match r.host.network() {
+        NetworkMode::Container(owner) => Some(owner),
+        _ => None,
     };
-    let containers = records.iter().filter(ran).map(|r| DesiredContainer {
+    let owners: BTreeSet<String> = records.iter().filter(|r| ran(r)).filter_map(owner_of).collect();
+    let wanted = |r: &&ContainerRecord| has_own_namespace(r) && (ran(r) || owners.contains(r.id.as_str()));
+    let containers = records.iter().filter(wanted).map(|r| DesiredContainer {
         namespace: NamespaceRequest {
             container_id: r.id.to_string(),
             upstream: r.upstream.clone(),
             ..NamespaceRequest::default()
         },
-        endpoints: r.endpoints.values().filter_map(|e| e.live.clone()).collect(),
-        ports: r.published.clone(),
+        // One that ended has none, though its record may not say so yet.
+        endpoints: r
+            .endpoints
+            .values()
+            .filter(|_| ran(r))
+            .filter_map(|e| e.live.clone())
+            .collect(),
+        ports: r.published.iter().filter(|_| ran(r)).cloned().collect(),
     });
     let desired = Desired {
         networks: shared.networks.plans(),

@@ -16,7 +16,7 @@ use wharf_sys::failpoint;
 use super::blocking::blocking;
 use super::machine::SIGKILL;
 use super::paths::{Places, cgroup_path, containers_dir};
-use super::remove::delete_tree;
+use super::remove::{self, delete_tree};
 use super::start::{self, Namespace};
 use super::task::{self, Beginning};
 use super::unfinished::{Unfinished, end_rows};
@@ -24,7 +24,7 @@ use crate::Shared;
 use crate::db::{JournalEntry, JournalId};
 use crate::error::Result;
 use crate::model::requests::RemoveOptions;
-use crate::model::{ContainerId, ContainerRecord, Happening, MountKind, RestartKind, Status, Timestamp};
+use crate::model::{ContainerId, ContainerRecord, Happening, MountKind, NetworkMode, RestartKind, Status, Timestamp};
 use crate::operations::OperationKind;
 use crate::volumes::{self, Giving, VolumeService};
 
@@ -208,7 +208,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>,
         failpoint::reach("recover/stray-row");
     }
     let mut waits = Vec::with_capacity(records.len());
-    for mut record in records {
+    for mut record in joining_first(records) {
         let rows = rows.remove(record.id.as_str()).unwrap_or_default();
         record.state.reconnecting = record.state.shows_as_running();
         let beginning = Beginning::Recover(Unfinished { rows, rebooted });
@@ -232,6 +232,13 @@ pub(crate) async fn recover(shared: &Arc<Shared>, records: Vec<ContainerRecord>,
     .await
 }
 
+/// ORDER: containers in the network namespaces of others are known before the tasks of those begin, which keep a
+/// namespace that somebody is in.
+fn joining_first(mut records: Vec<ContainerRecord>) -> Vec<ContainerRecord> {
+    records.sort_by_key(|record| !matches!(record.host.network(), NetworkMode::Container(_)));
+    records
+}
+
 /// Finds out how a container stands, undoes what was half done and says how its task goes on.
 pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, left: &Unfinished) -> Beginning {
     let (seen, connection) = look(shared, record).await;
@@ -242,7 +249,11 @@ pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, 
         verdict = Verdict::UndoStart(Box::new(verdict));
     }
     if let Verdict::UndoStart(then) = verdict {
-        undo_start(shared, record, connection.as_ref().map(|found| &found.shim)).await;
+        let namespace = match *then == Verdict::Restart || remove::is_joined(shared, record) {
+            true => Namespace::Keep,
+            false => Namespace::Remove,
+        };
+        undo_start(shared, record, connection.as_ref().map(|found| &found.shim), namespace).await;
         failpoint::reach("recover/undone");
         verdict = *then;
     }
@@ -258,7 +269,8 @@ pub(super) async fn examine(shared: &Arc<Shared>, record: &mut ContainerRecord, 
         }
         (Verdict::End(exit), connection) => ended(shared, record, &seen, exit, connection).await,
         (Verdict::Remove, connection) => {
-            undo_start(shared, record, connection.as_ref().map(|found| &found.shim)).await;
+            let shim = connection.as_ref().map(|found| &found.shim);
+            undo_start(shared, record, shim, Namespace::Remove).await;
             failpoint::reach("recover/remove");
             Beginning::Remove(RemoveOptions {
                 force: true,
@@ -372,8 +384,13 @@ fn discard_behind(shared: &Arc<Shared>, volume: wharf_volume::Volume) {
     });
 }
 
-/// Ends whatever a half-done start left: shim, processes, namespace, mounts.
-async fn undo_start(shared: &Arc<Shared>, record: &mut ContainerRecord, shim: Option<&ShimClient>) {
+/// Ends whatever a half-done start left: shim, processes, endpoints, mounts, and the namespace unless it is kept.
+async fn undo_start(
+    shared: &Arc<Shared>,
+    record: &mut ContainerRecord,
+    shim: Option<&ShimClient>,
+    namespace: Namespace,
+) {
     if let Some(shim) = shim
         && let Err(error) = shim.destroy().await
     {
@@ -382,7 +399,7 @@ async fn undo_start(shared: &Arc<Shared>, record: &mut ContainerRecord, shim: Op
     clear_kernel(shared, record).await;
     failpoint::reach("recover/killed");
     for error in [
-        start::release_network(shared, record, Namespace::Remove).await.err(),
+        start::release_network(shared, record, namespace).await.err(),
         start::release_mounts(shared, record, Giving::Unawaited).await.err(),
     ]
     .into_iter()
