@@ -6,6 +6,7 @@ use bundle::{Bundle, has_mount_setattr, without};
 use serde_json::json;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A bundle whose root is an overlay of this many layers; layer 0, the
 /// topmost, is the usual root.
@@ -64,6 +65,47 @@ fn binds_of_files_and_directories_make_their_targets() {
     bundle.add_mount(json!({ "destination": "/srv/new", "source": "directory", "options": ["rbind", "rw"] }));
     assert_eq!(bundle.run().ok(), "contentwritten");
     assert!(bundle.path().join("directory/y").exists());
+}
+
+/// A directory that is a private mount, with a mount namespace pinned in it, as snapd does.
+struct Pinned(PathBuf);
+
+impl Pinned {
+    fn at(directory: PathBuf) -> Self {
+        let call = |program: &str, arguments: &[&str]| Command::new(program).args(arguments).status().expect(program);
+        let path = directory.to_str().expect("a name");
+        std::fs::create_dir_all(&directory).expect("a directory");
+        std::fs::write(directory.join("namespace"), "").expect("a file");
+        assert!(call("mount", &["--bind", path, path]).success());
+        assert!(call("mount", &["--make-private", path]).success());
+        // Since Linux 6.18 chance decides whether one is young enough to be pinned.
+        let pin = format!("--mount={path}/namespace");
+        assert!((0..100).any(|_| call("unshare", &[&pin, "true"]).success()));
+        Self(directory)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let done = Command::new("umount")
+            .args(["--lazy", "--recursive"])
+            .arg(&self.0)
+            .status();
+        assert!(done.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+#[test]
+fn what_pins_a_mount_namespace_below_a_source_is_no_reason_to_refuse_it() {
+    let mut bundle = Bundle::new("cat /host/file");
+    let host = bundle.path().join("host");
+    let _pinned = Pinned::at(host.join("pins"));
+    std::fs::write(host.join("file"), "seen").expect("a file");
+    bundle.add_mount(json!({ "destination": "/host", "source": host, "options": ["rbind", "rprivate"] }));
+    // Since Linux 6.18 chance decides whether the container's mount namespace is the older one.
+    for _ in 0..8 {
+        assert_eq!(bundle.run().ok(), "seen");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::classic::{self, MountApi};
 use crate::RuntimeError;
-use crate::plan::mounts::{Attributes, Kind, LOCKABLE, MountPlan, Propagation};
+use crate::plan::mounts::{Attributes, Kind, LOCKABLE, MS_PRIVATE, MountPlan, Propagation};
 use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -55,8 +55,12 @@ pub(crate) fn attach_mount(
 ) -> Result<(), RuntimeError> {
     let made = match (&plan.kind, source, api) {
         (Kind::Bind { recursive }, _, MountApi::Classic) => classic::mount_source(root, plan, *recursive, source),
-        (Kind::Bind { .. }, Some(tree), _) => {
-            return attach_tree(root, plan, tree).map_err(|refusal| refused(plan, refusal));
+        (Kind::Bind { recursive }, Some(tree), _) => {
+            let bound = match attach_tree(root, plan, tree) {
+                Err(Refusal::Kernel(Errno::LOOP)) if *recursive && is_plain(plan) => attach_path(root, plan, true),
+                other => other,
+            };
+            return bound.map_err(|refusal| refused(plan, refusal));
         }
         (Kind::Bind { recursive }, None, MountApi::New) => {
             return attach_path(root, plan, *recursive).map_err(|refusal| refused(plan, refusal));
@@ -76,6 +80,14 @@ pub(crate) fn attach_mount(
         }
         _ => RuntimeError::system("mounts", describe(plan), errno),
     })
+}
+
+/// Whether a bind may be made of init's own copy of the host's mounts instead of the host's.
+///
+/// KERNEL: a tree in which somebody pins a mount namespace that is older than init's (snapd does, below /run) is
+/// refused (ELOOP). The copy has no such pins; it is no peer of the host's mounts either, and ids are mapped before.
+fn is_plain(plan: &MountPlan) -> bool {
+    plan.id_map.is_none() && plan.propagation.iter().all(|wanted| wanted.flag == MS_PRIVATE)
 }
 
 /// Names what a user namespace may not change.
