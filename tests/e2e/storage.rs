@@ -1,5 +1,7 @@
 //! Volumes, binds and tmpfs.
 
+use std::path::Path;
+
 use wharf_testkit::Sandbox;
 
 #[test]
@@ -113,4 +115,25 @@ fn anonymous_volumes_go_with_rm_and_a_used_volume_stays() {
     assert_eq!(s.docker(&["volume", "ls", "-q"]).ok(), "used");
     s.wharf(&["volume", "prune", "-af"]).ok();
     assert_eq!(s.docker(&["volume", "ls", "-q"]).ok(), "");
+}
+
+#[test]
+fn a_container_may_bind_the_whole_host_with_the_engine_in_it() {
+    let mut s = Sandbox::with_busybox();
+    let run = s.run_dir();
+    let bound = |s: &Sandbox, source: &Path, options: &str, when: &str| {
+        let bind = format!("{}:/host{options}", source.display());
+        let found = s.docker(&["run", "--rm", "-v", &bind, "busybox", "ls", "/host"]);
+        assert!(!found.ok().is_empty(), "{when}: {bind}: {found}");
+        assert!(found.ok().contains("netns") || source != run, "{found}");
+    };
+    // Where the kernel gives numbers to mount namespaces by processor, it is chance which of two is older.
+    for _ in 0..4 {
+        for options in ["", ":ro", ":rslave"] {
+            bound(&s, Path::new("/"), options, "all of the host");
+            bound(&s, &run, options, "the engine's own");
+        }
+        s.kill();
+        s.boot();
+    }
 }

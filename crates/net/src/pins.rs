@@ -1,7 +1,7 @@
 //! Where network namespaces are pinned: in a mount namespace of their own.
 //!
 //! ```text
-//! <run>/pins/           a mount of itself, private, as the kernel asks for
+//! <run>/pins/           a mount of itself, which no bind of what it lies in takes along
 //! <run>/pins/namespace  pins the mount namespace, whose root is an empty tmpfs:
 //!     /proc             the host's
 //!     /ns/<id>          pins a container's network namespace
@@ -105,6 +105,7 @@ impl Pins {
     fn find(&self, known: &mut Option<Arc<OwnedFd>>) -> Result<Option<Arc<OwnedFd>>, NetError> {
         let file = self.file();
         if known.is_none() && is_pinned(&file) {
+            set_apart(&self.directory).map_err(|errno| file_error("setting apart", &self.directory, errno))?;
             let place = namespace::open(&file).map_err(|errno| file_error("opening", &file, errno))?;
             *known = Some(Arc::new(place));
         }
@@ -114,7 +115,7 @@ impl Pins {
     /// Makes the mount namespace and pins it. An earlier attempt may have been cut short anywhere.
     fn make(&self) -> Result<OwnedFd, NetError> {
         let (directory, file) = (&self.directory, self.file());
-        create_private(directory).map_err(|source| file_error("creating", directory, source))?;
+        create_apart(directory).map_err(|source| file_error("creating", directory, source))?;
         std::fs::OpenOptions::new()
             .create(true)
             .write(true)
@@ -172,24 +173,29 @@ fn enter<T: Send>(place: &OwnedFd, work: impl FnOnce() -> T + Send) -> Result<T,
     })?
 }
 
-/// A directory that is a private mount. KERNEL: a mount namespace is not pinned where the mount could
-/// travel on to another one.
-fn create_private(directory: &Path) -> io::Result<()> {
+/// A directory that is a mount set apart.
+fn create_apart(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)?;
-    let make_private = || rustix::mount::mount_change(directory, MountPropagationFlags::PRIVATE);
-    match make_private() {
+    match set_apart(directory) {
         // It is no mount yet.
         Err(Errno::INVAL) => {
             rustix::mount::mount_bind(directory, directory)?;
-            make_private()?;
+            set_apart(directory)?;
         }
         done => done?,
     }
     Ok(())
+}
+
+/// KERNEL: a mount namespace is not pinned where the mount could travel on to another one, so that it must not be
+/// shared. And a container may bind the folder that this lies in, `/` for one, with all below it: it would be refused
+/// (ELOOP) what pins an older mount namespace than its own.
+fn set_apart(directory: &Path) -> rustix::io::Result<()> {
+    rustix::mount::mount_change(directory, MountPropagationFlags::UNBINDABLE)
 }
 
 /// Makes the calling thread's mount namespace a new one with nothing of the host but /proc, so that
