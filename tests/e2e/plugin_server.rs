@@ -111,6 +111,11 @@ impl PluginServer {
         state.calls.iter().filter(|call| !is_look(call)).cloned().collect()
     }
 
+    /// How often it was asked anything, looks among it.
+    pub(crate) fn asked(&self) -> usize {
+        self.shared.state.lock().unwrap().calls.len()
+    }
+
     /// How often `call` (`Mount NAME`) was asked.
     pub(crate) fn count(&self, call: &str) -> usize {
         let state = self.shared.state.lock().unwrap();

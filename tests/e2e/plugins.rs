@@ -318,6 +318,55 @@ fn a_mount_is_given_back_once_whenever_the_engine_is_killed() {
     s.docker(&["volume", "rm", "v1"]).ok();
 }
 
+#[test]
+fn an_unmount_is_sent_again_only_where_its_answer_was_lost() {
+    let (mut s, shelf) = with_shelf();
+    let use_it = [
+        "run",
+        "--rm",
+        "--volume-driver",
+        "shelf",
+        "-v",
+        "v1:/x:nocopy",
+        "busybox",
+        "true",
+    ];
+    s.terminate();
+    s.boot_armed("kill:volume-unmount/unmounted");
+    s.docker(&use_it);
+    assert!(s.ends_within(SOON));
+    assert_eq!(
+        pairs(&shelf.calls()),
+        (1, 1),
+        "the killed engine has the answer and no note of it"
+    );
+    s.boot();
+    s.eventually(SOON, "the next engine asks once more", || {
+        pairs(&shelf.calls()) == (1, 2)
+    });
+    let known = ["unmount of v1, which is not mounted by this id"];
+    assert_eq!(shelf.faults(), known, "by the same id");
+    // Neither the next one nor one that the plugin refuses it to asks a third time.
+    s.eventually(SOON, "it is noted", || {
+        !s.wharf(&["ops"]).stdout.contains("volume-unmount")
+    });
+    s.kill();
+    s.boot();
+    shelf.mood("VolumeDriver.Unmount", Mood::Refuse("what is that?"));
+    s.docker(&use_it).ok();
+    s.eventually(SOON, "the refusal is noted", || {
+        pairs(&shelf.calls()) == (2, 3) && !s.wharf(&["ops"]).stdout.contains("volume-unmount")
+    });
+    s.kill();
+    s.boot();
+    shelf.recover();
+    s.docker(&use_it).ok();
+    s.eventually(SOON, "each of the others is sent once", || {
+        pairs(&shelf.calls()) == (3, 4)
+    });
+    assert_eq!(shelf.faults(), known);
+}
+
 /// Listing, inspecting, reading logs and running others go on as if nothing hung.
 fn others_go_on(s: &Sandbox) {
     for path in [
@@ -433,6 +482,70 @@ fn fails_with(command: Child, words: &[&str]) {
     assert!(!said.status.success(), "{text}");
     for word in words {
         assert!(text.contains(word), "{word:?} is not in {text}");
+    }
+}
+
+#[test]
+fn what_does_not_need_a_plugin_does_not_ask_it() {
+    let (mut s, shelf) = with_shelf();
+    let here = ["busybox", "sh", "-c", "echo here; sleep 1000"];
+    s.docker(&[&["run", "-d", "--name", "other"], &here[..]].concat()).ok();
+    let with = ["run", "-d", "--name", "user", "--volume-driver", "shelf", "-v", "v1:/x"];
+    s.docker(&[&with[..], &here].concat()).ok();
+    s.docker(&["volume", "create", "local1"]).ok();
+    let bind = format!("{}:/x", s.path("").display());
+    shelf.hang();
+    for engine in ["the engine that knows it", "the next engine"] {
+        let asked = shelf.asked();
+        let mut slowest = Duration::ZERO;
+        let mut check = |args: &[&str]| {
+            let begin = Instant::now();
+            s.docker(args).ok();
+            slowest = slowest.max(begin.elapsed());
+            assert_eq!(shelf.asked(), asked, "{engine} asked for {args:?}: {:?}", shelf.calls());
+        };
+        check(&["ps", "-a"]);
+        check(&["ps", "-a", "--filter", "volume=v1"]);
+        for name in ["other", "user"] {
+            check(&["inspect", name]);
+            check(&["logs", name]);
+            check(&["exec", name, "true"]);
+        }
+        check(&["run", "--rm", "busybox", "true"]);
+        check(&["run", "--rm", "-v", "local1:/x", "busybox", "true"]);
+        check(&["run", "--rm", "-v", "/x", "busybox", "true"]);
+        check(&["run", "--rm", "-v", &bind, "busybox", "true"]);
+        check(&["restart", "-t", "0", "other"]);
+        check(&["info"]);
+        check(&["system", "df"]);
+        eprintln!("{engine}: slowest command without the plugin that has just hung: {slowest:?}");
+        s.kill();
+        s.boot();
+    }
+    shelf.recover();
+    s.docker(&["rm", "-f", "-v", "user", "other"]).ok();
+    settled(&s, &shelf);
+}
+
+#[test]
+fn plugins_that_hang_are_asked_for_an_unknown_volume_side_by_side() {
+    let (s, shelf) = with_shelf();
+    let others: Vec<_> = (0..7)
+        .map(|n| PluginServer::start(&s.path("plugins"), &format!("a{n}")))
+        .collect();
+    s.docker(&["volume", "ls"]).ok(); // all are known, and have answered so far
+    for plugin in others.iter().chain([&shelf]) {
+        plugin.hang();
+    }
+    let begin = Instant::now();
+    s.docker(&["volume", "inspect", "nobody-s"]).fails(1, "nobody-s");
+    let took = begin.elapsed();
+    eprintln!("asking eight plugins that hang: {took:?}");
+    // Each has two seconds.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    for plugin in others.iter().chain([&shelf]) {
+        assert_eq!(plugin.count("Get nobody-s"), 1);
+        plugin.recover();
     }
 }
 

@@ -5,7 +5,9 @@
 //! plugin knows nothing of is forgotten when it is noticed.
 //! COMPAT: rules and words are those of Docker's volume store.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use wharf_volume::plugin::{Driver, Patience, PluginVolume, Scope};
 use wharf_volume::{LOCAL_DRIVER, NewVolume, Volume};
 
@@ -152,15 +154,21 @@ impl VolumeService {
         Ok(Some(joined(known, seen, scope)))
     }
 
-    /// Asks the plugins for a volume that the engine has no record of. Those that do not answer do not count.
+    /// Asks the plugins, side by side, for a volume that the engine has no record of; the first by name that has it
+    /// counts. Those that do not answer do not count.
     pub(super) async fn probe(&self, name: &str) -> Option<Volume> {
         let patience = self.shared.plugged.glancing();
         let found = self.shared.plugged.plugins.all(patience, Driver::is_silent).await;
-        for driver in found.into_iter().filter_map(|found| found.driver.ok()) {
+        let drivers = found.into_iter().filter_map(|found| found.driver.ok());
+        let ask = |driver: Arc<Driver>| async move {
             let waiting = asking::waiting(driver.name(), "VolumeDriver.Get", name);
             let seen = driver.volume(name, patience).await.ok().flatten();
             drop(waiting);
-            if let Some(seen) = seen {
+            Some((driver, seen?))
+        };
+        let mut answers: FuturesOrdered<_> = drivers.map(ask).collect();
+        while let Some(answer) = answers.next().await {
+            if let Some((driver, seen)) = answer {
                 let scope = driver.scope(patience).await;
                 return Some(joined(unrecorded(driver.name(), name), seen, scope));
             }
@@ -267,7 +275,8 @@ impl VolumeService {
         }
     }
 
-    /// Removes a volume that was made for one container, whoever has it. Goes away quietly when it is gone.
+    /// Removes a volume that was made for one container, whoever has it. A local one that is gone is an error, one
+    /// that its plugin does not have any more is not.
     pub(crate) async fn discard(&self, name: &str, driver: &str) -> Result<()> {
         if matches!(driver, "" | LOCAL_DRIVER) {
             let name = name.to_owned();
