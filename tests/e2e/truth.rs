@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use wharf_sys::namespace::{self, CLONE_NEWNS};
 use wharf_testkit::Sandbox;
 use wharf_testkit::process::is_alive;
 
@@ -52,7 +53,7 @@ fn processes_of(s: &Sandbox, id: &str) -> bool {
 /// Everything of an engine that can be left over, as lines: mounts, cgroups, links, processes, nft elements, files.
 pub(crate) fn traces(s: &Sandbox) -> BTreeSet<String> {
     let left = s.leftovers();
-    // The place of the pins stays until a reset; a container that is in it has a name below netns/, see `files`.
+    // The place of the pins stays until a reset; what is pinned in it does not.
     let pins = s.run_dir().join("pins");
     let mounts = left.mounts.iter().filter(|m| !Path::new(m).starts_with(&pins));
     let mut found: BTreeSet<String> = mounts.map(|m| format!("mount {m}")).collect();
@@ -69,7 +70,27 @@ pub(crate) fn traces(s: &Sandbox) -> BTreeSet<String> {
     found.extend(shims.map(|p| format!("process {p}")));
     found.extend(elements(s.instance()).into_iter().map(|e| format!("nft {e}")));
     found.extend(files(s).into_iter().map(|f| format!("file {f}")));
+    found.extend(pinned(&pins).into_iter().map(|id| format!("network namespace {id}")));
     found
+}
+
+/// The network namespaces that are pinned where the host does not see it.
+fn pinned(pins: &Path) -> Vec<String> {
+    let Ok(place) = namespace::open(&pins.join("namespace")) else {
+        return Vec::new(); // no container had one so far
+    };
+    let list = || {
+        namespace::unshare_directory().unwrap();
+        if namespace::enter(&place, CLONE_NEWNS).is_err() {
+            return Vec::new(); // a file that pins nothing: the pins are where the host sees them
+        }
+        let entries = std::fs::read_dir("/ns").unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    };
+    // A thread of its own, which ends with what it has entered.
+    std::thread::scope(|scope| scope.spawn(list).join().unwrap())
 }
 
 /// The lines of the instance's nft table.
