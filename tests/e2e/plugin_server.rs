@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 pub(crate) enum Mood {
     /// Not at all, until the mood passes; then the connection is closed.
     Hang,
+    /// Properly, once the mood has passed.
+    Late,
     /// With these words in `Err`.
     Refuse(&'static str),
     /// With this status and body.
@@ -220,7 +222,7 @@ impl Shared {
             }
             Some(Mood::Refuse(words)) => (200, json!({ "Err": words }).to_string()),
             Some(Mood::Hang | Mood::Flood) => return,
-            None => (200, self.perform(&request, &body).to_string()),
+            Some(Mood::Late) | None => (200, self.perform(&request, &body).to_string()),
         };
         let head = format!(
             "HTTP/1.1 {status} Said\r\nContent-Type: application/vnd.docker.plugins.v1.2+json\r\nContent-Length: {}\r\n\r\n",
@@ -239,8 +241,8 @@ impl Shared {
         let mood = |state: &State| state.moods.get(request).or_else(|| state.moods.get("*")).cloned();
         let found = mood(&state)?;
         match found {
-            Mood::Hang => {
-                while !state.gone && matches!(mood(&state), Some(Mood::Hang)) {
+            Mood::Hang | Mood::Late => {
+                while !state.gone && matches!(mood(&state), Some(Mood::Hang | Mood::Late)) {
                     state = self.changed.wait(state).unwrap();
                 }
             }

@@ -181,6 +181,28 @@ fn drivers_are_chosen_and_names_conflict_as_with_docker() {
 }
 
 #[test]
+fn two_drivers_do_not_make_one_volume_at_once() {
+    let (s, shelf) = with_shelf();
+    shelf.mood("VolumeDriver.Get", Mood::Late);
+    let mut theirs = spawned(&s, &["volume", "create", "-d", "shelf", "v1"]);
+    s.eventually(SOON, "the plugin is asked", || shelf.count("Get v1") == 1);
+    let mut ours = spawned(&s, &["volume", "create", "-d", "local", "v1"]);
+    s.eventually(SOON, "the other waits, or is done", || {
+        s.wharf(&["ops"]).stdout.contains("another operation on the volume") || ours.try_wait().unwrap().is_some()
+    });
+    shelf.recover();
+    let made = [&mut theirs, &mut ours].map(|command| command.wait().unwrap().success());
+    let listed = s.docker(&["volume", "ls", "--format", "{{.Driver}} {{.Name}}"]);
+    // Theirs is first, unless its plugin had no time to answer.
+    let expected = match made {
+        [true, false] => ("shelf v1", vec!["v1".to_owned()]),
+        [false, true] => ("local v1", Vec::new()),
+        both => panic!("{both:?}: {listed}"),
+    };
+    assert_eq!((listed.ok(), shelf.volumes()), expected);
+}
+
+#[test]
 fn plugins_are_found_by_spec_files_too_and_may_be_for_something_else() {
     let s = Sandbox::configured(&configuration());
     let dir = s.path("plugins");

@@ -38,10 +38,8 @@ impl VolumeService {
             false => new,
         };
         let known = self.record(&new.name).await?;
-        match &known {
-            Some(volume) if volume.is_local() && wants_local => return Ok((volume.clone(), false)),
-            None if new.driver == LOCAL_DRIVER => return self.make_local(new).await,
-            _ => {}
+        if let Some(volume) = known.filter(|known| known.is_local() && wants_local) {
+            return Ok((volume, false));
         }
         let _alone = self.shared.plugged.lock(&new.name).await;
         if let Some(known) = self.record(&new.name).await?
