@@ -713,7 +713,7 @@ impl Task {
         self.events = None;
         let found = recovery::find_run(&self.shared, &mut self.record).await;
         match found {
-            Beginning::Adopted(found) => self.adopt(found),
+            Beginning::Adopted(found) => self.adopt(found).await,
             Beginning::Ended(exit, shim) => {
                 self.shim = shim;
                 self.on_exit(exit).await;

@@ -174,7 +174,7 @@ async fn run_steps(
     trace.step("shim: started");
     operations::step("started");
     note_started(record, started);
-    network::show_namespace(shared, record);
+    network::show_namespace(shared, record).await;
     Ok(Running {
         shim: launched.client,
         events: launched.events,

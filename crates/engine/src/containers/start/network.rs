@@ -222,11 +222,15 @@ pub(crate) async fn release_network(
 }
 
 /// Lets clients find the network namespace of a container that runs. What cannot be shown is there all the same.
-pub(crate) fn show_namespace(shared: &Shared, record: &ContainerRecord) {
-    if has_own_namespace(record)
-        && let Err(error) = shared.net.show_namespace(record.id.as_str(), record.state.pid)
-    {
-        tracing::warn!(container = record.id.short(), "{error}");
+pub(crate) async fn show_namespace(shared: &Arc<Shared>, record: &ContainerRecord) {
+    if !has_own_namespace(record) {
+        return;
+    }
+    let (net, id, process) = (Arc::clone(&shared.net), record.id.to_string(), record.state.pid);
+    // Another container's links may be made meanwhile, which this waits for.
+    let show = move || Ok(net.show_namespace(&id, process)?);
+    if let Err(error) = blocking("showing the network namespace", show).await {
+        tracing::warn!(container = record.id.short(), "{}", error.chain());
     }
 }
 

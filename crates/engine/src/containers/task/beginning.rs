@@ -113,7 +113,7 @@ impl Task {
                 self.commit().await;
                 self.handle.publish(&self.record);
             }
-            Beginning::Adopted(found) => self.adopt(found),
+            Beginning::Adopted(found) => self.adopt(found).await,
             Beginning::Ended(exit, shim) => {
                 self.shim = shim;
                 self.on_exit(exit).await;
@@ -166,7 +166,7 @@ impl Task {
         }
     }
 
-    pub(super) fn adopt(&mut self, found: Found) {
+    pub(super) async fn adopt(&mut self, found: Found) {
         let Found { shim, events, execs } = found;
         super::super::exec::adopt(&self.shared, &self.handle, &shim, execs);
         self.run += 1;
@@ -177,7 +177,7 @@ impl Task {
         self.shim = Some(shim);
         self.events = Some(events);
         self.committed.state.reconnecting = false;
-        start::show_namespace(&self.shared, &self.record);
+        start::show_namespace(&self.shared, &self.record).await;
         self.handle.publish(&self.record);
         self.start_monitor();
     }
