@@ -17,6 +17,8 @@ case $version in
         [ -e "/sys/fs/cgroup/$name" ] || ln -s "$hierarchy" "/sys/fs/cgroup/$name"
       done
     done
+    mkdir /sys/fs/cgroup/systemd
+    mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
     scripts=/limits.sh ;;
   2)
     mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup

@@ -16,7 +16,7 @@ touch_memory='dd if=/dev/zero of=/dev/null bs=64M count=1'
 check a_program_that_fits_runs 0 "$(ended -m 96m --memory-swap 96m box $touch_memory)"
 check memory_beyond_the_limit_is_not_had 137 "$(ended -m 24m --memory-swap 24m box $touch_memory)"
 # Swap of the machine's own, to see how much of it is had.
-dd if=/dev/zero of=/swap bs=1M count=400 2>/dev/null; chmod 600 /swap; mkswap /swap >/dev/null; swapon /swap
+fallocate -l 400M /swap; chmod 600 /swap; mkswap /swap >/dev/null; swapon /swap
 check swap_is_had_beside_memory 0 "$(ended -m 24m --memory-swap 124m box $touch_memory)"
 check swap_is_not_had_beyond_its_limit 137 "$(ended -m 24m --memory-swap 48m box $touch_memory)"
 
@@ -59,11 +59,11 @@ check what_is_reserved_stays_in_memory yes "$([ "$gone" -ge 8 ] && [ "$kept" -le
 w rm -f within above pushes >/dev/null
 
 # Files that are read compete with memory that could be swapped.
-dd if=/dev/zero of=/big bs=1M count=60 2>/dev/null
+fallocate -l 60M /big
 swaps_at() { # SWAPPINESS
   sync; echo 3 >/proc/sys/vm/drop_caches # the one that reads a page is the one that pays for it
   w run -d --name swaps --network none -m 48m --memory-swap 148m --memory-swappiness "$1" -v /big:/big:ro \
-    box sh -c 'dd if=/dev/zero of=/dev/shm/x bs=1M count=36; for n in 1 2 3 4 5; do cat /big >/dev/null; done; : >/tmp/full; sleep 1000'
+    box sh -c 'dd if=/dev/zero of=/dev/shm/x bs=1M count=36; for n in 1 2 3; do cat /big >/dev/null; done; : >/tmp/full; sleep 1000'
   until_full swaps
 }
 case $version in
