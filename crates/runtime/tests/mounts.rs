@@ -3,10 +3,12 @@
 mod bundle;
 
 use bundle::{Bundle, has_mount_setattr, without};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 use serde_json::json;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use wharf_sys::namespace::{self, CLONE_NEWNS};
 
 /// A bundle whose root is an overlay of this many layers; layer 0, the
 /// topmost, is the usual root.
@@ -72,26 +74,29 @@ struct Pinned(PathBuf);
 
 impl Pinned {
     fn at(directory: PathBuf) -> Self {
-        let call = |program: &str, arguments: &[&str]| Command::new(program).args(arguments).status().expect(program);
-        let path = directory.to_str().expect("a name");
+        let pin = directory.join("namespace");
         std::fs::create_dir_all(&directory).expect("a directory");
-        std::fs::write(directory.join("namespace"), "").expect("a file");
-        assert!(call("mount", &["--bind", path, path]).success());
-        assert!(call("mount", &["--make-private", path]).success());
+        std::fs::write(&pin, "").expect("a file");
+        mount_bind(&directory, &directory).expect("a mount");
+        mount_change(&directory, MountPropagationFlags::PRIVATE).expect("a private one");
+        let make = || {
+            namespace::unshare(CLONE_NEWNS).expect("a mount namespace");
+            namespace::open(Path::new("/proc/thread-self/ns/mnt")).expect("it")
+        };
         // Since Linux 6.18 chance decides whether one is young enough to be pinned.
-        let pin = format!("--mount={path}/namespace");
-        assert!((0..100).any(|_| call("unshare", &[&pin, "true"]).success()));
+        let pinned = (0..100).any(|_| {
+            let made = std::thread::scope(|scope| scope.spawn(make).join().expect("a thread"));
+            mount_bind(format!("/proc/self/fd/{}", made.as_raw_fd()), &pin).is_ok()
+        });
+        assert!(pinned);
         Self(directory)
     }
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        let done = Command::new("umount")
-            .args(["--lazy", "--recursive"])
-            .arg(&self.0)
-            .status();
-        assert!(done.is_ok_and(|status| status.success()) || std::thread::panicking());
+        let done = unmount(&self.0, UnmountFlags::DETACH);
+        assert!(done.is_ok() || std::thread::panicking());
     }
 }
 
