@@ -105,7 +105,10 @@ impl Pins {
     fn find(&self, known: &mut Option<Arc<OwnedFd>>) -> Result<Option<Arc<OwnedFd>>, NetError> {
         let file = self.file();
         if known.is_none() && is_pinned(&file) {
-            set_apart(&self.directory).map_err(|errno| file_error("setting apart", &self.directory, errno))?;
+            // An earlier engine may have left it private only.
+            if let Err(error) = set_apart(&self.directory) {
+                tracing::warn!(%error, "binds of what {} lies in may take it along", self.directory.display());
+            }
             let place = namespace::open(&file).map_err(|errno| file_error("opening", &file, errno))?;
             *known = Some(Arc::new(place));
         }

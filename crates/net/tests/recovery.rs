@@ -221,6 +221,31 @@ fn the_hosts_mount_table_does_not_grow_with_containers() {
 }
 
 #[test]
+fn no_bind_takes_the_place_of_the_pins_along() {
+    on_host(|host| {
+        let network = host.default_network();
+        host.run(&network, "one");
+        let place = host.config.run.join("pins");
+        let is_apart = || {
+            let own = format!(" {} ", place.display());
+            let mounts = mounts_in_run(host);
+            mounts.iter().any(|m| m.contains(&own) && m.contains(" unbindable "))
+        };
+        assert!(is_apart(), "{:#?}", mounts_in_run(host));
+        // As an earlier version has left it.
+        sh(&format!("mount --make-private {}", place.display()));
+        assert!(!is_apart());
+        let successor = Net::open(host.config.clone()).unwrap();
+        let nothing = Desired {
+            networks: Vec::new(),
+            containers: Vec::new(),
+        };
+        successor.reconcile(&nothing).unwrap();
+        assert!(is_apart(), "{:#?}", mounts_in_run(host));
+    });
+}
+
+#[test]
 fn a_pin_of_an_earlier_version_is_taken_over_and_removed() {
     on_host(|host| {
         let network = host.default_network();
