@@ -408,12 +408,16 @@ fn real_time_is_had_by_the_one_that_asks_and_no_longer_than_allowed() {
         "a group that asks for none has none"
     );
     // More of it for one that runs, beside one that has some: the group around them gets what both need.
-    let sleeps = |name: &str| {
+    let sleeps = &|name: &str| {
         let flags = [&["run", "-d", "--name", name][..], &asks, &["busybox", "sleep", "600"]].concat();
         s.docker(&flags).ok();
     };
-    sleeps("first");
-    sleeps("second");
+    std::thread::scope(|all| {
+        // At the same moment, as after a boot.
+        for name in ["first", "second", "third"] {
+            all.spawn(move || sleeps(name));
+        }
+    });
     s.docker(&["update", "--cpu-rt-runtime", "200000", "second"]).ok();
     let refused = s.docker(&["update", "--cpu-rt-runtime", "990000", "second"]);
     assert!(

@@ -38,6 +38,7 @@ pub use details::{CpusetStats, Details, MemoryCounter, Pressure, RdmaStats, Stal
 pub use error::CgroupError;
 pub use group::{Cgroup, OomWatch};
 pub use hierarchy::{Controller, Hierarchy, Version};
+pub use realtime::Realtime;
 pub use resources::{
     BlockIo, Cpu, Cpuset, DeviceAccess, DeviceKind, DeviceRule, HugetlbLimit, Memory, Network, RdmaLimit, Resources,
     ThrottleDevice, WeightDevice,

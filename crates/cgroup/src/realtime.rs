@@ -18,23 +18,37 @@ const WHOLE: u128 = 1 << 20;
 /// The kernel's period of a group that was asked for none, in microseconds.
 const USUAL_PERIOD_US: u64 = 1_000_000;
 
+/// What a group is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Realtime {
+    /// Its name below the group that gives.
+    pub child: String,
+    /// Time in every period, in microseconds.
+    pub runtime_us: i64,
+    /// The period, in microseconds; the kernel's if absent.
+    pub period_us: Option<u64>,
+}
+
 impl Cgroup {
-    /// Gives this group what it lacks for the one named `child` below it to have `runtime_us` of every `period_us`
-    /// (the kernel's period if absent) beside the others there. Takes nothing back, and does nothing where the kernel
-    /// does not count it. Two calls at once may find the same room; the kernel then refuses one child its time.
+    /// Gives this group what it lacks for those named to have their time beside the others that are below it already.
+    /// Takes nothing back, and does nothing where the kernel does not count it.
     ///
     /// # Errors
     /// [`CgroupError::Write`] if the group above has no more to give, [`CgroupError::Read`].
-    pub fn ensure_realtime(&self, child: &str, runtime_us: i64, period_us: Option<u64>) -> Result<(), CgroupError> {
+    pub fn ensure_realtime(&self, wanted: &[Realtime]) -> Result<(), CgroupError> {
         let Some(dir) = self.branch(Controller::Cpu) else {
             return Ok(());
         };
         let Some((has, period)) = read(&dir)? else {
             return Ok(());
         };
-        let mut parts = share(runtime_us, period_us.unwrap_or(USUAL_PERIOD_US));
+        let shares = wanted
+            .iter()
+            .map(|each| share(each.runtime_us, each.period_us.unwrap_or(USUAL_PERIOD_US)));
+        let mut parts: u128 = shares.sum();
         for other in dir.children()? {
-            if other.path().file_name() != Some(OsStr::new(child)) {
+            let is_other = |each: &Realtime| other.path().file_name() != Some(OsStr::new(&each.child));
+            if wanted.iter().all(is_other) {
                 // One that is gone by now has none.
                 parts += read(&other)?.map_or(0, |(runtime, period)| share(runtime, period));
             }
@@ -79,10 +93,15 @@ mod tests {
         Cgroup::create(&hierarchy, "/n").expect("the group")
     }
 
-    fn given(groups: &[(&str, &str, &str)], (runtime, period): (i64, Option<u64>)) -> String {
+    fn given(groups: &[(&str, &str, &str)], (runtime_us, period_us): (i64, Option<u64>)) -> String {
         let root = tempfile::tempdir().expect("a directory");
         let group = tree(root.path(), groups);
-        group.ensure_realtime("child", runtime, period).expect("room");
+        let wanted = |child: &str| Realtime {
+            child: child.to_owned(),
+            runtime_us,
+            period_us,
+        };
+        group.ensure_realtime(&[wanted("child"), wanted("next")]).expect("room");
         std::fs::read_to_string(root.path().join("n").join(RUNTIME)).unwrap_or_default()
     }
 
@@ -95,10 +114,10 @@ mod tests {
             ("n/child", "5", "10"),
         ];
         for (groups, wanted, gets) in [
-            (&alone[..], (250_000, None), "250000"),
-            (&alone, (25_000, Some(100_000)), "250000"),
-            (&others, (250_000, None), "450000"),
-            (&[("n", "300000", "1000000")], (250_000, None), "300000"),
+            (&alone[..], (250_000, None), "500000"),
+            (&alone, (25_000, Some(100_000)), "500000"),
+            (&others, (250_000, None), "700000"),
+            (&[("n", "600000", "1000000")], (250_000, None), "600000"),
             (&[("n", "-1", "1000000")], (250_000, None), "-1"),
         ] {
             let found: i64 = given(groups, wanted).parse().expect("a number");

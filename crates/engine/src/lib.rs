@@ -26,6 +26,7 @@ pub mod networks;
 mod opening;
 pub mod operations;
 mod quiet;
+mod realtime;
 pub mod registries;
 mod reload;
 mod reserve;
@@ -107,6 +108,8 @@ pub struct Shared {
     pub(crate) hierarchy: wharf_cgroup::Hierarchy,
     /// What limits can refer to.
     pub(crate) host_limits: containers::create::limits::HostLimits,
+    /// Real-time time that containers were promised.
+    pub(crate) realtime: realtime::Promises,
     /// Capabilities that can be handed on.
     pub(crate) capabilities: Vec<String>,
     /// Rings when some work has ended.

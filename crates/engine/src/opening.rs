@@ -87,6 +87,7 @@ fn open_all(config: Config) -> Result<Shared> {
         plugged: Plugged::open(&tunables.plugins, &db)?,
         operations: Operations::new(tunables.operation_limits.clone()),
         host_limits: host_limits(&hierarchy),
+        realtime: Default::default(),
         capabilities: capabilities_known(),
         containers: Registry::default(),
         net: Arc::new(net),

@@ -7,10 +7,8 @@ use std::path::Path;
 
 use wharf_cgroup::{Cgroup, Cpu, Hierarchy, Memory, Resources};
 
-use crate::Shared;
 use crate::config::Reserve;
 use crate::error::{Error, Result};
-use crate::model::{self, ContainerRecord};
 
 /// The least and the most memory that is kept back unless the configuration says how much: a twentieth between them.
 const LEAST_MEMORY: u64 = 128 << 20;
@@ -49,22 +47,6 @@ pub(crate) fn ensure(reserve: &Reserve, instance: &str, hierarchy: &Hierarchy) {
             tracing::warn!("not all of the reserve for the host: {error}");
         }
     }
-}
-
-/// Gives the group of all containers the real-time processor time that this one is to have beside the others: version 1
-/// hands it down. What a parent of the user's choice has is the user's affair.
-pub(crate) fn ensure_realtime(shared: &Shared, record: &ContainerRecord, asked: &model::Resources) -> Result<()> {
-    let parent = record.host.resources.cgroup_parent.trim_matches('/');
-    if asked.cpu_realtime_runtime <= 0 || !parent.is_empty() {
-        return Ok(());
-    }
-    let period = u64::try_from(asked.cpu_realtime_period).ok().filter(|n| *n > 0);
-    Cgroup::create(&shared.hierarchy, &format!("/{}", shared.config.instance))
-        .and_then(|group| group.ensure_realtime(record.id.as_str(), asked.cpu_realtime_runtime, period))
-        .map_err(|error| {
-            let message = format!("the host has not as much real-time processor time left for containers: {error}");
-            Error::invalid(message).with_source(error)
-        })
 }
 
 /// Refuses a reserve that leaves containers nothing, before anything is touched.

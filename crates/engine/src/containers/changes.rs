@@ -16,7 +16,7 @@ use crate::model::{
     EndpointRecord, EndpointSettings, Happening, NetworkMode, NetworkRecord, Resources, ids::random_hex_id,
 };
 use crate::operations::{self, OperationKind};
-use crate::reserve;
+use crate::realtime;
 use crate::spec::cgroup_resources;
 
 /// Gives the container another name.
@@ -167,7 +167,7 @@ async fn apply_live(task: &Task, changed: &Resources) -> Result<()> {
     let Some(shim) = task.shim.as_ref().filter(|_| *changed != Resources::default()) else {
         return Ok(());
     };
-    reserve::ensure_realtime(&task.shared, &task.record, changed)?;
+    realtime::ensure(&task.shared, &task.record, changed)?;
     let Err(error) = shim.update(cgroup_resources(changed)).await else {
         return Ok(());
     };

@@ -19,7 +19,7 @@ use crate::logging;
 use crate::model::annotations::host_view;
 use crate::model::{ContainerRecord, IpcMode, MountKind, MountPoint, NetworkMode, PidMode, Status};
 use crate::operations;
-use crate::reserve;
+use crate::realtime;
 use crate::spec::{self, HostFacts};
 use crate::volumes::{self, Giving};
 
@@ -144,7 +144,7 @@ fn prepare_blocking(
     for mount in &mut record.mounts {
         prepare_mount(shared, mount)?;
     }
-    reserve::ensure_realtime(shared, &record, &record.host.resources)?;
+    realtime::ensure(shared, &record, &record.host.resources)?;
     let facts = HostFacts {
         cgroup_path: cgroup_path(&shared.config, &record),
         cgroup_v2: shared.cgroup_v2(),
