@@ -14,7 +14,10 @@ boots() {
   oci exec "$1" systemd-run --quiet --wait --pipe sh -c 'grep -q "/system.slice/run-" /proc/self/cgroup' ||
     { echo "  a transient service did not run"; return 1; }
   # The files of the journal are written by a unit that the shutdown stops.
-  oci exec "$1" systemd-run --quiet --unit witness sh -c 'trap "echo clean >/var/witness; exit" TERM; while :; do sleep 0.1; done' || return 1
+  oci exec "$1" systemd-run --quiet --unit witness sh -c 'trap "echo clean >/var/witness; exit" TERM; echo ready >/var/witness; while :; do sleep 0.1; done' ||
+    return 1
+  # systemd-run ends before the shell has set its trap.
+  await "$patience" grep -qs ready "$root/var/witness" || { echo "  a service did not run"; return 1; }
   oci kill "$1" "$2" || return 1
   await "$patience" is_down "$1" || { echo "  did not shut down"; return 1; }
   grep -q clean "$root/var/witness" || { echo "  services were not stopped in order"; return 1; }

@@ -26,7 +26,9 @@ units=$(inside systemctl --failed --no-legend --plain); [ -z "$units" ] || say "
 inside systemd-run --quiet --wait --pipe sh -c 'grep -q "/system.slice/run-" /proc/self/cgroup' ||
   say "a transient service did not run"
 inside systemd-run --quiet --unit witness sh -c \
-  'trap "echo clean >/var/witness; exit" TERM; while :; do sleep 0.1; done' || say "no witness"
+  'trap "echo clean >/var/witness; exit" TERM; echo ready >/var/witness; while :; do sleep 0.1; done' || say "no witness"
+# systemd-run ends before the shell has set its trap.
+await 60 inside grep -qs ready /var/witness || say "the witness did not run"
 docker restart -t 60 "$name" >/dev/null || say "no restart"
 inside cat /var/witness 2>/dev/null | grep -q clean || say "services were not stopped in order"
 await 60 inside systemctl is-system-running --wait || say "not running after a restart"
