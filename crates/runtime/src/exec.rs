@@ -346,7 +346,7 @@ fn enter_and_execute(plan: &ExecPlan<'_>, channel: &Channel) -> Result<std::conv
     let lsm = settings::open_lsm(process)?;
     settings::set_oom_score(process, channel)?;
     rustix::process::setsid().map_err(failed("make a session"))?;
-    settings::join_keyring(&format!("_ses.{}.{}", plan.target_pid, rustix::process::getpid()))?;
+    settings::join_keyring()?;
     let root = open_root(plan)?;
     if plan.namespaces != 0 {
         namespace::enter_all(plan.target, plan.namespaces).map_err(|errno| not_running(errno, "mount and other"))?;

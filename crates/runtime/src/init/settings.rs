@@ -131,12 +131,12 @@ pub(crate) fn new_session(plan: &InitPlan) -> Result<(), RuntimeError> {
     if plan.no_new_keyring {
         return Ok(());
     }
-    join_keyring(&format!("_ses.{}", plan.id))
+    join_keyring()
 }
 
 /// A new session keyring, so that no key of the host is seen.
-pub(crate) fn join_keyring(name: &str) -> Result<(), RuntimeError> {
-    match wharf_sys::keyring::join_new_session(&super::c_text(name)) {
+pub(crate) fn join_keyring() -> Result<(), RuntimeError> {
+    match wharf_sys::keyring::join_new_session() {
         // No keyrings in the kernel, or no quota left: then none is shared either.
         Ok(()) | Err(Errno::NOSYS | Errno::DQUOT | Errno::ACCESS | Errno::PERM) => Ok(()),
         Err(errno) => Err(failed("keyring", "make a session keyring")(errno)),
