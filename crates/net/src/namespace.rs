@@ -64,6 +64,16 @@ impl NamespaceHold {
         let in_proc = || PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd()));
         self.visible_at.clone().unwrap_or_else(in_proc)
     }
+
+    /// Makes the sysfs of the namespace, which stands as long as the answer is held: whoever mounts it meanwhile finds it
+    /// at once. Otherwise the kernel looks at the sysfs of every namespace first.
+    pub fn make_sysfs(&self) -> Result<OwnedFd, NetError> {
+        let sysfs = || wharf_sys::mount::new_filesystem("sysfs", &[], 0);
+        inside(&self.fd, sysfs)?.map_err(|errno| NetError::Namespace {
+            action: "making the sysfs of a network namespace",
+            source: errno.into(),
+        })
+    }
 }
 
 /// Whether a namespace is pinned here. A link to one is no pin.

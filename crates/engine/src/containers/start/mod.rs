@@ -311,6 +311,7 @@ pub(crate) struct PreparedStep {
     pub(crate) plan: LaunchPlan,
     /// Keeps what the plan refers to.
     pub(crate) _netns: Option<wharf_net::NamespaceHold>,
+    pub(crate) _sysfs: Option<prepare::Sysfs>,
 }
 
 /// Prepares a build step like a container; its network is not connected yet.
@@ -322,6 +323,7 @@ pub(crate) async fn prepare_step(shared: &Arc<Shared>, record: &mut ContainerRec
         networks,
         plan: prepared.plan,
         _netns: prepared.netns,
+        _sysfs: prepared._sysfs,
     })
 }
 

@@ -1,9 +1,11 @@
 //! Everything a start needs before the shim: namespace, files, mounts, `config.json`.
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
+use tokio::task::JoinHandle;
 use wharf_net::{NamespaceHold, NamespaceRequest, Pinning, Upstream};
 use wharf_runtime::spec::Spec;
 use wharf_shim::plan::{ConsoleSize, LaunchPlan, RootfsPlan, RuntimePlan, StdioPlan};
@@ -26,6 +28,9 @@ use crate::volumes::{self, Giving};
 /// Longest time a preparation may take: it looks at the sources of mounts.
 const PREPARE_DEADLINE: Duration = Duration::from_secs(20);
 
+/// A sysfs that is being made, or stands.
+pub(crate) type Sysfs = JoinHandle<Option<OwnedFd>>;
+
 /// What was prepared.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -35,6 +40,8 @@ pub(super) struct Prepared {
     pub(super) mounts: Vec<MountPoint>,
     /// To be kept until the shim has made the container: the plan names a path through it.
     pub(super) netns: Option<NamespaceHold>,
+    /// To be kept as long.
+    pub(super) _sysfs: Option<Sysfs>,
 }
 
 /// Other containers that this one joins, as they are now.
@@ -140,6 +147,7 @@ fn prepare_blocking(
     };
     let plan = launch_plan(shared, &record, &places)?;
     let netns = prepare_namespace(shared, &record, joined, (&upstream, &plan.runtime))?;
+    let sysfs = netns.as_ref().map(make_sysfs);
     let mounts = record.mounts.clone();
     for mount in &mut record.mounts {
         prepare_mount(shared, mount)?;
@@ -173,6 +181,7 @@ fn prepare_blocking(
         upstream,
         mounts,
         netns,
+        _sysfs: sysfs,
     })
 }
 
@@ -221,6 +230,13 @@ fn prepare_namespace(
         },
     };
     Ok(Some(shared.net.create_namespace(&request)?))
+}
+
+/// Makes the sysfs of a container's namespace beside everything else; the shim mounts it a moment later.
+fn make_sysfs(netns: &NamespaceHold) -> Sysfs {
+    let netns = netns.clone();
+    // Without it the mount only takes longer.
+    tokio::task::spawn_blocking(move || netns.make_sysfs().ok())
 }
 
 /// Makes the source of a mount usable and puts its host path into the mount point.
