@@ -21,6 +21,9 @@ BUDGETS = {
     'engine PSS idle, MB': 20.0,
 }
 CALLERS = 8  # requests at a time
+SOME = 20    # starts that are measured one by one; a bridge has 1023 ports
+ROUNDS = 3   # of them
+SETTLE_S = 2 # what was removed is gone in the kernel too
 IDLE_S = 12  # memory is given back after five seconds without work, idle threads end after ten
 # One process that ends on SIGTERM; its standard input stays open.
 PROGRAM = ['sh', '-c', 'trap "exit 0" TERM; read x']
@@ -82,23 +85,43 @@ class Scale:
         self.figures[what] = value
         print(f'  {what:40} {value:10.2f}', flush=True)
 
-    def one(self, name):
-        """How long one start takes, create included, in ms; the container is removed."""
-        took = ms(lambda: self.api.start(name))
+    def some(self, stem):
+        """How long one start takes, create included, in ms: the median of rounds of a few that follow each other. They are
+        removed together: for milliseconds after its removal the kernel takes a container apart, beside whatever comes next."""
+        took = []
+        for r in range(ROUNDS):
+            names = [f'{stem}{r}-{i}' for i in range(SOME)]
+            took += [ms(lambda: self.api.start(name)) for name in names]
+            for name in names: self.end(name)
+            time.sleep(SETTLE_S)
+        return statistics.median(took)
+
+    def behind(self, stem):
+        """The same, each right after the removal of the one before."""
+        took = []
+        for i in range(SOME):
+            took.append(ms(lambda: self.api.start(f'{stem}{i}')))
+            self.end(f'{stem}{i}')
+        time.sleep(SETTLE_S)
+        return statistics.median(took)
+
+    def end(self, name):
         self.api.stop(name, 0); self.api.remove(name)  # it may not have set its trap yet
-        return took
 
     def thousand(self, count):
-        self.one('warm')
-        first = statistics.median(self.one(f'first{i}') for i in range(15))
+        self.some('warm')
+        first, first_behind = self.some('first'), self.behind('before')
         names = [f's{i}' for i in range(count)]
         self.put('started, s', ms(lambda: self.callers.each(names, Api.start)) / 1000)
         running = json.loads(self.api.call('GET', '/v1.44/containers/json'))
         if len(running) != count: raise RuntimeError(f'{len(running)} of {count} run')
         self.put('start of the first ones, ms', first)
-        more = statistics.median(self.one(f'more{i}') for i in range(15))
+        time.sleep(SETTLE_S)
+        more, more_behind = self.some('more'), self.behind('after')
         self.put('start of one more, ms', more)
         self.put('start of one more, of the first ones', more / first)
+        self.put('first ones right behind a removal, ms', first_behind)
+        self.put('one more right behind a removal, ms', more_behind)
         self.put('ps -a, ms', statistics.median(ms(lambda: self.api.call('GET', '/v1.44/containers/json?all=1')) for _ in range(15)))
         keepers = self.engine.keeper()
         self.put('keeper PSS each, kB', sum(map(pss_kb, keepers)) / len(keepers))
