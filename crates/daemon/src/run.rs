@@ -55,7 +55,7 @@ pub fn main(options: Options) -> Result<(), DaemonError> {
     let settings = options.clone().settle()?;
     let log = OwnLog::start(&settings.log_level);
     outlast_containers();
-    wharf_engine::settle_memory();
+    wharf_engine::settle_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("wharf")

@@ -63,7 +63,7 @@ pub use events::{EventBus, EventWatch};
 pub use filters::Filters;
 pub use images::Images;
 pub use networks::Networks;
-pub use quiet::settle_memory;
+pub use quiet::settle_process;
 pub use registries::RegistrySettings;
 pub use reset::reset;
 pub use system::System;

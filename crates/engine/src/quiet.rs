@@ -12,11 +12,19 @@ use crate::Shared;
 /// How long nothing must have happened. Longer than the pauses of somebody who types commands.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Has the process keep its memory in few places; to be called while it has one thread.
+/// Prepares a process for an engine; to be called first thing, while it has one thread and few descriptors.
+pub fn settle_process() {
+    settle_memory();
+    if let Err(error) = wharf_sys::spawn::lower() {
+        tracing::debug!("shims are started with copies of all descriptors: {error}");
+    }
+}
+
+/// Has the process keep its memory in few places.
 ///
 /// Requests of containers run on many short-lived threads. Without this each has a store of free memory of its own,
 /// sixteen on two processors, none of which is ever empty enough to be given back.
-pub fn settle_memory() {
+fn settle_memory() {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     wharf_sys::memory::limit_arenas(processors.max(2));
 }

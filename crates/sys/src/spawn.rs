@@ -1,6 +1,14 @@
 //! Starting a program from a process with a large heap or many threads:
 //! the child shares the caller's memory until it executes (as vfork), so
 //! nothing is copied, and only plain system calls run in between.
+//!
+//! A process that holds thousands of descriptors calls [`lower`] first thing:
+//! its children are then made without copies of them, each of which would have
+//! to be closed again one by one.
+
+mod low;
+
+pub use low::lower;
 
 use crate::fd::set_cloexec_from;
 use crate::handle::{has_pidfds, open_directory};
@@ -9,8 +17,9 @@ use crate::raw::{decode, fd_arg, syscall};
 use crate::signal::{SignalSet, reset_handlers, set_mask};
 use crate::{Errno, Result};
 use linux_raw_sys::general::{
-    __NR_clone, __NR_clone3, __NR_dup3, __NR_execve, __NR_execveat, __NR_fchdir, __NR_fcntl, __NR_setsid,
-    AT_EMPTY_PATH, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, clone_args,
+    __NR_clone, __NR_clone3, __NR_close_range, __NR_dup3, __NR_execve, __NR_execveat, __NR_fchdir, __NR_fcntl,
+    __NR_setsid, __NR_unshare, AT_EMPTY_PATH, CLONE_CLEAR_SIGHAND, CLONE_FILES, CLONE_INTO_CGROUP, CLONE_PIDFD,
+    CLONE_VFORK, CLONE_VM, clone_args,
 };
 use rustix::process::Pid;
 use std::ffi::CString;
@@ -68,6 +77,9 @@ struct Plan {
     handlers: Handlers,
     /// A cgroup v2 that the child has yet to enter.
     cgroup: Option<RawFd>,
+    /// The child shares the caller's table until it takes what is below this number into one of its own.
+    /// `None`: it has a copy of all from the start.
+    keep_below: Option<RawFd>,
     failure: isize,
 }
 
@@ -78,9 +90,17 @@ enum Handlers {
     Copied,
 }
 
+#[derive(Clone, Copy)]
 enum Target {
     Path(usize),
     Fd(RawFd),
+}
+
+impl Plan {
+    /// The flag that has the child share the caller's table of descriptors at first.
+    fn sharing(&self) -> u32 {
+        self.keep_below.map_or(0, |_| CLONE_FILES)
+    }
 }
 
 const STACK_BYTES: usize = 64 * 1024;
@@ -92,9 +112,13 @@ impl Spawn<'_> {
     /// the child resets the handlers by itself.
     ///
     /// # Errors
-    /// As clone3(2), dup3(2) and execve(2); no child is left then.
+    /// As clone3(2), unshare(2), dup3(2) and execve(2); no child is left then.
     pub fn spawn(&self) -> Result<Spawned> {
-        let mut plan = self.plan();
+        let low = low::Block::take(self);
+        let mut plan = match &low {
+            Some(block) => block.plan(self),
+            None => self.plan(),
+        };
         let mut stack = vec![0u64; STACK_BYTES / 8];
         let mut pidfd: RawFd = -1;
         // ORDER: no handler of ours may run in the child, which shares memory.
@@ -144,12 +168,14 @@ impl Spawn<'_> {
             new_session: self.new_session,
             handlers: Handlers::Cleared,
             cgroup: None,
+            keep_below: None,
             failure: 0,
         }
     }
 
     fn clone_newest(&self, stack: &mut [u64], pidfd: &mut RawFd, plan: &mut Plan) -> Result<usize> {
         let mut args = self.clone_args(stack, pidfd);
+        args.flags |= u64::from(plan.sharing());
         let numbers = [std::ptr::from_mut(&mut args) as usize, size_of::<clone_args>(), 0];
         clone_with_stack(__NR_clone3, numbers, plan)
     }
@@ -158,7 +184,15 @@ impl Spawn<'_> {
         const SIGCHLD: u32 = 17;
         plan.handlers = Handlers::Copied;
         plan.cgroup = self.cgroup.map(|fd| fd.as_raw_fd());
-        let mut flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
+        if plan.cgroup.is_some() {
+            // None of the low ones: the other way.
+            *plan = Plan {
+                handlers: Handlers::Copied,
+                cgroup: plan.cgroup,
+                ..self.plan()
+            };
+        }
+        let mut flags = CLONE_VM | CLONE_VFORK | SIGCHLD | plan.sharing();
         if has_pidfds() {
             flags |= CLONE_PIDFD;
         }
@@ -260,6 +294,10 @@ fn prepare_and_execute(plan: &mut Plan) -> Result<()> {
         // the table of descriptors is the child's own copy.
         unsafe { syscall(number, args) }
     };
+    if let Some(first) = plan.keep_below {
+        // ORDER: before anything else is done to the table, which is still the caller's.
+        leave_shared_table(first)?;
+    }
     if let Some(cgroup) = plan.cgroup {
         // SAFETY: the caller's descriptor, of which this process has a copy.
         crate::clone::enter_cgroup(unsafe { BorrowedFd::borrow_raw(cgroup) })?;
@@ -303,6 +341,20 @@ fn prepare_and_execute(plan: &mut Plan) -> Result<()> {
         )?,
     };
     Ok(())
+}
+
+/// Gives the child a table of its own, with what is below `first` only where the kernel can do that in one step.
+///
+/// KERNEL(5.9): `close_range`; before, all is copied.
+fn leave_shared_table(first: RawFd) -> Result<()> {
+    const CLOSE_RANGE_UNSHARE: usize = 2;
+    let range = [fd_arg(first), u32::MAX as usize, CLOSE_RANGE_UNSHARE, 0, 0, 0];
+    // SAFETY: closes nothing in the caller's table: the numbers go in the copy that this call makes.
+    match unsafe { syscall(__NR_close_range, range) } {
+        Ok(_) => Ok(()),
+        // SAFETY: a copy of the table, for this process.
+        Err(_) => unsafe { syscall(__NR_unshare, [CLONE_FILES as usize, 0, 0, 0, 0, 0]).map(drop) },
+    }
 }
 
 /// Marks everything close-on-exec; the placed descriptors come after.
@@ -365,6 +417,51 @@ mod tests {
             .expect("wait")
             .expect("ended");
         assert!(status.exited());
+    }
+
+    #[test]
+    fn with_low_places_a_child_gets_a_small_table_and_no_copy_stays_behind() {
+        lower().expect("low descriptors");
+        let held: Vec<OwnedFd> = (0..300)
+            .map(|_| rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 0).expect("dup"))
+            .collect();
+        let root = std::fs::File::open("/").expect("root");
+        // Another test may have the places at the moment.
+        let small = (0..50).any(|_| {
+            let (mut read, write) = std::io::pipe().expect("pipe");
+            let script = "echo $WHO; pwd; grep FDSize /proc/$$/status; ls /proc/$$/fd";
+            let spawned = {
+                let mut spawn = shell(script, vec![(root.as_fd(), 0), (write.as_fd(), 1), (root.as_fd(), 2)]);
+                spawn.directory = Some(root.as_fd());
+                spawn.spawn().expect("spawn")
+            };
+            drop(write);
+            let mut text = String::new();
+            // Ends only when no copy of the pipe's other end is left here.
+            read.read_to_string(&mut text).expect("read");
+            waitpid(Some(spawned.pid), WaitOptions::empty()).expect("wait");
+            let words: Vec<&str> = text.split_whitespace().collect();
+            assert_eq!(words[..3], ["child", "/", "FDSize:"], "{text}");
+            let number = |word: &&str| word.parse::<usize>().expect("a number");
+            // 10 and 255 are where shells keep what they read.
+            assert!(
+                words[4..].iter().map(number).all(|n| matches!(n, 0..3 | 10 | 255)),
+                "{text}"
+            );
+            number(&words[3]) < 300
+        });
+        // KERNEL(5.9)
+        assert!(small || !has_close_range(), "all descriptors were copied");
+        assert!(
+            held.iter().all(|fd| rustix::io::fcntl_getfd(fd).is_ok()),
+            "the caller's are untouched"
+        );
+    }
+
+    fn has_close_range() -> bool {
+        let none = [u32::MAX as usize, u32::MAX as usize, 0, 0, 0, 0];
+        // SAFETY: no descriptor has this number.
+        unsafe { syscall(__NR_close_range, none) }.is_ok()
     }
 
     #[test]
