@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use wharf_testkit::Sandbox;
 use wharf_testkit::sandbox::wharf_binary;
 
-/// Loads the filter and becomes the engine. All calls that came with or after mount_setattr(2) of Linux 5.12.
+/// Loads the filter and becomes the engine. close_range(2) of Linux 5.9, and all calls that came with or after
+/// mount_setattr(2) of 5.12.
 const LAUNCHER: &str = r#"#!/usr/bin/env python3
 import ctypes, errno, os, sys
 PROGRAM = "@PROGRAM@"
@@ -14,7 +15,7 @@ library = ctypes.CDLL("libseccomp.so.2")
 library.seccomp_init.restype = ctypes.c_void_p
 context = ctypes.c_void_p(library.seccomp_init(ALLOW))
 library.seccomp_attr_set(context, NO_NEW_PRIVS, 0)
-for number in range(441, 480):
+for number in [436, *range(441, 480)]:
     assert library.seccomp_rule_add(context, ERRNO | errno.ENOSYS, number, 0) == 0, number
 assert library.seccomp_load(context) == 0
 os.execv(PROGRAM, [PROGRAM] + sys.argv[1:])
