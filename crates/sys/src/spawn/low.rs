@@ -40,6 +40,12 @@ pub fn lower() -> Result<()> {
     Ok(())
 }
 
+/// Whether the places are there.
+#[cfg(test)]
+pub(super) fn is_lowered() -> bool {
+    LOW.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+}
+
 /// The places, with what one child needs; they lead to nothing again when this is dropped.
 pub(super) struct Block {
     low: MutexGuard<'static, Option<Low>>,
