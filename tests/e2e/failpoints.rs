@@ -167,7 +167,7 @@ fn outcome(s: &Sandbox, case: &Case, when: &str) {
     // A restart that goes on shows the old run until it begins.
     s.eventually(SOON, &format!("{when}: what goes on is done"), || {
         let ops = s.wharf(&["ops", "--format", "{{.Name}}"]).stdout;
-        !ops.lines().any(|name| name == "c1")
+        !ops.lines().any(|name| name == "t1")
     });
     if !case.settles.is_empty() {
         s.eventually(SOON, &format!("{when}: {} comes about", case.settles), || {
