@@ -12,8 +12,9 @@ PREFIX       ?= /usr/local
 UNDER_TEST   := WHARF_BIN=$(abspath $(TARGET))/e2e/wharf WHARF_SHIM=$(abspath $(TARGET))/e2e/wharf-shim
 DESTDIR      ?=
 
-.PHONY: build shim build-debug demo test soak upgrade-test check fmt clippy deny lint unit e2e conformance test-vm bench bench-scale bench-logs bench-neighbours bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
+.PHONY: build shim build-debug demo test soak upgrade-test check fmt clippy deny lint unit e2e conformance test-vm bench bench-scale bench-logs bench-neighbours bench-stuck bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
 
+# For packages set WHARF_LINK=portable: otherwise the program needs version 2.36 of the C library, if it is built with that.
 build: shim
 	cargo build --release --locked -p wharf-cli
 	install -d $(TARGET)/release
@@ -89,8 +90,9 @@ test-vm: packages-vm build
 bench: packages-bench build
 	python3 bench/bench.py --bin $(TARGET)/release $(BENCH); peers=$$?; test -z "$(BENCH)" || exit $$peers; \
 	python3 bench/scale.py --bin $(TARGET)/release; scale=$$?; \
-	python3 bench/logs.py --bin $(TARGET)/release; logs=$$?; \
-	python3 bench/neighbours.py --bin $(TARGET)/release; exit $$((peers | scale | logs | $$?))
+	python3 bench/neighbours.py --bin $(TARGET)/release; neighbours=$$?; \
+	python3 bench/stuck.py --bin $(TARGET)/release; stuck=$$?; \
+	python3 bench/logs.py --bin $(TARGET)/release; exit $$((peers | scale | neighbours | stuck | $$?))
 
 # A thousand containers, ten thousand starts and stops.
 bench-scale: packages-bench build
@@ -103,6 +105,9 @@ bench-logs: packages-bench build
 # A container beside a fork bomb, a memory hog, a flood of log lines and a loop of disk writes.
 bench-neighbours: packages-bench build
 	python3 bench/neighbours.py --bin $(TARGET)/release $(NEIGHBOURS)
+
+bench-stuck: packages-bench build
+	python3 bench/stuck.py --bin $(TARGET)/release $(STUCK)
 
 # The runtime alone: steps of a start, memory, and the ratios to crun, runc and a floor in C.
 bench-runtime: packages-bench shim

@@ -56,15 +56,16 @@ class Engine:
 
 class Wharf(Engine):
     """Ours, which a test may kill and begin again."""
-    def __init__(self, bin_dir, base, log):
+    def __init__(self, bin_dir, base, log, config=''):
         self.bin, self.root, self.run, self.log = bin_dir, f'{base}/wharf', f'{base}/wharf-run', log
         self.instance, self.socket = f'wb{os.getpid()}', f'{base}/wharf-run/wharf.sock'
         super().__init__('wharf', [f'{bin_dir}/wharf'], {'WHARF_HOST': f'unix://{self.socket}'}, None, self.keepers)
-        self.place = ['--root', self.root, '--run', self.run, '--instance', self.instance]
+        open(f'{base}/config.toml', 'w').write(config)
+        self.config, self.place = f'{base}/config.toml', ['--root', self.root, '--run', self.run, '--instance', self.instance]
         self.begin()
 
     def begin(self):
-        self.process = subprocess.Popen([f'{self.bin}/wharf', 'daemon', *self.place], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([f'{self.bin}/wharf', 'daemon', '--config', self.config, *self.place], stdout=self.log, stderr=self.log)
         wait_socket(self.socket)
 
     def keepers(self):
@@ -133,8 +134,9 @@ def against_budgets(figures, budgets):
     return rows, [f'{what}: {figures[what]:.2f} is over {most}' for what, most in budgets.items() if figures.get(what, 0) > most]
 
 
-def alone(parser, measure):
+def alone(parser, measure, config=''):
     """Runs `measure(engine, arguments)` with an engine that has busybox, in a network and mount namespace of their own.
+    `{base}` in `config`, text of its configuration file, is the folder that everything is in.
     It answers figures, their budgets and what else was missed; the program ends with 1 if anything was."""
     parser.add_argument('--bin', required=True)
     parser.add_argument('--json'); parser.add_argument('--markdown'); parser.add_argument('--inside', help=argparse.SUPPRESS)
@@ -144,7 +146,7 @@ def alone(parser, measure):
         try: return subprocess.call(['unshare', '--net', '--mount', sys.executable, *sys.argv, '--inside', base])
         finally: subprocess.call(['rm', '-rf', '--one-file-system', base])
     must('ip', 'link', 'set', 'lo', 'up')
-    engine = Wharf(a.bin, a.inside, open(f'{a.inside}/log', 'w'))
+    engine = Wharf(a.bin, a.inside, open(f'{a.inside}/log', 'w'), config.replace('{base}', a.inside))
     try:
         busybox_tar(f'{a.inside}/busybox.tar'); engine.do('import', f'{a.inside}/busybox.tar', 'busybox:latest')
         figures, budgets, missed = measure(engine, a)

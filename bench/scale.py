@@ -85,19 +85,19 @@ class Scale:
         self.figures[what] = value
         print(f'  {what:40} {value:10.2f}', flush=True)
 
-    def some(self, stem):
-        """How long one start takes, create included, in ms: the median of rounds of a few that follow each other. They are
-        removed together: for milliseconds after its removal the kernel takes a container apart, beside whatever comes next."""
+    def some(self, stem, rounds=ROUNDS):
+        """How long each start takes, create included, in ms: rounds of a few that follow each other. They are removed
+        together: for milliseconds after its removal the kernel takes a container apart, beside whatever comes next."""
         took = []
-        for r in range(ROUNDS):
+        for r in range(rounds):
             names = [f'{stem}{r}-{i}' for i in range(SOME)]
             took += [ms(lambda: self.api.start(name)) for name in names]
             for name in names: self.end(name)
             time.sleep(SETTLE_S)
-        return statistics.median(took)
+        return took
 
     def behind(self, stem):
-        """The same, each right after the removal of the one before."""
+        """The median of starts each of which comes right after the removal of the one before."""
         took = []
         for i in range(SOME):
             took.append(ms(lambda: self.api.start(f'{stem}{i}')))
@@ -115,11 +115,8 @@ class Scale:
         self.put('started, s', ms(lambda: self.callers.each(names, Api.start)) / 1000)
         running = json.loads(self.api.call('GET', '/v1.44/containers/json'))
         if len(running) != count: raise RuntimeError(f'{len(running)} of {count} run')
-        self.put('start of the first ones, ms', first)
         time.sleep(SETTLE_S)
-        more, more_behind = self.some('more'), self.behind('after')
-        self.put('start of one more, ms', more)
-        self.put('start of one more, of the first ones', more / first)
+        more, more_behind = self.some('more', 2 * ROUNDS), self.behind('after')
         self.put('first ones right behind a removal, ms', first_behind)
         self.put('one more right behind a removal, ms', more_behind)
         self.put('ps -a, ms', statistics.median(ms(lambda: self.api.call('GET', '/v1.44/containers/json?all=1')) for _ in range(15)))
@@ -130,6 +127,11 @@ class Scale:
         self.put('stopped and removed, s', ms(lambda: (self.callers.each(names, Api.stop), self.callers.each(names, Api.remove))) / 1000)
         time.sleep(IDLE_S)
         self.put('engine PSS idle, MB', pss_kb(self.engine.process.pid) / 1024)
+        # A machine may be faster in one minute than in the next: the first ones are of both sides of the others.
+        first, more = statistics.median(first + self.some('last')), statistics.median(more)
+        self.put('start of the first ones, ms', first)
+        self.put('start of one more, ms', more)
+        self.put('start of one more, of the first ones', more / first)
 
     def successor(self, count):
         """How long a new engine takes until it lists all as running, after the old one was killed."""
