@@ -11,7 +11,8 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 use wharf_sys::signal::SignalSet;
 use wharf_sys::timeout::in_milliseconds;
 
-use super::container::{Container, Exit, Waiter, now_ns};
+use super::console::Console;
+use super::container::{Container, Exit, Process, Waiter, now_ns};
 use super::publish::Publisher;
 use crate::task_api::connection::Connection;
 use crate::task_api::envelope::answer;
@@ -50,6 +51,8 @@ pub(super) struct Server {
     /// Asked to end; by then at the latest.
     ends_at: Option<Instant>,
     trims_at: Option<Instant>,
+    /// Of processes that were deleted before their client had read everything.
+    parting: Vec<Console>,
 }
 
 /// What a descriptor belongs to.
@@ -60,6 +63,7 @@ enum Source {
     Publisher,
     Connection(u32),
     Console(String, String),
+    Parting,
     OutOfMemory(String),
 }
 
@@ -110,6 +114,7 @@ impl Server {
             next_number: 0,
             ends_at: None,
             trims_at: None,
+            parting: Vec::new(),
         }
     }
 
@@ -124,10 +129,18 @@ impl Server {
         Ok(())
     }
 
-    /// The farewell is said, or nobody listens.
+    /// The farewell is said, or nobody listens; and clients have what deleted processes wrote, or had their time.
     fn is_over(&self) -> bool {
-        self.ends_at
-            .is_some_and(|at| self.publisher.is_idle() || Instant::now() >= at)
+        let is_said = |at| self.publisher.is_idle() || Instant::now() >= at;
+        self.parting.is_empty() && self.ends_at.is_some_and(is_said)
+    }
+
+    /// Keeps what a client has not read yet of a process that is deleted: it reads on to the end.
+    pub(super) fn part(&mut self, process: &mut Process) {
+        if let Some(mut console) = process.console.take() {
+            console.finish(); // at the latest now
+            self.parting.push(console);
+        }
     }
 
     /// Ends as soon as the events are out.
@@ -180,6 +193,8 @@ impl Server {
                 all.extend(interests.map(|interest| (source(), interest)));
             }
         }
+        let parting = self.parting.iter().flat_map(Console::interests);
+        all.extend(parting.map(|interest| (Source::Parting, interest)));
         all.into_iter().unzip()
     }
 
@@ -188,8 +203,9 @@ impl Server {
             let processes = container.execs.values().chain([&container.init]);
             processes.filter_map(|process| process.console.as_ref()?.ends_at())
         });
+        let parting = self.parting.iter().filter_map(Console::ends_at);
         let own = [self.ends_at, self.trims_at, self.publisher.deadline()];
-        consoles.chain(own.into_iter().flatten()).min()
+        consoles.chain(parting).chain(own.into_iter().flatten()).min()
     }
 
     fn dispatch(&mut self, source: Source) {
@@ -199,6 +215,7 @@ impl Server {
             Source::Publisher => self.publisher.on_ready(),
             Source::Connection(number) => self.on_connection(number),
             Source::OutOfMemory(id) => self.on_out_of_memory(&id),
+            Source::Parting => self.parting.iter_mut().for_each(Console::pump),
             Source::Console(id, exec_id) => {
                 let process = self.containers.get_mut(&id).and_then(|c| c.process_mut(&exec_id).ok());
                 if let Some(console) = process.and_then(|process| process.console.as_mut()) {
@@ -327,10 +344,11 @@ impl Server {
     fn tidy(&mut self) {
         self.connections.retain(|_, connection| !connection.is_gone);
         for process in self.containers.values_mut().flat_map(Container::processes_mut) {
-            if process.console.as_ref().is_some_and(super::console::Console::is_over) {
+            if process.console.as_ref().is_some_and(Console::is_over) {
                 process.console = None;
             }
         }
+        self.parting.retain(|console| !console.is_over());
         if self.trims_at.is_some_and(|at| Instant::now() >= at) {
             self.trims_at = None;
             wharf_sys::memory::trim();

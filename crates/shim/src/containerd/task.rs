@@ -147,7 +147,10 @@ impl Server {
         };
         let exited_at = (exit.at_ns != 0).then(|| Timestamp::from_ns(exit.at_ns));
         if request.exec_id.is_empty() {
-            let removed = self.containers.remove(&request.id).map_or(Ok(()), Container::remove);
+            let removed = self.containers.remove(&request.id).map_or(Ok(()), |mut container| {
+                container.processes_mut().for_each(|process| self.part(process));
+                container.remove()
+            });
             let event = TaskDelete {
                 container_id: request.id.clone(),
                 pid,
@@ -158,7 +161,8 @@ impl Server {
             self.publisher.publish("/tasks/delete", "TaskDelete", &event);
             removed?;
         } else {
-            container.execs.remove(&request.exec_id);
+            let deleted = container.execs.remove(&request.exec_id);
+            deleted.into_iter().for_each(|mut process| self.part(&mut process));
         }
         let response = DeleteResponse {
             pid,
