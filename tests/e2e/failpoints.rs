@@ -209,6 +209,7 @@ fn a_kill_at_any_step_of_create_start_and_run_leaves_whole_containers() {
                 "start/journalled",
                 "start/made",
                 "start/connected",
+                "start/joined",
                 "start/started",
                 "start/running",
             ],

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 use wharf_testkit::Sandbox;
-use wharf_testkit::process::{is_alive, kill};
+use wharf_testkit::process::{freeze, is_alive, kill};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -117,4 +117,48 @@ fn clients_of_a_killed_shim_hear_the_end() {
         }
         s.eventually(SOON, what, || client.try_wait().unwrap().is_some());
     }
+}
+
+#[test]
+fn a_container_whose_shim_does_not_answer_is_killed_without_it() {
+    let s = Sandbox::with_busybox();
+    let check = |name: &str, pause: bool| {
+        sleeper(&s, name, &["--restart", "always"]);
+        let (first, shim) = (pid(&s, name), shim_of(&s, name));
+        if pause {
+            s.docker(&["pause", name]).ok();
+        }
+        freeze(shim);
+        s.docker(&["stop", "-t", "0", name]).ok();
+        assert_eq!(state(&s, name), "exited 137");
+        assert!(!is_alive(first) && !is_alive(shim), "nothing of it lives on");
+        let why = s.wharf(&["why", name]);
+        assert!(
+            why.ok().contains("did not answer") && why.ok().contains("is stopped"),
+            "{why}"
+        );
+        s.docker(&["start", name]).ok();
+        assert_eq!(s.docker(&["exec", name, "echo", "hi"]).ok(), "hi");
+        s.docker(&["rm", "-f", name]).ok();
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| check("mute", false));
+        scope.spawn(|| check("mute-and-paused", true));
+    });
+}
+
+#[test]
+fn a_shim_that_answers_no_engine_ends_with_its_container() {
+    let mut s = Sandbox::with_busybox();
+    sleeper(&s, "mute", &["--restart", "always"]);
+    let (first, shim) = (pid(&s, "mute"), shim_of(&s, "mute"));
+    s.kill();
+    freeze(shim);
+    s.boot();
+    assert_eq!(s.docker(&["ps", "-q"]).ok().lines().count(), 1, "it may answer yet");
+    s.eventually(Duration::from_secs(90), "it is started again without it", || {
+        !is_alive(first) && !is_alive(shim) && state(&s, "mute") == "running 0" && pid(&s, "mute") != first
+    });
+    assert_eq!(s.docker(&["exec", "mute", "echo", "hi"]).ok(), "hi");
+    s.docker(&["rm", "-f", "mute"]).ok();
 }

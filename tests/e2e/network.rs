@@ -197,7 +197,9 @@ fn joined_containers_stay_with_their_owner_whenever_the_engine_is_killed() {
         "end/recorded",
         "end/released",
         "start/journalled",
+        "net/connect/paired",
         "start/connected",
+        "start/joined",
     ] {
         s.terminate();
         s.boot_armed(&format!("kill:{point}"));
@@ -211,12 +213,45 @@ fn joined_containers_stay_with_their_owner_whenever_the_engine_is_killed() {
     // It is stopped, and started in another engine or half started in one.
     s.docker(&["stop", "-t", "0", "owner"]).ok();
     s.kill();
-    s.boot_armed("kill:start/connected");
+    s.boot_armed("kill:start/joined");
     s.docker(&["start", "owner"]);
     assert!(s.ends_within(Duration::from_secs(20)));
     s.boot();
     s.docker(&["start", "owner"]).ok();
     together(&s, "stopped, and started again");
+}
+
+#[test]
+fn an_interface_that_a_killed_engine_had_half_made_is_made_again() {
+    let mut s = Sandbox::with_busybox();
+    s.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--restart",
+        "always",
+        "busybox",
+        "sleep",
+        "600",
+    ])
+    .ok();
+    let gateway = s.docker(&["inspect", "-f", "{{.NetworkSettings.Gateway}}", "box"]);
+    let gateway = gateway.ok().to_owned();
+    let ports = std::fs::read_dir(format!("/sys/class/net/{}0/brif", s.instance())).unwrap();
+    let ports: Vec<String> = ports
+        .map(|port| port.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let [port] = &ports[..] else {
+        panic!("one port: {ports:?}")
+    };
+    s.kill();
+    let removed = std::process::Command::new("ip").args(["link", "del", port]).status();
+    assert!(removed.unwrap().success());
+    let died = s.boot_to_die("kill:net/connect/paired", Duration::from_secs(20));
+    assert!(died, "the interface was not made again");
+    s.boot();
+    s.docker(&["exec", "box", "ping", "-c", "1", "-w", "5", &gateway]).ok();
 }
 
 #[test]

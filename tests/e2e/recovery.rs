@@ -33,7 +33,7 @@ const DEATHS: [Death; 5] = [
     Death {
         before: &["create --name t1 -p 0:80 -v named:/v busybox sleep 600"],
         act: "start t1",
-        point: "start/connected",
+        point: "start/joined",
         becomes: &["created"],
         passes: &[
             "recover/opened",

@@ -196,3 +196,41 @@ fn devices_are_docker_s_and_can_be_added() {
         "{refused}"
     );
 }
+
+/// What is at the top of a mount namespace, seen by a thread that enters it.
+fn names_at_the_top(of: &str) -> Vec<String> {
+    let path = format!("/proc/{of}/ns/mnt");
+    let look = move || {
+        let place = wharf_sys::namespace::open(path.as_ref()).unwrap();
+        wharf_sys::namespace::unshare_directory().unwrap();
+        wharf_sys::namespace::enter(&place, wharf_sys::namespace::CLONE_NEWNS).unwrap();
+        let names = std::fs::read_dir("/").unwrap().flatten();
+        let mut names: Vec<String> = names.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    std::thread::spawn(look).join().unwrap()
+}
+
+#[test]
+fn nothing_of_the_host_lies_below_a_container_s_root() {
+    let s = Sandbox::with_busybox();
+    // The engine makes the place that such mounts begin in beside its start.
+    let taken = || {
+        s.docker(&["rm", "-f", "on-top"]);
+        s.docker(&["run", "-d", "--name", "on-top", "busybox", "sleep", "600"])
+            .ok();
+        let pid = s.docker(&["inspect", "-f", "{{.State.Pid}}", "on-top"]).ok().to_owned();
+        assert!(names_at_the_top(&pid).contains(&"bin".to_owned()), "its root is on top");
+        let mut command = std::process::Command::new("nsenter");
+        command.args(["-m", "-t", &pid, "busybox", "umount", "-l", "/"]);
+        assert!(command.status().unwrap().success());
+        names_at_the_top(&pid) == ["root"]
+    };
+    s.eventually(
+        std::time::Duration::from_secs(20),
+        "only an empty place is below",
+        taken,
+    );
+    s.docker(&["rm", "-f", "on-top"]).ok();
+}

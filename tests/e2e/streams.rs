@@ -1,8 +1,9 @@
 //! Standard streams: attach, exec, logs, terminals.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wharf_testkit::{Sandbox, run};
 
 /// Runs a shell line under a pseudo terminal of its own, as a person at a keyboard would.
@@ -88,6 +89,48 @@ fn exec_runs_beside_and_answers_with_its_code() {
     s.eventually(Duration::from_secs(5), "the detached exec ran", || {
         s.docker(&["exec", "x1", "ls", "/tmp/detached"]).code == 0
     });
+}
+
+/// What the first look at the answer to an exec finds, by a client that is slow to look, and how slow it was.
+fn first_of_an_exec(s: &Sandbox) -> (String, Duration) {
+    let exec = r#"{"AttachStdout":true,"Cmd":["echo","out"]}"#;
+    let (_, made) = s.api("POST", "/containers/x1/exec", exec);
+    let body = r#"{"Detach":false,"Tty":false}"#;
+    let path = format!("/exec/{}/start", made["Id"].as_str().unwrap());
+    let mut client = UnixStream::connect(s.socket()).unwrap();
+    let head = "Host: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json";
+    let begun = Instant::now();
+    write!(
+        client,
+        "POST {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    // Longer than the exec takes.
+    std::thread::sleep(Duration::from_millis(40));
+    let mut piece = [0; 4096];
+    let length = client.read(&mut piece).unwrap();
+    let took = begun.elapsed();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    let first = String::from_utf8_lossy(&piece[..length]).into_owned();
+    assert!(format!("{first}{rest}").ends_with("out\n"), "{first:?} {rest:?}");
+    (first, took)
+}
+
+#[test]
+fn a_client_that_is_slow_to_read_gets_the_head_of_an_execs_answer_by_itself() {
+    let s = Sandbox::with_busybox();
+    s.docker(&["run", "-d", "--name", "x1", "busybox", "sleep", "1000"])
+        .ok();
+    // It is waited for 100 ms; on a busy machine a client may be slower than it means to be.
+    let in_time = |(_, took): &(String, Duration)| *took < Duration::from_millis(90);
+    let firsts: Vec<_> = (0..50).map(|_| first_of_an_exec(&s)).filter(in_time).take(5).collect();
+    assert_eq!(firsts.len(), 5, "the machine is too busy for this test");
+    assert!(
+        firsts.iter().all(|(first, _)| first.ends_with("\r\n\r\n")),
+        "{firsts:?}"
+    );
 }
 
 #[test]

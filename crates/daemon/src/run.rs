@@ -60,6 +60,7 @@ pub fn main(options: Options) -> Result<(), DaemonError> {
         .enable_all()
         .thread_name("wharf")
         .max_blocking_threads(128)
+        .thread_keep_alive(wharf_engine::IDLE_THREAD)
         .build()
         .map_err(|source| DaemonError::Setup {
             what: "async runtime",

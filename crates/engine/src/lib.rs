@@ -63,7 +63,7 @@ pub use events::{EventBus, EventWatch};
 pub use filters::Filters;
 pub use images::Images;
 pub use networks::Networks;
-pub use quiet::settle_process;
+pub use quiet::{IDLE_THREAD, settle_process};
 pub use registries::RegistrySettings;
 pub use reset::reset;
 pub use system::System;
@@ -106,14 +106,14 @@ pub struct Shared {
     pub(crate) containers: containers::Registry,
     /// The host's cgroups.
     pub(crate) hierarchy: wharf_cgroup::Hierarchy,
+    /// Where containers' mounts begin.
+    pub(crate) bare: containers::start::BareMounts,
     /// What limits can refer to.
     pub(crate) host_limits: containers::create::limits::HostLimits,
     /// Real-time time that containers were promised.
     pub(crate) realtime: realtime::Promises,
     /// Capabilities that can be handed on.
     pub(crate) capabilities: Vec<String>,
-    /// Rings when some work has ended.
-    pub(crate) worked: Arc<tokio::sync::Notify>,
     /// The root's lock, held as long as the engine lives.
     _lock: std::os::fd::OwnedFd,
 }
@@ -177,7 +177,7 @@ impl Engine {
 
     /// Tells that a request has been dealt with; memory is given back when none follows for a while.
     pub fn worked(&self) {
-        self.shared.worked.notify_one();
+        self.shared.operations.worked().notify_one();
     }
 
     /// Ends background work and saves what is pending; containers go on.

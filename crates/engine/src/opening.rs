@@ -10,7 +10,7 @@ use wharf_sys::failpoint;
 use crate::builds::Builds;
 use crate::config::Config;
 use crate::containers::blocking::blocking;
-use crate::containers::start::{capabilities_known, has_own_namespace, host_limits};
+use crate::containers::start::{BareMounts, capabilities_known, has_own_namespace, host_limits};
 use crate::containers::{Registry, recovery};
 use crate::db::Db;
 use crate::error::{Context, Result};
@@ -52,7 +52,7 @@ pub(crate) async fn open(config: Config) -> Result<Arc<Shared>> {
     recovery::recover(&shared, records, rebooted).await?;
     failpoint::reach("recover/done");
     tokio::spawn(quiet::give_back(Arc::downgrade(&shared)));
-    shared.worked.notify_one(); // starting was work
+    shared.operations.worked().notify_one(); // starting was work
     Ok(shared)
 }
 
@@ -86,6 +86,7 @@ fn open_all(config: Config) -> Result<Shared> {
         networks: NetworkTable::load(&db)?,
         plugged: Plugged::open(&tunables.plugins, &db)?,
         operations: Operations::new(tunables.operation_limits.clone()),
+        bare: BareMounts::make(&config.run),
         host_limits: host_limits(&hierarchy),
         realtime: Default::default(),
         capabilities: capabilities_known(),
@@ -97,7 +98,6 @@ fn open_all(config: Config) -> Result<Shared> {
         registry,
         volumes,
         hierarchy,
-        worked: Arc::default(),
         _lock: lock,
     })
 }

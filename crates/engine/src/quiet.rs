@@ -12,6 +12,10 @@ use crate::Shared;
 /// How long nothing must have happened. Longer than the pauses of somebody who types commands.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// How long a thread without work is kept. Shorter than the quiet after which memory is given back: what a thread
+/// freed stays with it, and keeps whole pages, until it ends.
+pub const IDLE_THREAD: Duration = Duration::from_secs(3);
+
 /// Prepares a process for an engine; to be called first thing, while it has one thread and few descriptors.
 pub fn settle_process() {
     settle_memory();
@@ -35,7 +39,7 @@ fn settle_memory() {
 /// containers came and went, the few small things that stay would each keep one.
 pub(crate) async fn give_back(shared: Weak<Shared>) {
     loop {
-        let Some(worked) = shared.upgrade().map(|shared| Arc::clone(&shared.worked)) else {
+        let Some(worked) = shared.upgrade().map(|shared| Arc::clone(shared.operations.worked())) else {
             return;
         };
         worked.notified().await;

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::io::Errno;
+use wharf_sys::failpoint;
 
 use crate::error::NetError;
 use crate::ipam;
@@ -151,9 +152,9 @@ pub(crate) fn attach(
     bridge: u32,
     endpoint: &EndpointRecord,
 ) -> Result<(), NetError> {
-    let result = make_pair(sides, network, bridge, endpoint)
+    let result = make_pair(sides, &alias(instance), (network, bridge), endpoint)
         .and_then(|()| configure(sides.container, network, endpoint))
-        .and_then(|()| plug_in(sides.host, instance, network, bridge, endpoint));
+        .and_then(|()| plug_in(sides.host, network, bridge, endpoint));
     if result.is_err() {
         // The failure that matters is the first one.
         let _ = detach(sides.host, bridge, endpoint);
@@ -161,10 +162,13 @@ pub(crate) fn attach(
     result
 }
 
+/// ORDER: pair and mark go to the kernel in one call, which handles both before it returns to a process that is killed.
+/// A pair without the mark would be nobody's: a container whose namespace is kept for its restart would find its
+/// interface there already.
 fn make_pair(
     sides: &mut Sides,
-    network: &NetworkRecord,
-    bridge: u32,
+    mark: &str,
+    (network, bridge): (&NetworkRecord, u32),
     endpoint: &EndpointRecord,
 ) -> Result<(), NetError> {
     let pair = VethPair {
@@ -179,8 +183,12 @@ fn make_pair(
     let action = format!("connecting {} to bridge {}", endpoint.host_interface, network.bridge);
     sides
         .host
-        .batch(&[route::create_veth(&pair)])
+        .batch(&[
+            route::create_veth(&pair),
+            route::mark_link(&endpoint.host_interface, mark),
+        ])
         .map_err(netlink_error(action))?;
+    failpoint::reach("net/connect/paired");
     leave_to_bridge(&endpoint.host_interface);
     Ok(())
 }
@@ -196,15 +204,9 @@ fn leave_to_bridge(host_interface: &str) {
 ///
 /// ORDER: after the container's end, so that the port forwards at once. A port that comes up without its
 /// peer is disabled and enabled again later, for which the kernel looks at all ports of the bridge.
-fn plug_in(
-    host: &mut Socket,
-    instance: &str,
-    network: &NetworkRecord,
-    bridge: u32,
-    endpoint: &EndpointRecord,
-) -> Result<(), NetError> {
+fn plug_in(host: &mut Socket, network: &NetworkRecord, bridge: u32, endpoint: &EndpointRecord) -> Result<(), NetError> {
     let port = index_of(host, &endpoint.host_interface)?;
-    let mut messages = vec![raise_port(instance, network, endpoint)];
+    let mut messages = vec![raise_port(network, endpoint)];
     messages.extend(addresses(endpoint).map(|address| route::add_neighbour(bridge, address, endpoint.mac)));
     // An earlier owner of this address may still be plugged in while the kernel takes its namespace down;
     // the bridge must not look for it there.
@@ -214,12 +216,12 @@ fn plug_in(
 }
 
 /// Has the host's end of a pair forward as its network wants it, and brings it up.
-fn raise_port(instance: &str, network: &NetworkRecord, endpoint: &EndpointRecord) -> Message {
+fn raise_port(network: &NetworkRecord, endpoint: &EndpointRecord) -> Message {
     let mode = PortMode {
         hairpin: true,
         isolated: !network.icc,
     };
-    route::raise_port(&endpoint.host_interface, &alias(instance), &mode)
+    route::raise_port(&endpoint.host_interface, &mode)
 }
 
 fn addresses(endpoint: &EndpointRecord) -> impl Iterator<Item = IpAddr> + '_ {
@@ -265,14 +267,13 @@ pub(crate) fn forget_addresses(host: &mut Socket, bridge: u32, endpoint: &Endpoi
 /// Plugs an existing pair into a bridge that was made anew.
 pub(crate) fn plug_again(
     host: &mut Socket,
-    instance: &str,
     network: &NetworkRecord,
     bridge: u32,
     endpoint: &EndpointRecord,
 ) -> Result<(), NetError> {
     let mut messages = vec![
         route::set_master(&endpoint.host_interface, bridge),
-        raise_port(instance, network, endpoint),
+        raise_port(network, endpoint),
     ];
     messages.extend(addresses(endpoint).map(|address| route::add_neighbour(bridge, address, endpoint.mac)));
     let action = format!(

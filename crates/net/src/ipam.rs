@@ -85,6 +85,8 @@ fn address(subnet: &IpNet, number: u128) -> IpAddr {
 pub(crate) struct Addresses {
     pool: Pool,
     used: BTreeSet<u128>,
+    /// No lower one of the range is free.
+    lowest: u128,
 }
 
 impl Addresses {
@@ -100,6 +102,7 @@ impl Addresses {
         Addresses {
             pool: pool.clone(),
             used,
+            lowest: 0,
         }
     }
 
@@ -127,13 +130,17 @@ impl Addresses {
     /// Takes the lowest free address; `None` when there is none.
     pub(crate) fn take_any(&mut self) -> Option<IpAddr> {
         let (first, last) = self.bounds();
-        let mut candidate = first;
-        for used in self.used.range(first..=last) {
+        let mut candidate = first.max(self.lowest);
+        if candidate > last {
+            return None;
+        }
+        for used in self.used.range(candidate..=last) {
             if *used != candidate {
                 break;
             }
             candidate += 1;
         }
+        self.lowest = candidate;
         if candidate > last {
             return None;
         }
@@ -158,7 +165,9 @@ impl Addresses {
     /// Gives an address back; never the gateway or an auxiliary one.
     pub(crate) fn release(&mut self, address: IpAddr) {
         if address != self.pool.gateway && !self.pool.auxiliary.values().any(|reserved| *reserved == address) {
-            self.used.remove(&number(address));
+            let number = number(address);
+            self.used.remove(&number);
+            self.lowest = self.lowest.min(number);
         }
     }
 }
@@ -234,6 +243,24 @@ mod tests {
             .map(|ip| ip.to_string())
             .collect();
         assert_eq!(taken, ["10.0.0.128", "10.0.0.129", "10.0.0.130", "10.0.0.131"]);
+    }
+
+    #[test]
+    fn the_lowest_free_address_is_taken_whatever_was_taken_and_given_back_before() {
+        let mut addresses = Addresses::new(&pool("10.0.0.0/28", None));
+        let take = |addresses: &mut Addresses| addresses.take_any().map(|a| a.to_string());
+        let all: Vec<_> = std::iter::from_fn(|| take(&mut addresses)).collect();
+        assert_eq!(all.len(), 13);
+        assert_eq!(take(&mut addresses), None);
+        for back in ["10.0.0.9", "10.0.0.4", "10.0.0.12"] {
+            addresses.release(back.parse().unwrap());
+        }
+        addresses.take("10.0.0.4".parse().unwrap()).unwrap();
+        assert_eq!(take(&mut addresses).as_deref(), Some("10.0.0.9"));
+        assert_eq!(take(&mut addresses).as_deref(), Some("10.0.0.12"));
+        assert_eq!(take(&mut addresses), None);
+        addresses.release("10.0.0.1".parse().unwrap()); // the gateway stays taken
+        assert_eq!(take(&mut addresses), None);
     }
 
     #[test]

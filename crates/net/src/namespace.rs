@@ -22,8 +22,6 @@ use crate::error::NetError;
 use crate::firewall;
 use crate::netlink::{Family, Socket, route};
 
-/// `NSFS_MAGIC`
-const NSFS_MAGIC: u64 = 0x6e73_6673;
 /// What the name service answers at, as Docker's.
 pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
@@ -79,8 +77,7 @@ impl NamespaceHold {
 /// Whether a namespace is pinned here. A link to one is no pin.
 pub(crate) fn is_pinned(path: &Path) -> bool {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let stat = rustix::fs::open(path, flags, Mode::empty()).and_then(rustix::fs::fstatfs);
-    stat.is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|kind| kind == NSFS_MAGIC))
+    rustix::fs::open(path, flags, Mode::empty()).is_ok_and(wharf_sys::path::is_namespace)
 }
 
 /// A namespace that stands, and a socket in it if it was made just now.

@@ -11,14 +11,13 @@
 //! Threads go in for a moment to pin and to unpin (ADR 9).
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::thread::CpuSet;
 use wharf_sys::namespace::{self, CLONE_NEWNS};
 
@@ -27,6 +26,9 @@ use crate::namespace::{file_error, is_pinned, on_own_thread};
 
 /// Where the pins are, seen from inside.
 const INSIDE: &str = "/ns";
+
+/// That directory's name.
+const NAMES: &str = "ns";
 
 /// The pins of one instance.
 #[derive(Debug)]
@@ -129,7 +131,7 @@ impl Pins {
         for processor in std::iter::once(None).chain(processors()) {
             let place = on_own_thread(|| {
                 processor.map_or(Ok(()), stay_on)?;
-                furnish(directory)
+                wharf_sys::bare::leave_host(directory, furnish)
             })?
             .map_err(|errno| file_error("making a mount namespace at", directory, errno))?;
             let source = format!("/proc/self/fd/{}", place.as_raw_fd());
@@ -201,27 +203,11 @@ fn set_apart(directory: &Path) -> rustix::io::Result<()> {
     rustix::mount::mount_change(directory, MountPropagationFlags::UNBINDABLE)
 }
 
-/// Makes the calling thread's mount namespace a new one with nothing of the host but /proc, so that
-/// no file system of the host is kept busy by it.
-fn furnish(directory: &Path) -> rustix::io::Result<OwnedFd> {
-    namespace::unshare(CLONE_NEWNS)?;
-    rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
-    let options = Some(c"mode=0700");
-    rustix::mount::mount(
-        "tmpfs",
-        directory,
-        "tmpfs",
-        MountFlags::NOSUID | MountFlags::NODEV,
-        options,
-    )?;
-    for name in ["proc", "ns"] {
-        rustix::fs::mkdir(directory.join(name), rustix::fs::Mode::RWXU)?;
+/// What there is beside the pins: threads that make them name descriptors through /proc.
+fn furnish(root: &Path) -> rustix::io::Result<()> {
+    for name in ["proc", NAMES] {
+        rustix::fs::mkdir(root.join(name), rustix::fs::Mode::RWXU)?;
     }
     // Recursively: in a user namespace what covers parts of /proc cannot be left behind.
-    rustix::mount::mount_bind_recursive("/proc", directory.join("proc"))?;
-    rustix::process::chdir(directory)?;
-    rustix::process::pivot_root(OsStr::new("."), OsStr::new("."))?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
-    rustix::process::chdir("/")?;
-    namespace::open(Path::new("/proc/thread-self/ns/mnt"))
+    rustix::mount::mount_bind_recursive("/proc", root.join("proc"))
 }

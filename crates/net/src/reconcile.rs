@@ -117,7 +117,7 @@ impl Inner {
     }
 
     /// Takes a container over, whose namespace stands. An endpoint whose link is gone (an engine
-    /// was killed while it took it away, or somebody removed it) is made again as the record has it.
+    /// was killed while it took it away, or somebody removed it) or half made is made again as the record has it.
     fn adopt_container(
         &mut self,
         wanted: &DesiredContainer,
@@ -157,7 +157,12 @@ impl Inner {
         let network = self.state.network_mut(&endpoint.network_id)?;
         network.adopt(endpoint);
         let bridge = network.bridge;
-        match link {
+        // It is brought up last. An engine that was killed before has left half of it.
+        let is_half = link.is_some_and(|link| !link.is_up);
+        if is_half {
+            bridge::remove_link(&mut self.host, &endpoint.host_interface)?;
+        }
+        match link.filter(|_| !is_half) {
             None => {
                 self.plug(endpoint)?;
                 failpoint::reach("recover/net/plugged");
@@ -165,7 +170,7 @@ impl Inner {
             }
             Some(link) if link.master != bridge => {
                 let record = self.state.network(&endpoint.network_id)?.record.clone();
-                bridge::plug_again(&mut self.host, &self.config.instance, &record, bridge, endpoint)?;
+                bridge::plug_again(&mut self.host, &record, bridge, endpoint)?;
             }
             Some(_) => {}
         }

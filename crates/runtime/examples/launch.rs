@@ -26,6 +26,9 @@ struct Launch {
     privileged: bool,
     #[serde(default)]
     repeat: Option<u32>,
+    /// Init begins in a mount namespace that was made bare, if it can.
+    #[serde(default)]
+    bare: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -75,6 +78,11 @@ fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
     let mut request = CreateRequest::new("launched", &launch.bundle, spec.clone(), rootfs);
     request.user.clone_from(&launch.user);
     request.group_add.clone_from(&launch.group_add);
+    if launch.bare {
+        let place = launch.bundle.clone();
+        let made = std::thread::spawn(move || wharf_runtime::bare::make(&place)).join();
+        request.bare = Some(made.map_err(|_| "no thread")??);
+    }
     let mut created = create(request)?;
     for warning in created.warnings() {
         eprintln!("warning: {warning}");

@@ -1,5 +1,6 @@
 //! Creating and starting a container: the runtime's side.
 
+use crate::bare;
 use crate::birth;
 use crate::cgroups::open_entries;
 use crate::channel::{self, Channel, Message, unexpected};
@@ -213,7 +214,7 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
     };
     let sources = open_sources(&mounts, &rootfs, outside)?;
     let place = attach_place(&bundle, &spec, &rootfs);
-    Ok(InitPlan {
+    let mut plan = InitPlan {
         id,
         bundle,
         rootfs,
@@ -235,8 +236,11 @@ fn plan_init(request: CreateRequest) -> Result<InitPlan, RuntimeError> {
         api,
         no_new_keyring: request.no_new_keyring,
         no_pivot: request.no_pivot,
+        bare: None,
         spec,
-    })
+    };
+    plan.bare = bare::choose(request.bare, &plan);
+    Ok(plan)
 }
 
 /// A destination may be written as the host sees it, below the root.
@@ -329,10 +333,11 @@ fn clone_init(
 ) -> Result<InitGuard, RuntimeError> {
     let is_late = cgroup.needs_late_entry();
     let into = cgroup.group().filter(|_| !is_late).and_then(Cgroup::open_dir);
+    let late_mounts = if plan.bare.is_some() { CLONE_NEWNS } else { 0 };
     let options = CloneOptions {
-        // These two are made by init itself, when it is in the cgroup and
-        // before the clocks tick.
-        flags: plan.namespaces.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME),
+        // These are made by init itself: when it is in the cgroup, before
+        // the clocks tick, and of other mounts than ours.
+        flags: plan.namespaces.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME | late_mounts),
         cgroup: into,
     };
     let writes_maps = plan.namespaces.makes(CLONE_NEWUSER);

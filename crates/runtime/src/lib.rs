@@ -13,6 +13,7 @@
 //! It owns the life of one process tree; it does not own stdio pumping,
 //! logs, images or networks.
 
+pub mod bare;
 pub mod cgroups;
 pub mod check;
 pub mod cli;

@@ -90,6 +90,9 @@ pub struct CreateRequest {
     pub no_new_keyring: bool,
     /// Change the root by moving the mount instead of pivot_root (ramdisks).
     pub no_pivot: bool,
+    /// A mount namespace of [`crate::bare`] for init to begin in where it needs nothing of the caller's mounts, so
+    /// that those are not copied for it.
+    pub bare: Option<OwnedFd>,
 }
 
 impl CreateRequest {
@@ -110,6 +113,7 @@ impl CreateRequest {
             cgroup: CgroupChoice::default(),
             no_new_keyring: false,
             no_pivot: false,
+            bare: None,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What the engine asks a new shim to do, as plain values.
 
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::target::TargetPlan;
@@ -30,8 +33,45 @@ pub struct LaunchPlan {
     pub host_view: HostView,
     /// The cgroups of this host, as the engine found them: its mount table grows with the number of containers.
     pub hierarchy: Option<wharf_cgroup::Hierarchy>,
+    /// Where the container's mounts begin; with a copy of the host's if absent or gone.
+    pub bare: Option<BarePlan>,
     /// Cgroup for the shim itself, below the hierarchy's root; where the engine is if absent.
     pub shim_cgroup: Option<String>,
+}
+
+/// A mount namespace with nothing of the host's, which the engine holds open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BarePlan {
+    /// The engine's descriptor, as a path in `/proc`.
+    pub path: PathBuf,
+    /// Its number: what is found at the path of an engine that is gone is another.
+    pub inode: u64,
+}
+
+impl BarePlan {
+    /// Names a mount namespace that this process holds open.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn of(namespace: &impl AsFd) -> Result<Self, Errno> {
+        let number = namespace.as_fd().as_raw_fd();
+        Ok(Self {
+            path: format!("/proc/{}/fd/{number}", std::process::id()).into(),
+            inode: rustix::fs::fstat(namespace)?.st_ino,
+        })
+    }
+
+    /// Opens it; none when it is gone or out of reach.
+    pub fn open(&self) -> Option<OwnedFd> {
+        // ORDER: looked at before it is opened: a device or a pipe of another process would not bear that.
+        let found = rustix::fs::open(&self.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        if !wharf_sys::path::is_namespace(&found) || rustix::fs::fstat(&found).ok()?.st_ino != self.inode {
+            return None;
+        }
+        let namespace = wharf_sys::namespace::open(wharf_sys::fd::proc_path(&found).as_ref()).ok()?;
+        let kind = wharf_sys::namespace::kind_of(&namespace).ok()?;
+        (kind == wharf_sys::namespace::CLONE_NEWNS).then_some(namespace)
+    }
 }
 
 /// What files such as `/proc/meminfo` tell a container.

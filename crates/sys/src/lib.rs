@@ -11,6 +11,7 @@
 mod raw;
 
 pub mod activation;
+pub mod bare;
 pub mod bpf;
 pub mod caps;
 pub mod clone;

@@ -362,6 +362,13 @@ pub fn is_sysfs(fd: impl AsFd) -> bool {
     is_of_kind(fd, SYSFS_MAGIC)
 }
 
+/// Whether `fd` is a namespace of any kind: on nsfs.
+#[must_use]
+pub fn is_namespace(fd: impl AsFd) -> bool {
+    const NSFS_MAGIC: i128 = 0x6e73_6673;
+    is_of_kind(fd, NSFS_MAGIC)
+}
+
 /// By statfs(2), whose type has another width on every architecture.
 fn is_of_kind(fd: impl AsFd, magic: i128) -> bool {
     rustix::fs::fstatfs(fd).is_ok_and(|stat| i128::from(stat.f_type) == magic)

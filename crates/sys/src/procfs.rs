@@ -19,12 +19,11 @@ const PROC_ROOT_INO: u64 = 1;
 
 /// Opens a file by its path below /proc, such as `self/attr/exec`.
 ///
-/// Where a mount lies over it, the file of a procfs that nobody else sees is
-/// opened instead.
+/// Where a mount lies over it, or /proc is something else or not there, the
+/// file of a procfs that nobody else sees is opened instead.
 ///
 /// # Errors
-/// EXDEV when something is mounted over it and no procfs can be made; ENODEV
-/// when /proc is something else; as openat2(2).
+/// EXDEV or ENODEV when no such procfs can be made; as openat2(2).
 pub fn open(path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd> {
     let path = path.as_ref();
     match root().and_then(|root| open_below(&root, path, flags)) {
@@ -62,7 +61,10 @@ pub fn write_below(root: impl AsFd, path: impl AsRef<Path>, text: &[u8]) -> Resu
 
 fn root() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = openat(CWD, c"/proc", flags, Mode::empty())?;
+    let root = openat(CWD, c"/proc", flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Errno::NODEV,
+        other => other,
+    })?;
     check_root(&root).map(|()| root)
 }
 

@@ -113,7 +113,7 @@ impl AttachTicket {
     /// Hands over the client's connection.
     pub async fn attach(self, stream: ClientStream) -> Result<()> {
         if self.may_answer_at_once() {
-            head_is_read(&stream.socket).await;
+            await_head_read(&stream.socket).await;
         }
         match self.target {
             Target::Container {
@@ -135,7 +135,10 @@ impl AttachTicket {
 /// How long a client may take to read the head of the answer before its stream begins anyway.
 const HEAD_GRACE: Duration = Duration::from_millis(100);
 
-/// How often it is looked at. Clients take it at once; the scheduler is what is waited for.
+/// How long it is looked at without a pause: clients take it at once.
+const HEAD_GLANCE: Duration = Duration::from_micros(150);
+
+/// How often it is looked at then: the scheduler is what is waited for.
 const HEAD_LOOK: Duration = Duration::from_micros(50);
 
 /// Waits until the client took the head that was written before its stream.
@@ -143,11 +146,18 @@ const HEAD_LOOK: Duration = Duration::from_micros(50);
 /// COMPAT: clients that read the head through a buffer and the stream from the socket below it
 /// (docker-py) lose what arrives together with the head. Docker's own processes start late enough
 /// to hide that; ours do not.
-async fn head_is_read(socket: &OwnedFd) {
+async fn await_head_read(socket: &OwnedFd) {
+    let is_unread = |socket: &OwnedFd| wharf_sys::fd::unread_by_peer(socket).is_ok_and(|left| left > 0);
+    let begun = Instant::now();
+    while begun.elapsed() < HEAD_GLANCE {
+        if !is_unread(socket) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
     let Ok(socket) = socket.try_clone() else { return };
     let look = move || {
-        let deadline = Instant::now() + HEAD_GRACE;
-        while wharf_sys::fd::unread_by_peer(&socket).is_ok_and(|left| left > 0) && Instant::now() < deadline {
+        while is_unread(&socket) && begun.elapsed() < HEAD_GRACE {
             std::thread::sleep(HEAD_LOOK);
         }
         Ok(())

@@ -57,6 +57,28 @@ pub(super) async fn stuck_on(shared: &Arc<Shared>, record: &ContainerRecord) -> 
     }
 }
 
+/// What the shim of a directory does instead of answering, as the kernel tells it.
+pub(super) fn keeper_does(dir: &Path) -> String {
+    let Some(pid) = wharf_shim::client::shim_pid(dir) else {
+        return "it is gone".to_owned();
+    };
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let stat = read("stat");
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    let doing = match state {
+        Some('T' | 't') => "is stopped",
+        Some('D') => "is in uninterruptible sleep",
+        Some('S') => "sleeps",
+        Some('R') => "runs",
+        _ => "ends",
+    };
+    let waits_in = read("wchan");
+    match waits_in.trim().trim_matches('0') {
+        "" => format!("process {pid} {doing}"),
+        place => format!("process {pid} {doing} in {place}"),
+    }
+}
+
 /// The file systems of a dead or slow server that these host paths are on, without asking any of them.
 pub(super) fn suspects<'a>(paths: impl Iterator<Item = &'a str>) -> Option<String> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wharf_cgroup::Cgroup;
-use wharf_shim::client::{EventStream, ShimClient, connect, is_kept, read_exit, shim_pid};
-use wharf_shim::protocol::{ExecState, ExitRecord, Phase};
+use wharf_shim::client::{CallError, EventStream, ShimClient, connect, is_kept, read_exit, shim_pid};
+use wharf_shim::protocol::{ExecState, ExitRecord, Phase, State};
 use wharf_sys::failpoint;
 
 use super::blocking::blocking;
@@ -33,6 +33,9 @@ const UNKNOWN_END: i32 = 255;
 
 /// How long the engine's start waits for slow shims before it serves without them.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a shim is asked how things stand, each time for as long as an answer may take, before it counts as hung.
+const TRIES: u32 = 6;
 
 /// Longest time a cgroup of killed processes may take to be gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -176,21 +179,53 @@ pub(crate) struct Found {
     pub(crate) execs: Vec<ExecState>,
 }
 
-async fn look(shared: &Arc<Shared>, record: &ContainerRecord) -> (Seen, Option<Found>) {
+async fn look(shared: &Arc<Shared>, record: &mut ContainerRecord) -> (Seen, Option<Found>) {
     let dir = Places::of(&shared.config, &record.id).shim;
-    if let Ok((shim, events)) = connect(&dir).await
-        && let Ok(state) = shim.state().await
-    {
-        let found = Found {
-            shim,
-            events,
-            execs: state.execs,
-        };
-        return (Seen::Shim(state.phase, state.exit), Some(found));
+    if let Ok((shim, events)) = connect(&dir).await {
+        match ask(&shim).await {
+            Ok(state) => {
+                let found = Found {
+                    shim,
+                    events,
+                    execs: state.execs,
+                };
+                return (Seen::Shim(state.phase, state.exit), Some(found));
+            }
+            Err(CallError::Deadline { .. }) => return (end_unheard(shared, record, &dir).await, None),
+            Err(_) => {} // it has just ended
+        }
     }
     match read_exit(&dir) {
         Some(exit) => (Seen::ExitFile(exit), None),
         None => (Seen::Nothing, None),
+    }
+}
+
+/// Has a shim say how things stand, with patience.
+async fn ask(shim: &ShimClient) -> std::result::Result<State, CallError> {
+    let mut tries = 1;
+    loop {
+        match shim.state().await {
+            Err(CallError::Deadline { .. }) if tries < TRIES => tries += 1,
+            answer => return answer,
+        }
+    }
+}
+
+/// A shim that says nothing may be stopped or hung for good: nobody could stop its container, or learn of its end.
+async fn end_unheard(shared: &Arc<Shared>, record: &mut ContainerRecord, dir: &Path) -> Seen {
+    let doing = super::patience::keeper_does(dir);
+    tracing::warn!(
+        container = record.id.short(),
+        "its shim does not answer and is killed with it: {doing}"
+    );
+    record.story.push(Happening::KeeperSilent { message: doing });
+    match end_silent(shared, record).await {
+        Ok(exit) => Seen::ExitFile(exit),
+        Err(error) => {
+            tracing::warn!(container = record.id.short(), "{}", error.chain());
+            Seen::Nothing
+        }
     }
 }
 
@@ -409,6 +444,47 @@ async fn undo_start(
     }
 }
 
+/// Kills a shim that does not answer, and whatever it still keeps. The end that is to be told: the one that the shim
+/// has written down, that of the first process if it had ended already, or SIGKILL.
+pub(super) async fn end_silent(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<ExitRecord> {
+    let held = Arc::clone(shared);
+    let dir = Places::of(&shared.config, &record.id).shim;
+    let cgroup = cgroup_path(&shared.config, record);
+    let first = record.state.pid;
+    blocking("ending a shim that does not answer", move || {
+        let before = shim_pid(&dir).and_then(|keeper| end_of_zombie(first, keeper));
+        let at_ns = Timestamp::now().as_nanos();
+        end_shim(&held, &dir, &cgroup);
+        let (code, signal) = before.unwrap_or((128 + SIGKILL, Some(SIGKILL)));
+        Ok(read_exit(&dir).unwrap_or(ExitRecord {
+            code,
+            signal,
+            exited_at_ns: at_ns,
+            ..ExitRecord::default()
+        }))
+    })
+    .await
+}
+
+/// Exit code and signal of a process that has ended and that its parent has not asked for (field 52 of
+/// proc_pid_stat(5)).
+fn end_of_zombie(pid: i32, parent: u32) -> Option<(i32, Option<i32>)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_end(&stat, parent)
+}
+
+fn parse_end(stat: &str, parent: u32) -> Option<(i32, Option<i32>)> {
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split_whitespace().collect();
+    if *fields.first()? != "Z" || fields.get(1)?.parse() != Ok(parent) {
+        return None;
+    }
+    let status: i32 = fields.get(49)?.parse().ok()?;
+    match status & 0x7f {
+        0 => Some((status >> 8 & 0xff, None)),
+        signal => Some((128 + signal, Some(signal))),
+    }
+}
+
 /// Kills shim and processes of a container that nobody can talk to any more; tells whether any lived.
 pub(super) async fn clear_kernel(shared: &Arc<Shared>, record: &ContainerRecord) -> bool {
     let shared = Arc::clone(shared);
@@ -546,6 +622,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_end_of_a_process_that_nobody_has_asked_for_is_read() {
+        let stat = |state: &str, status: &str| {
+            let rest = vec!["0"; 47].join(" ");
+            parse_end(&format!("7 (a) b) {state} 5 {rest} {status} \n"), 5)
+        };
+        assert_eq!(stat("Z", "768"), Some((3, None)));
+        assert_eq!(stat("Z", "9"), Some((137, Some(9))));
+        assert_eq!(stat("Z", "139"), Some((139, Some(11))), "with a core");
+        assert_eq!(stat("S", "768"), None);
+        assert_eq!(parse_end("7 (a) Z 6", 5), None);
+    }
 
     fn statuses() -> impl Strategy<Value = Status> {
         prop_oneof![

@@ -22,7 +22,7 @@ pub(super) enum Known {
     ByJournal,
 }
 
-/// How long a removal waits for the deletion of files that nobody can see any more.
+/// Whether a removal waits for the deletion of files that nobody can see any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deletion {
     /// A moment: who asked for the removal finds the space free, unless there is much to delete.
@@ -31,13 +31,25 @@ pub(super) enum Deletion {
     Behind,
 }
 
-impl Deletion {
-    fn patience(self) -> Duration {
-        match self {
-            Self::Awaited => Duration::from_millis(200),
-            Self::Behind => Duration::ZERO,
-        }
-    }
+/// How long an awaited deletion is waited for.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// What a container that does not run still has of its network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum NetworkLeft {
+    /// Perhaps all of it.
+    #[default]
+    Perhaps,
+    /// Its end took it all back.
+    Nothing,
+}
+
+/// How a removal comes about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    pub(super) deletion: Deletion,
+    pub(super) known: Known,
+    pub(super) network: NetworkLeft,
 }
 
 /// Removes a container that does not run. When it fails, it can be asked for again.
@@ -45,15 +57,22 @@ pub(super) async fn remove(
     shared: &Arc<Shared>,
     record: &mut ContainerRecord,
     options: RemoveOptions,
-    (deletion, known): (Deletion, Known),
+    circumstances: Circumstances,
 ) -> Result<()> {
+    let Circumstances {
+        deletion,
+        known,
+        network,
+    } = circumstances;
     let id = record.id.clone();
     if known == Known::ByJournal {
         let args = serde_json::json!({ "volumes": options.volumes });
         operations::journal(shared, OperationKind::Remove, id.as_str(), args).await?;
     }
     operations::step("journalled");
-    start::release_network(shared, record, Namespace::Remove).await?;
+    if network == NetworkLeft::Perhaps {
+        start::release_network(shared, record, Namespace::Remove).await?;
+    }
     operations::step("disconnected");
     let giving = match (deletion, options.force) {
         (Deletion::Behind, _) => Giving::Behind,
@@ -115,7 +134,9 @@ async fn move_away(shared: &Arc<Shared>, record: &ContainerRecord) -> Result<std
 /// engine leaves of it is deleted at the next start.
 async fn delete_moved(gone: std::path::PathBuf, deletion: Deletion) {
     let task = tokio::task::spawn_blocking(move || delete_tree(&gone));
-    let _ = tokio::time::timeout(deletion.patience(), task).await; // it goes on
+    if deletion == Deletion::Awaited {
+        let _ = tokio::time::timeout(PATIENCE, task).await; // it goes on
+    }
 }
 
 /// Deletes a directory tree; not there is fine.

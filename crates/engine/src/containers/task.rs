@@ -5,13 +5,14 @@
 mod beginning;
 mod care;
 mod refusals;
+mod silence;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
-use wharf_shim::client::{EventStream, ShimClient, is_kept};
+use wharf_shim::client::{CallError, EventStream, ShimClient, is_kept};
 use wharf_shim::protocol::{Event as ShimEvent, ExitRecord};
 use wharf_sys::failpoint;
 
@@ -25,7 +26,7 @@ use super::machine::{Effect, Goal, Input, Machine, Phase, Policy, Refusal, SIGKI
 use super::paths::Places;
 use super::patience::KILL_PATIENCE;
 use super::recovery;
-use super::remove::{self, Deletion, Known};
+use super::remove::{self, Circumstances, Deletion, Known, NetworkLeft};
 use super::signals::parse_signal;
 use super::start::{self, Namespace, StartFailure};
 use super::telling;
@@ -74,6 +75,8 @@ pub(crate) struct Task {
     stop_at: Option<Instant>,
     restart_at: Option<Instant>,
     give_up_at: Option<Instant>,
+    /// The shim did not take the last signal.
+    is_shim_silent: bool,
     askers: Askers,
     monitor: Option<Monitor>,
     run: u64,
@@ -84,6 +87,8 @@ pub(crate) struct Task {
     cause: Cause,
     /// Rows of a stop or restart under way, which end with the commit of its outcome.
     rows: Vec<JournalId>,
+    /// What the last run has left of its network. The next engine does not know, and takes it back again.
+    network: NetworkLeft,
     /// What the engine before had begun, until its rows end.
     resumed: Option<Arc<Operation>>,
 }
@@ -204,7 +209,10 @@ impl Task {
             }
             Wake::GiveUp => {
                 self.give_up_at = None;
-                self.give_up().await;
+                match self.askers.operation().or_else(|| self.resumed.clone()) {
+                    Some(operation) => operations::within(operation, self.give_up()).await,
+                    None => self.give_up().await,
+                }
             }
             Wake::NobodyAsks => {}
         }
@@ -368,6 +376,8 @@ impl Task {
                 self.live_shim()?.pause().await?;
                 return Ok(Some(Input::Frozen));
             }
+            // What is killed without its shim is thawed with that.
+            Effect::Thaw if self.is_shim_silent => return Ok(Some(Input::Thawed)),
             Effect::Thaw => {
                 self.live_shim()?.resume().await?;
                 return Ok(Some(Input::Thawed));
@@ -491,6 +501,7 @@ impl Task {
     }
 
     async fn launch(&mut self) -> Input {
+        self.network = NetworkLeft::Perhaps;
         match start::start(&self.shared, &self.handle, &mut self.record).await {
             Ok(running) => {
                 self.run += 1;
@@ -568,6 +579,7 @@ impl Task {
         self.record.state.reconnecting = false;
         let shim = self.shim.take();
         self.give_up_at = None;
+        self.is_shim_silent = false;
         self.events = None;
         self.handle.shim_is(None);
         super::exec::forget_all(&self.shared, &self.handle);
@@ -640,7 +652,7 @@ impl Task {
         let put = self.shared.db.call(move |db| db.put_container_ending(&kept, &rows));
         let put = put.await;
         failpoint::reach("end/recorded");
-        if let Err(error) = put {
+        if let Err(error) = &put {
             tracing::error!(
                 container = self.record.id.short(),
                 "exit not written: {}",
@@ -648,22 +660,24 @@ impl Task {
             );
         } else {
             self.committed.clone_from(&self.record);
-            self.dismiss(shim).await;
-            failpoint::reach("end/dismissed");
+        }
+        let dismissed = async {
+            if put.is_ok() {
+                dismiss(&self.shared, &self.committed, shim).await;
+                failpoint::reach("end/dismissed");
+            }
+        };
+        let released = start::release_network(&self.shared, &mut self.record, namespace);
+        let ((), released) = tokio::join!(dismissed, released);
+        if released.is_ok() && namespace == Namespace::Remove {
+            self.network = NetworkLeft::Nothing;
         }
         let giving = match self.ready {
             Some(_) => Giving::Unawaited,
             None => Giving::Behind,
         };
-        for error in [
-            start::release_network(&self.shared, &mut self.record, namespace)
-                .await
-                .err(),
-            start::release_mounts(&self.shared, &self.record, giving).await.err(),
-        ]
-        .into_iter()
-        .flatten()
-        {
+        let unmounted = start::release_mounts(&self.shared, &self.record, giving).await;
+        for error in [released.err(), unmounted.err()].into_iter().flatten() {
             tracing::warn!(container = self.record.id.short(), "after its end: {}", error.chain());
         }
         endpoints
@@ -678,26 +692,6 @@ impl Task {
         }
         for mount in self.record.mounts.iter().filter(|m| !m.driver.is_empty()) {
             happened::publish_volume(&self.shared.events, &self.record, mount, "unmount");
-        }
-    }
-
-    /// Lets the shim of an ended run go. What a killed one left must not be taken for a later run's.
-    async fn dismiss(&self, shim: Option<ShimClient>) {
-        if let Some(shim) = shim {
-            match shim.acknowledge_exit().await {
-                Ok(()) => return,
-                Err(error) => tracing::debug!(container = self.record.id.short(), "shim did not end: {error}"),
-            }
-        }
-        let dir = Places::of(&self.shared.config, &self.record.id).shim;
-        let cleared = blocking("removing a dead shim's directory", move || {
-            if !is_kept(&dir) {
-                remove::delete_tree(&dir);
-            }
-            Ok(())
-        });
-        if let Err(error) = cleared.await {
-            tracing::warn!(container = self.record.id.short(), "{}", error.chain());
         }
     }
 
@@ -733,7 +727,12 @@ impl Task {
             true => Known::ByRecord,
             false => Known::ByJournal,
         };
-        match remove::remove(&self.shared, &mut self.record, self.removal, (deletion, known)).await {
+        let circumstances = Circumstances {
+            deletion,
+            known,
+            network: self.network,
+        };
+        match remove::remove(&self.shared, &mut self.record, self.removal, circumstances).await {
             Ok(()) => {
                 // ORDER: the row is gone; without this the next commit would bring it back.
                 self.committed.clone_from(&self.record);
@@ -767,8 +766,10 @@ impl Task {
         }
         let Some(shim) = self.shim.clone() else { return };
         let _waiting = operations::waiting("the shim, which sends the signal");
-        if let Err(error) = shim.kill(signal).await {
-            tracing::debug!(container = self.record.id.short(), "signal {signal}: {error}");
+        match shim.kill(signal).await {
+            Ok(()) => self.is_shim_silent = false,
+            Err(CallError::Deadline { .. }) => self.signal_without_shim(signal).await,
+            Err(error) => tracing::debug!(container = self.record.id.short(), "signal {signal}: {error}"),
         }
         operations::step("signalled");
     }
@@ -813,6 +814,26 @@ impl Task {
 
     fn stop_monitor(&mut self) {
         self.monitor = None;
+    }
+}
+
+/// Lets the shim of an ended run go. What a killed one left must not be taken for a later run's.
+async fn dismiss(shared: &Shared, record: &ContainerRecord, shim: Option<ShimClient>) {
+    if let Some(shim) = shim {
+        match shim.acknowledge_exit().await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(container = record.id.short(), "shim did not end: {error}"),
+        }
+    }
+    let dir = Places::of(&shared.config, &record.id).shim;
+    let cleared = blocking("removing a dead shim's directory", move || {
+        if !is_kept(&dir) {
+            remove::delete_tree(&dir);
+        }
+        Ok(())
+    });
+    if let Err(error) = cleared.await {
+        tracing::warn!(container = record.id.short(), "{}", error.chain());
     }
 }
 

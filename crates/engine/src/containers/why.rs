@@ -206,6 +206,11 @@ fn text_of(what: &Happening, before: &[Note]) -> String {
         Happening::KeeperLost { killed: false } => {
             "neither its processes nor the process that keeps it (wharf-shim) were there any more".to_owned()
         }
+        Happening::KeeperSilent { message } => {
+            format!(
+                "the process that keeps it (wharf-shim) did not answer ({message}); the engine killed the container itself"
+            )
+        }
         Happening::DoesNotEnd { message } => message.clone(),
         Happening::Updated => "its limits or policies were changed by update".to_owned(),
         Happening::Renamed { from } => format!("renamed from {from}"),

@@ -156,6 +156,11 @@ pub enum Happening {
         /// Its processes lived and were killed.
         killed: bool,
     },
+    /// The process that keeps it did not answer; the engine killed the container's processes itself.
+    KeeperSilent {
+        /// What that process did instead.
+        message: String,
+    },
     /// It did not end although it was killed.
     DoesNotEnd {
         /// What it is stuck on.
@@ -184,6 +189,7 @@ impl Story {
     /// As [`Self::push`], with the time it happened.
     pub fn push_at(&mut self, at: Timestamp, mut what: Happening) {
         if let Happening::StartFailed { message, .. }
+        | Happening::KeeperSilent { message }
         | Happening::DoesNotEnd { message }
         | Happening::RemovalFailed { message } = &mut what
         {

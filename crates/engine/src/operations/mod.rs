@@ -17,6 +17,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use wharf_sys::failpoint;
 
 pub use kind::{Durability, OperationKind};
@@ -38,6 +39,7 @@ tokio::task_local! {
 pub struct Operations {
     list: Arc<Mutex<List>>,
     limits: Arc<Mutex<BTreeMap<OperationKind, Duration>>>,
+    worked: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +59,7 @@ pub(crate) struct Operation {
     deadline: Option<Instant>,
     doing: Mutex<Doing>,
     list: Arc<Mutex<List>>,
+    worked: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -94,7 +97,13 @@ impl Operations {
         Self {
             list: Arc::default(),
             limits: Arc::new(Mutex::new(limits)),
+            worked: Arc::default(),
         }
+    }
+
+    /// Rings when an operation has ended.
+    pub(crate) fn worked(&self) -> &Arc<Notify> {
+        &self.worked
     }
 
     /// How long an operation of this kind may take.
@@ -135,6 +144,7 @@ impl Operations {
                 waits: Vec::new(),
             }),
             list: Arc::clone(&self.list),
+            worked: Arc::clone(&self.worked),
         });
         list.running.insert(operation.id, Arc::downgrade(&operation));
         operation
@@ -280,6 +290,7 @@ impl Operation {
 impl Drop for Operation {
     fn drop(&mut self) {
         lock(&self.list).running.remove(&self.id);
+        self.worked.notify_one();
     }
 }
 

@@ -163,9 +163,16 @@ pub(crate) struct PortMode {
     pub isolated: bool,
 }
 
-/// Marks a new host-side veth as ours, sets its bridge port and brings it up.
-pub(crate) fn raise_port(name: &str, alias: &str, mode: &PortMode) -> Message {
-    without_link_local(up_by_name(name).text(IFLA_IFALIAS, alias)).nest(IFLA_LINKINFO, |info| {
+/// Marks a link as ours.
+pub(crate) fn mark_link(name: &str, alias: &str) -> Message {
+    Message::new(RTM_NEWLINK, 0, &ifinfomsg(0, 0, 0))
+        .text(IFLA_IFNAME, name)
+        .text(IFLA_IFALIAS, alias)
+}
+
+/// Sets the bridge port of a host-side veth and brings it up.
+pub(crate) fn raise_port(name: &str, mode: &PortMode) -> Message {
+    without_link_local(up_by_name(name)).nest(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_SLAVE_KIND, "bridge")
             .nest(IFLA_INFO_SLAVE_DATA, |port| {
                 port.attribute(IFLA_BRPORT_MODE, &[u8::from(mode.hairpin)])
@@ -292,6 +299,8 @@ pub(crate) struct Link {
     pub is_bridge: bool,
     /// Index of the bridge it is plugged into; 0 is none.
     pub master: u32,
+    /// Whether it is to be up.
+    pub is_up: bool,
 }
 
 /// Looks a link up by name.
@@ -314,6 +323,7 @@ pub(crate) fn links(socket: &mut Socket) -> io::Result<Vec<Link>> {
 
 fn parse_link(payload: &[u8]) -> Option<Link> {
     let index = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
+    let flags = u32::from_ne_bytes(payload.get(8..12)?.try_into().ok()?);
     let attributes = Attributes::after(payload, IFINFOMSG);
     let info = Attributes::after(attributes.value(IFLA_LINKINFO).unwrap_or_default(), 0);
     Some(Link {
@@ -322,6 +332,7 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         alias: attributes.text(IFLA_IFALIAS).unwrap_or_default().to_owned(),
         is_bridge: info.text(IFLA_INFO_KIND) == Some("bridge"),
         master: attributes.number(IFLA_MASTER).unwrap_or(0),
+        is_up: flags & IFF_UP != 0,
     })
 }
 

@@ -6,12 +6,11 @@
 use super::classic::{self, MountApi};
 use crate::RuntimeError;
 use crate::plan::mounts::{Attributes, Kind, LOCKABLE, MS_PRIVATE, MountPlan, Propagation};
-use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use wharf_sys::fd::proc_path;
 use wharf_sys::mount::{self as mounts, AttrChange, Depth, Parameter};
 use wharf_sys::path::{RootDir, is_procfs};
 
@@ -293,21 +292,21 @@ pub(crate) fn filesystem_target(root: &RootDir, plan: &MountPlan, name: &str) ->
 
 /// SECURITY: a mount over files of /proc could redirect what the runtime
 /// writes there (attr/exec, sysctls); only known harmless files may be
-/// covered, and /proc itself, mounted or not yet, only by proc.
+/// covered, and /proc itself, mounted or not yet, only by proc. Files are known by what they are: a name would be asked
+/// of a /proc that may be the container's.
 pub(crate) fn refuse_proc(root: &RootDir, target: &OwnedFd) -> Result<(), Errno> {
-    let at = rustix::fs::readlink(proc_path(target), Vec::new())?;
-    let top = rustix::fs::readlink(proc_path(root.as_fd()), Vec::new())?;
-    let at = at.to_string_lossy();
-    let inside = at
-        .strip_prefix(top.to_string_lossy().trim_end_matches('/'))
-        .unwrap_or(&at);
-    if !is_procfs(target) {
-        return if inside == "/proc" { Err(Errno::PERM) } else { Ok(()) };
-    }
-    let allowed = inside
-        .strip_prefix("/proc/")
-        .is_some_and(|file| PROC_FILES.contains(&file));
-    if allowed { Ok(()) } else { Err(Errno::PERM) }
+    let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    let wanted = identity(rustix::fs::fstat(target)?);
+    let is_it = |stat: Result<rustix::fs::Stat, Errno>| stat.is_ok_and(|stat| identity(stat) == wanted);
+    let is_allowed = if is_procfs(target) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let proc = root.open_at("proc", flags, Mode::empty())?;
+        let is_file = |file: &str| is_it(rustix::fs::statat(&proc, file, AtFlags::SYMLINK_NOFOLLOW));
+        PROC_FILES.into_iter().any(is_file)
+    } else {
+        !is_it(rustix::fs::statat(root.as_fd(), "proc", AtFlags::SYMLINK_NOFOLLOW))
+    };
+    if is_allowed { Ok(()) } else { Err(Errno::PERM) }
 }
 
 /// Covers `target` with a copy of the mount that `from` refers to, made

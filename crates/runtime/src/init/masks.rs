@@ -9,11 +9,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use wharf_sys::mount::{Depth, MOUNT_ATTR_RDONLY, Parameter, attach, new_filesystem};
 use wharf_sys::path::RootDir;
 
-/// Covers each path: files by /dev/null, directories by one empty read-only
-/// tmpfs that all of them share. What does not exist is passed over.
-pub(crate) fn mask_paths(root: &RootDir, paths: &[String], api: MountApi) -> Result<(), RuntimeError> {
+/// Covers each path: files by /dev/null, given as a detached mount where the host's is out of sight, directories by one
+/// empty read-only tmpfs that all of them share. What does not exist is passed over.
+pub(crate) fn mask_paths(
+    root: &RootDir,
+    paths: &[String],
+    (api, detached_null): (MountApi, Option<OwnedFd>),
+) -> Result<(), RuntimeError> {
     let mut covers = Covers {
         api,
+        detached_null,
         null: None,
         empty: None,
     };
@@ -28,6 +33,7 @@ pub(crate) fn mask_paths(root: &RootDir, paths: &[String], api: MountApi) -> Res
 
 struct Covers {
     api: MountApi,
+    detached_null: Option<OwnedFd>,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
 }
@@ -41,6 +47,11 @@ impl Covers {
         };
         if FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode) == FileType::Directory {
             return self.mask_directory(&target);
+        }
+        if let Some(null) = self.detached_null.take() {
+            attach(&null, &target)?;
+            self.null = Some(null);
+            return Ok(());
         }
         if self.null.is_none() {
             self.null = Some(open_null()?);
@@ -74,7 +85,7 @@ impl Covers {
 /// SECURITY: the host's own /dev/null, not what the image calls so, and by
 /// its number: whatever else stood there would be laid over the path
 /// (CVE-2025-31133).
-fn open_null() -> Result<OwnedFd, Errno> {
+pub(crate) fn open_null() -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let null = rustix::fs::open(c"/dev/null", flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&null)?;

@@ -14,6 +14,7 @@ pub(crate) mod settings;
 pub(crate) mod settle;
 pub(crate) mod user;
 
+use crate::bare::{self, Bare};
 use crate::channel::{Channel, Message, unexpected};
 use crate::hooks::HookOutput;
 use crate::plan::mounts::{Kind, MountPlan};
@@ -66,6 +67,8 @@ pub(crate) struct InitPlan {
     pub(crate) api: MountApi,
     pub(crate) no_new_keyring: bool,
     pub(crate) no_pivot: bool,
+    /// Where its mounts begin; with a copy of the caller's if absent.
+    pub(crate) bare: Option<Bare>,
 }
 
 /// Runs init, told whether it is in its cgroup (version 2); it ends with the exit code of its failure if there is one.
@@ -108,7 +111,9 @@ fn set_up_and_execute(plan: &mut InitPlan, channel: &mut Channel) -> Result<std:
     let root = build_root(plan, channel)?;
     let console = open_console(plan, &root, channel)?;
     finish_root(plan, &root)?;
-    if plan.namespaces.has(CLONE_NEWNS) {
+    if plan.bare.take().is_some() {
+        bare::leave(&root)?;
+    } else if plan.namespaces.has(CLONE_NEWNS) {
         rootfs::pivot(&root, plan.no_pivot)?;
     } else {
         rootfs::change_root(&root)?;
@@ -217,7 +222,10 @@ fn request_devices(plan: &InitPlan, channel: &Channel) -> Result<(), RuntimeErro
 /// Attaches the root and everything planned below it.
 fn build_root(plan: &mut InitPlan, channel: &Channel) -> Result<RootDir, RuntimeError> {
     let own_mounts = plan.namespaces.has(CLONE_NEWNS);
-    if own_mounts {
+    if let Some(bare) = &plan.bare {
+        bare.enter()?;
+        plan.place = PathBuf::from(bare::PLACE);
+    } else if own_mounts {
         rootfs::isolate_mounts()?;
     }
     let place = match plan.place_dir.take() {
@@ -292,12 +300,13 @@ fn open_console(
 }
 
 /// What must come last: nothing may be written below afterwards.
-fn finish_root(plan: &InitPlan, root: &RootDir) -> Result<(), RuntimeError> {
+fn finish_root(plan: &mut InitPlan, root: &RootDir) -> Result<(), RuntimeError> {
     let linux = plan.spec.linux();
-    // ORDER: while /proc/sys of the host, which shows our namespaces, is there.
+    // ORDER: before /proc/sys is read-only. Where the host's is out of sight, a procfs of our own stands in for it.
     settings::apply_sysctls(&linux.sysctl, &plan.namespaces, root)?;
     masks::make_paths_read_only(root, &linux.readonly_paths, plan.api)?;
-    masks::mask_paths(root, &linux.masked_paths, plan.api)?;
+    let null = plan.bare.as_mut().and_then(|bare| bare.null.take());
+    masks::mask_paths(root, &linux.masked_paths, (plan.api, null))?;
     if plan.is_dev_read_only {
         rootfs::make_read_only(root, std::path::Path::new("/dev"), plan.api)?;
     }

@@ -196,7 +196,7 @@ impl Order {
         let spawn = Spawn {
             program: Program::Fd(program.as_fd()),
             args: vec![text(b"wharf-shim")?, text(b"keep")?, text(self.id.as_bytes())?],
-            env: wharf_sys::failpoint::for_child("shim/").into_iter().collect(),
+            env: environment(),
             fds: vec![
                 (null.as_fd(), 0),
                 (null.as_fd(), 1),
@@ -215,6 +215,16 @@ impl Order {
         })?;
         Ok(())
     }
+}
+
+/// Of the engine's environment a shim gets what developers asked for: a failpoint, and a time line on its standard error.
+fn environment() -> Vec<CString> {
+    let trace = std::env::var("WHARF_TRACE").ok();
+    let trace = trace.and_then(|value| CString::new(format!("WHARF_TRACE={value}")).ok());
+    wharf_sys::failpoint::for_child("shim/")
+        .into_iter()
+        .chain(trace)
+        .collect()
 }
 
 /// Makes and locks the directory. The lock goes to the shim with the descriptor and lasts as long as its life, so that

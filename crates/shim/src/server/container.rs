@@ -12,7 +12,7 @@ use wharf_runtime::{CreateRequest, Created, ErrorKind, ExecRequest, ExecTarget, 
 use super::foreign::Foreign;
 use super::foreign_shim::{Ended, ForeignShim};
 use super::stdio::{OurEnds, prepare};
-use crate::plan::{ExecPlan, LaunchPlan, RootfsPlan, RuntimePlan};
+use crate::plan::{BarePlan, ExecPlan, LaunchPlan, RootfsPlan, RuntimePlan};
 use crate::protocol::{Fault, FaultKind};
 
 /// How long dying processes may hold up the removal of the cgroup.
@@ -107,6 +107,7 @@ impl Container {
         request.group_add = plan.group_add.clone();
         request.stdio = stdio;
         request.filter_cache = Some(filter_cache.clone());
+        request.bare = plan.bare.as_ref().and_then(BarePlan::open);
         let mut created = wharf_runtime::create(request).map_err(|error| fault_of(&error))?;
         if let Some(master) = created.take_console() {
             ends.adopt_terminal(master, plan.stdio)

@@ -1,9 +1,11 @@
 //! Starting a container: named steps, each undone when a later one fails.
 //!
 //! ```text
-//! journal -> prepare (namespace, files, volumes, config.json), in parallel the shim is spawned
-//! -> shim creates, in parallel networks are connected -> shim starts -> record, journal ended, events
+//! journal -> prepare (namespace, files, volumes, config.json), in parallel the shim is spawned -> shim creates
+//!            in parallel, once there is a namespace: networks are connected
+//! -> shim starts -> record, journal ended, events
 //! ```
+mod bare;
 mod files;
 mod host_facts;
 mod network;
@@ -14,10 +16,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf_shim::client::{EventStream, LaunchError, ShimClient, ShimLauncher, Spawned, Started, connect, is_kept};
+use tokio::sync::{Notify, oneshot};
+use wharf_shim::client::{
+    EventStream, LaunchError, Launched, ShimClient, ShimLauncher, Spawned, Started, connect, is_kept,
+};
 use wharf_shim::plan::{AttachSpec, LaunchPlan};
 use wharf_shim::protocol::{Fault, FaultKind};
 
+pub(crate) use bare::BareMounts;
 pub(crate) use files::rewrite_hosts;
 pub(crate) use host_facts::{capabilities_known, host_limits};
 pub(crate) use network::{Namespace, connect_one, disconnect_one, has_own_namespace, release_network, show_namespace};
@@ -114,30 +120,33 @@ async fn run_steps(
     trace: &mut Trace,
 ) -> Result<Running, StartFailure> {
     let networks = network::resolve_networks(shared, record)?;
-    let (prepared, clients, shim) = tokio::join!(
-        prepare::prepare(shared, record, &networks),
-        handle.take_waiting_clients(),
-        spawn_shim(shared, record),
-    );
-    // A shim that gets no order ends by itself.
-    let (prepared, shim) = (prepared?, shim?);
-    operations::step("prepared");
-    record.upstream = prepared.upstream;
-    record.mounts = prepared.mounts;
-    trace.step("prepare: namespace, files, mounts, config.json | shim: spawned");
-    let launched = async {
-        let _waiting = operations::waiting("the shim, which makes the container");
-        let launched = shim.launch(&prepared.plan, clients).await;
-        operations::step("made");
-        launched.map_err(launch_failure)
-    };
+    let wanted = network::Wanted::of(record, &networks)?;
+    let (standing, stands) = oneshot::channel();
+    let failed = Notify::new();
+    // ORDER: as soon as there is a namespace. Links take the kernel a while, and the shim has its part to do later.
     let connected = async {
-        let connected = network::connect_all(shared, record, &networks).await;
+        let has_namespace = tokio::select! {
+            biased;
+            () = failed.notified() => false, // a thread that is stuck never tells
+            told = stands => told.is_ok(),
+        };
+        if !has_namespace {
+            return Ok(network::Connected::default());
+        }
+        let connected = network::connect_all(shared, wanted).await;
         operations::step("connected");
         connected
     };
-    let (launched, connected) = tokio::join!(launched, connected);
-    trace.step("shim: created | engine: networks connected");
+    let made = async {
+        let made = make(shared, handle, record, (&networks, standing), trace).await;
+        if made.is_err() {
+            failed.notify_one();
+        }
+        made
+    };
+    let (launched, connected) = tokio::join!(made, connected);
+    trace.step("networks: done with");
+    operations::step("joined");
     let launched = match (launched, connected) {
         (Ok(launched), Ok(connected)) => {
             network::note_connected(record, connected);
@@ -180,6 +189,32 @@ async fn run_steps(
         events: launched.events,
         journal,
     })
+}
+
+/// Has a shim make the container, up to where it waits for its start; tells `standing` when its network namespace stands.
+async fn make(
+    shared: &Arc<Shared>,
+    handle: &Arc<Handle>,
+    record: &mut ContainerRecord,
+    (networks, standing): (&network::Networks, oneshot::Sender<()>),
+    trace: &mut Trace,
+) -> Result<Launched, StartFailure> {
+    let (prepared, clients, shim) = tokio::join!(
+        prepare::prepare(shared, record, networks, standing),
+        handle.take_waiting_clients(),
+        spawn_shim(shared, record),
+    );
+    // A shim that gets no order ends by itself.
+    let (prepared, shim) = (prepared?, shim?);
+    operations::step("prepared");
+    record.upstream = prepared.upstream;
+    record.mounts = prepared.mounts;
+    trace.step("prepare: namespace, files, mounts, config.json | shim: spawned");
+    let _waiting = operations::waiting("the shim, which makes the container");
+    let launched = shim.launch(&prepared.plan, clients).await;
+    operations::step("made");
+    trace.step("shim: created");
+    launched.map_err(launch_failure)
 }
 
 async fn end_journal(shared: &Arc<Shared>, journal: JournalId) {
@@ -317,7 +352,8 @@ pub(crate) struct PreparedStep {
 /// Prepares a build step like a container; its network is not connected yet.
 pub(crate) async fn prepare_step(shared: &Arc<Shared>, record: &mut ContainerRecord) -> Result<PreparedStep> {
     let networks = network::resolve_networks(shared, record)?;
-    let prepared = prepare::prepare(shared, record, &networks).await?;
+    let (standing, _) = oneshot::channel(); // connected when it is run
+    let prepared = prepare::prepare(shared, record, &networks, standing).await?;
     record.upstream = prepared.upstream;
     Ok(PreparedStep {
         networks,
@@ -333,7 +369,8 @@ pub(crate) async fn connect_step(
     record: &mut ContainerRecord,
     networks: &network::Networks,
 ) -> Result<()> {
-    let connected = network::connect_all(shared, record, networks).await?;
+    let wanted = network::Wanted::of(record, networks)?;
+    let connected = network::connect_all(shared, wanted).await?;
     network::note_connected(record, connected);
     files::rewrite_hosts(shared, record).await
 }

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharf_net::{EndpointRequest, NetError, PortRequest, PublishedPort};
+use wharf_net::{EndpointRequest, Net, NetError, PortRequest, PublishedPort};
 
 use crate::Shared;
 use crate::containers::blocking::blocking;
@@ -48,44 +48,58 @@ pub(super) fn resolve_networks(shared: &Shared, record: &ContainerRecord) -> Res
         .collect()
 }
 
-/// Connects the container to all its networks and publishes its ports, all or nothing.
-pub(super) async fn connect_all(
-    shared: &Arc<Shared>,
-    record: &ContainerRecord,
-    networks: &Networks,
-) -> Result<Connected> {
-    let ports = port_requests(record)?;
-    let mut wanted = Vec::new();
-    for (name, network) in networks {
-        let endpoint = record.endpoints.get(name).cloned().unwrap_or_default();
-        let request = network
-            .plan
-            .is_some()
-            .then(|| endpoint_request(record, network, &endpoint));
-        wanted.push((name.clone(), network.id.clone(), request));
+/// What a container wants of its networks.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    container: String,
+    /// With the requests to those that have links.
+    networks: Vec<(String, NetworkId, Option<EndpointRequest>)>,
+    ports: Vec<PortRequest>,
+}
+
+impl Wanted {
+    pub(super) fn of(record: &ContainerRecord, networks: &Networks) -> Result<Self> {
+        let wanted = networks.iter().map(|(name, network)| {
+            let endpoint = record.endpoints.get(name).cloned().unwrap_or_default();
+            let request = || endpoint_request(record, network, &endpoint);
+            (name.clone(), network.id.clone(), network.plan.is_some().then(request))
+        });
+        Ok(Self {
+            container: record.id.to_string(),
+            networks: wanted.collect(),
+            ports: port_requests(record)?,
+        })
     }
-    let net = Arc::clone(&shared.net);
-    let id = record.id.to_string();
-    blocking("connecting the networks", move || {
+
+    fn has_links(&self) -> bool {
+        self.networks.iter().any(|(_, _, request)| request.is_some())
+    }
+
+    fn connect(self, net: &Net) -> Result<Connected> {
+        let has_links = self.has_links();
         let mut connected = Connected::default();
-        let mut has_bridge = false;
-        for (name, network_id, request) in wanted {
+        for (name, network_id, request) in self.networks {
             let live = match request {
-                Some(request) => {
-                    has_bridge = true;
-                    Some(net.connect(network_id.as_str(), &request)?)
-                }
+                Some(request) => Some(net.connect(network_id.as_str(), &request)?),
                 None => None,
             };
             let endpoint_id = live.as_ref().map_or_else(random_hex_id, |l| l.id.clone());
             connected.endpoints.insert(name, (network_id, endpoint_id, live));
         }
-        if has_bridge && !ports.is_empty() {
-            connected.published = net.publish(&id, &ports).map_err(port_error)?;
+        if has_links && !self.ports.is_empty() {
+            connected.published = net.publish(&self.container, &self.ports).map_err(port_error)?;
         }
         Ok(connected)
-    })
-    .await
+    }
+}
+
+/// Connects the container to all its networks and publishes its ports, all or nothing.
+pub(super) async fn connect_all(shared: &Arc<Shared>, wanted: Wanted) -> Result<Connected> {
+    let net = Arc::clone(&shared.net);
+    match wanted.has_links() {
+        true => blocking("connecting the networks", move || wanted.connect(&net)).await,
+        false => wanted.connect(&net),
+    }
 }
 
 /// COMPAT: Docker puts this sentence before a failure to publish.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wharf_net::{NamespaceHold, NamespaceRequest, Pinning, Upstream};
 use wharf_runtime::spec::Spec;
@@ -52,18 +53,20 @@ struct Joined {
     ipc: Option<Arc<ContainerRecord>>,
 }
 
-/// Prepares a start. What it leaves in the kernel is undone by releasing network and mounts.
+/// Prepares a start; tells `standing` when the network namespace stands. What it leaves in the kernel is undone by
+/// releasing network and mounts.
 pub(super) async fn prepare(
     shared: &Arc<Shared>,
     record: &ContainerRecord,
     networks: &network::Networks,
+    standing: oneshot::Sender<()>,
 ) -> Result<Prepared> {
     let joined = resolve_joined(shared, record)?;
     let mut record = record.clone();
     mount_plugged(shared, &mut record).await?;
     let (shared, networks) = (Arc::clone(shared), networks.clone());
     blocking_within(PREPARE_DEADLINE, "preparing the container", move || {
-        prepare_blocking(&shared, record, &networks, &joined)
+        prepare_blocking(&shared, record, &networks, (&joined, standing))
     })
     .await
 }
@@ -126,7 +129,7 @@ fn prepare_blocking(
     shared: &Shared,
     mut record: ContainerRecord,
     networks: &network::Networks,
-    joined: &Joined,
+    (joined, standing): (&Joined, oneshot::Sender<()>),
 ) -> Result<Prepared> {
     let places = Places::of(&shared.config, &record.id);
     make_dirs(&places)?;
@@ -147,6 +150,7 @@ fn prepare_blocking(
     };
     let plan = launch_plan(shared, &record, &places)?;
     let netns = prepare_namespace(shared, &record, joined, (&upstream, &plan.runtime))?;
+    let _ = standing.send(()); // nobody waits where the start was given up
     let sysfs = netns.as_ref().map(make_sysfs);
     let mounts = record.mounts.clone();
     for mount in &mut record.mounts {
@@ -346,6 +350,7 @@ fn launch_plan(shared: &Shared, record: &ContainerRecord, places: &Places) -> Re
             .plan(&record.host.runtime, &shared.config)?,
         host_view: host_view(record.host.annotations.as_ref()).unwrap_or(shared.config.live.now().default_host_view),
         hierarchy: Some(shared.hierarchy.clone()),
+        bare: shared.bare.plan(),
         shim_cgroup: Some(format!("/{}/shims", shared.config.instance)),
     })
 }

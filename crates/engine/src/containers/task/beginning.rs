@@ -9,6 +9,7 @@ use wharf_sys::failpoint;
 use super::super::handle::Handle;
 use super::super::machine::{Input, Machine, Phase};
 use super::super::recovery::{self, Found};
+use super::super::remove::NetworkLeft;
 use super::super::start;
 use super::super::unfinished::{self, Unfinished};
 use super::{Askers, Task, policy_of};
@@ -58,6 +59,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Be
         stop_at: None,
         restart_at: None,
         give_up_at: None,
+        is_shim_silent: false,
         askers: Askers::default(),
         monitor: None,
         run: 0,
@@ -70,6 +72,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: ContainerRecord, beginning: Be
         user_restart: false,
         cause: Cause::Engine,
         rows: Vec::new(),
+        network: NetworkLeft::default(),
         resumed: None,
     };
     shared.containers.insert(handle);
@@ -175,6 +178,7 @@ impl Task {
             drop(client); // nobody can have waited for a start of a running container
         }
         self.shim = Some(shim);
+        self.is_shim_silent = false;
         self.events = Some(events);
         self.committed.state.reconnecting = false;
         start::show_namespace(&self.shared, &self.record).await;

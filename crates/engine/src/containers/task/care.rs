@@ -1,5 +1,8 @@
 //! What a task does about its container's health, about want of memory, and about an end that does not come.
+use tokio::time::Instant;
+
 use super::super::machine::{Input, Phase};
+use super::super::patience::KILL_PATIENCE;
 use super::super::{health, oom, patience};
 use super::{Task, answer, stop_timeout};
 use crate::error::Error;
@@ -57,9 +60,20 @@ impl Task {
 
     /// Tells those who wait for its end what it is stuck on. It ends once that lets go of it.
     pub(super) async fn give_up(&mut self) {
+        if self.is_shim_silent {
+            if self.settles_without_shim().await {
+                return;
+            }
+            // Nobody else tells of the end.
+            self.give_up_at = Some(Instant::now() + KILL_PATIENCE);
+        }
         let stuck = patience::stuck_on(&self.shared, &self.record).await;
-        let told = format!("it was killed and does not end: {stuck}");
-        self.record.story.push(Happening::DoesNotEnd { message: told });
+        let told = Happening::DoesNotEnd {
+            message: format!("it was killed and does not end: {stuck}"),
+        };
+        if self.record.story.notes().last().is_none_or(|note| note.what != told) {
+            self.record.story.push(told);
+        }
         self.user_restart = false;
         let askers = std::mem::take(&mut self.askers);
         let _ = self.feed(Input::GivenUp).await; // never refused
