@@ -263,6 +263,20 @@ mod tests {
 
     #[test]
     fn processes_that_only_sleep_are_counted() {
-        assert_eq!(describe(&[std::process::id()]), "1 of its processes have not ended");
+        use std::io::{Read, Write};
+        use std::process::{Command, Stdio};
+        // One that has nothing more to load: any process is in uninterruptible sleep for a moment at times.
+        let mut command = Command::new("cat");
+        let mut cat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = cat.stdin.take().unwrap();
+        input.write_all(b"a").unwrap();
+        cat.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let stat = format!("/proc/{}/stat", cat.id());
+        while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
+            std::thread::yield_now();
+        }
+        assert_eq!(describe(&[cat.id()]), "1 of its processes have not ended");
+        drop(input);
+        cat.wait().unwrap();
     }
 }
