@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::error::Error;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use wharf_runtime::{CreateRequest, ExecRequest, ExecTarget, Rootfs, Stdio, create, exec, spec};
+use wharf_runtime::{CreateRequest, ExecRequest, ExecTarget, FilterSource, Rootfs, Stdio, create, exec, spec};
 
 #[derive(Deserialize)]
 struct Launch {
@@ -100,7 +100,7 @@ fn run(launch: &Launch) -> Result<i32, Box<dyn Error>> {
                 cgroup: created.cgroup(),
                 scope: None,
                 spec: &spec,
-                filter_cache: None,
+                filter: FilterSource::Configuration(None),
             };
             let process = spec::Process {
                 args: command.clone(),

@@ -12,7 +12,7 @@ use crate::join::{Join, Moment, open_join};
 use crate::listener::Listened;
 use crate::plan::namespaces::flag;
 use crate::spec::{Capabilities, Spec};
-use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, hooks, seccomp, trace};
+use crate::{ErrorKind, ExecRequest, ExecTarget, FilterSource, RuntimeError, hooks, seccomp, trace};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, WaitIdOptions};
 use rustix::thread::CpuSet;
@@ -108,7 +108,7 @@ pub fn exec(target: &ExecTarget<'_>, mut request: ExecRequest) -> Result<ExecPro
     };
     let outcome = classed
         .and_then(|()| bring_in(&join, pid, &ours))
-        .and_then(|()| send_filter(&ours, filter, target.filter_cache))
+        .and_then(|()| send_filter(&ours, filter, target.filter))
         .and_then(|()| {
             let listened = filter.map(|seccomp| Listened {
                 seccomp,
@@ -291,10 +291,13 @@ fn bring_in(join: &Join<'_>, pid: i32, channel: &Channel) -> Result<(), RuntimeE
 fn send_filter(
     channel: &Channel,
     filter: Option<&crate::spec::Seccomp>,
-    cache: Option<&Path>,
+    source: FilterSource<'_>,
 ) -> Result<(), RuntimeError> {
     if let Some(filter) = filter {
-        let bytes = seccomp::compile_cached(filter, cache)?.bytes();
+        let bytes = match source {
+            FilterSource::Configuration(cache) => seccomp::compile_cached(filter, cache)?.bytes(),
+            FilterSource::Compiled(filter) => filter.bytes(),
+        };
         // A child that is gone takes nothing; why it went is what the next read from it tells.
         let _ = channel.send(&Message::Filter(bytes));
     }

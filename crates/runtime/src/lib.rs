@@ -50,7 +50,7 @@ pub use exec::{ExecProcess, exec};
 pub use group::CgroupChoice;
 pub use host_root::HostRoot;
 pub use join::SubCgroup;
-pub use request::{CreateRequest, ExecRequest, ExecTarget, Gate, Rootfs, Stdio};
+pub use request::{CreateRequest, ExecRequest, ExecTarget, FilterSource, Gate, Rootfs, Stdio};
 pub use resctrl::ResctrlGroup;
 pub use scope::Scope;
 pub use wharf_cgroup::Cgroup;

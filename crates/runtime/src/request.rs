@@ -1,5 +1,6 @@
 //! What callers ask for.
 
+use crate::seccomp::Filter;
 use crate::spec::{Process, Spec};
 use crate::{CgroupChoice, ResctrlGroup, SubCgroup};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -137,8 +138,17 @@ pub struct ExecTarget<'a> {
     pub resctrl: Option<&'a ResctrlGroup>,
     /// The configuration it was created with.
     pub spec: &'a Spec,
-    /// As in [`CreateRequest::filter_cache`].
-    pub filter_cache: Option<&'a Path>,
+    /// Where the filter comes from that the configuration describes.
+    pub filter: FilterSource<'a>,
+}
+
+/// Where the system call filter of a further process comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum FilterSource<'a> {
+    /// The configuration, or where filters are kept that were compiled before: as in [`CreateRequest::filter_cache`].
+    Configuration(Option<&'a Path>),
+    /// The caller, who compiled the configuration's.
+    Compiled(&'a Filter),
 }
 
 /// A process to start in a running container.

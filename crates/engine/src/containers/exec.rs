@@ -1,5 +1,5 @@
 //! Exec sessions: processes that run in a container beside its first one.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -26,8 +26,11 @@ use crate::spec::{environment, merge_environment};
 /// How long an ended session can still be inspected.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
-/// Sessions one container may have at a time.
+/// Sessions one container may have at a time, those included that can still be inspected.
 const MAX_SESSIONS: usize = 1024;
+
+/// Each so many sessions those that ended are looked through; a divisor of the above.
+const SWEEP: usize = 64;
 
 /// One exec session.
 #[derive(Debug)]
@@ -156,14 +159,10 @@ fn check_execable(record: &ContainerRecord) -> Result<()> {
 
 fn insert(shared: &Shared, handle: &Handle, session: Arc<ExecSession>) -> Result<()> {
     let mut execs = lock(&handle.execs);
-    let mut forgotten = Vec::new();
-    execs.retain(|id, old| {
-        let stale = matches!(old.phase(), Phase::Ended(_, at) if at.elapsed() > REMEMBERED);
-        if stale {
-            forgotten.push(id.clone());
-        }
-        !stale
-    });
+    let forgotten = match execs.len() % SWEEP {
+        0 => take_ended(&mut execs),
+        _ => Vec::new(),
+    };
     if execs.len() >= MAX_SESSIONS {
         return Err(Error::unavailable(format!(
             "container {} has {MAX_SESSIONS} exec sessions",
@@ -178,6 +177,26 @@ fn insert(shared: &Shared, handle: &Handle, session: Arc<ExecSession>) -> Result
     }
     shared.containers.add_exec(id, handle.id.clone());
     Ok(())
+}
+
+/// Takes out the sessions that ended long ago, and where there are as many as there may be, those that ended first.
+fn take_ended(execs: &mut HashMap<ExecId, Arc<ExecSession>>) -> Vec<ExecId> {
+    let mut ended: Vec<(Instant, ExecId)> = execs
+        .iter()
+        .filter_map(|(id, session)| match session.phase() {
+            Phase::Ended(_, at) => Some((at, id.clone())),
+            Phase::Created | Phase::Starting | Phase::Running => None,
+        })
+        .collect();
+    ended.sort_unstable();
+    let stale = ended.partition_point(|(at, _)| at.elapsed() > REMEMBERED);
+    let surplus = (execs.len() + SWEEP).saturating_sub(MAX_SESSIONS);
+    ended.truncate(stale.max(surplus));
+    let ids: Vec<ExecId> = ended.into_iter().map(|(_, id)| id).collect();
+    for id in &ids {
+        execs.remove(id);
+    }
+    ids
 }
 
 /// Finds a session and its container.
@@ -554,4 +573,34 @@ fn publish(shared: &Shared, record: &ContainerRecord, action: &str, id: &ExecId,
     }
     let more: Vec<(&str, String)> = more.into_iter().collect();
     happened::publish(&shared.events, record, action, &more);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_ended_make_room_for_others_the_first_ones_first() {
+        let mut execs = HashMap::new();
+        let mut ended = Vec::new();
+        for n in 0..MAX_SESSIONS {
+            let session = ExecSession::new(CreateExec::default(), false);
+            if n % 2 == 1 {
+                session.end(0);
+                ended.push(session.id.clone());
+            }
+            execs.insert(session.id.clone(), session);
+        }
+        assert_eq!(take_ended(&mut execs), ended[..SWEEP]);
+        assert_eq!(execs.len(), MAX_SESSIONS - SWEEP);
+        // There is room: nothing else is stale.
+        assert_eq!(take_ended(&mut execs), []);
+    }
+
+    #[test]
+    fn sessions_that_run_are_not_forgotten() {
+        let sessions = (0..MAX_SESSIONS).map(|_| ExecSession::new(CreateExec::default(), false));
+        let mut execs = sessions.map(|session| (session.id.clone(), session)).collect();
+        assert_eq!(take_ended(&mut execs), []);
+    }
 }

@@ -5,7 +5,7 @@ use super::store::{Entry, Record, Status};
 use super::{Call, NO_PROGRAM, argument, create, failed, foreground, log, required_id, text, usage};
 use crate::plan::scheduling::parse_list;
 use crate::spec::{Process, Spec, User, place, validate};
-use crate::{ErrorKind, ExecRequest, ExecTarget, RuntimeError, Stdio, SubCgroup};
+use crate::{ErrorKind, ExecRequest, ExecTarget, FilterSource, RuntimeError, Stdio, SubCgroup};
 use lexopt::Arg::{Long, Short, Value};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -185,7 +185,7 @@ fn run(
     let cgroup = record.open_cgroup()?;
     let filter_cache = global.filter_cache();
     let target = ExecTarget {
-        filter_cache: Some(&filter_cache),
+        filter: FilterSource::Configuration(Some(&filter_cache)),
         id: &record.id,
         bundle: &record.bundle,
         pid: record.pid,

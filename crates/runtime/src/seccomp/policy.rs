@@ -39,6 +39,20 @@ pub(super) enum Op {
     GreaterOrEqual,
 }
 
+impl Op {
+    /// Whether a value compares so with the one that is wanted.
+    pub(super) fn holds(self, value: u64, wanted: u64) -> bool {
+        match self {
+            Self::Equal => value == wanted,
+            Self::NotEqual => value != wanted,
+            Self::Less => value < wanted,
+            Self::LessOrEqual => value <= wanted,
+            Self::Greater => value > wanted,
+            Self::GreaterOrEqual => value >= wanted,
+        }
+    }
+}
+
 /// What happens to one call: the first alternative all of whose checks hold,
 /// else the default.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use wharf_cgroup::{Cgroup, OomWatch};
 use wharf_runtime::spec::{Process as ProcessSpec, Spec};
 use wharf_runtime::{
-    CgroupChoice, CreateRequest, Created, ErrorKind, ExecRequest, ExecTarget, Rootfs, RuntimeError, Stdio,
+    CgroupChoice, CreateRequest, Created, ErrorKind, ExecRequest, ExecTarget, FilterSource, Rootfs, RuntimeError, Stdio,
 };
 
 use super::console::Console;
@@ -176,7 +176,7 @@ impl Container {
             resctrl: None,
             scope: self.scope.as_ref(),
             spec: &self.spec,
-            filter_cache: None,
+            filter: FilterSource::Configuration(None),
         };
         let request = ExecRequest {
             process,

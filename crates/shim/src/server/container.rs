@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use wharf_cgroup::{Cgroup, Resources};
+use wharf_runtime::seccomp::{Filter, compile_cached};
 use wharf_runtime::spec::{ConsoleSize, Process as ProcessSpec, Spec};
-use wharf_runtime::{CreateRequest, Created, ErrorKind, ExecRequest, ExecTarget, Rootfs, RuntimeError, Stdio};
+use wharf_runtime::{
+    CreateRequest, Created, ErrorKind, ExecRequest, ExecTarget, FilterSource, Rootfs, RuntimeError, Stdio,
+};
 
 use super::foreign::Foreign;
 use super::foreign_shim::{Ended, ForeignShim};
@@ -27,6 +30,35 @@ pub(super) struct Container {
     /// Where compiled system call filters of this engine's containers are kept.
     filter_cache: Option<PathBuf>,
     cgroup: Option<Cgroup>,
+    /// Read with the first exec.
+    exec_base: Option<ExecBase>,
+}
+
+/// What every exec needs of the container's configuration.
+#[derive(Debug)]
+struct ExecBase {
+    /// Without the rules of the filter, which are most of it.
+    spec: Spec,
+    filter: Option<Filter>,
+}
+
+impl ExecBase {
+    fn read(bundle: &Path, filter_cache: Option<&Path>) -> Result<Self, Fault> {
+        let mut spec = read_spec(bundle)?;
+        let mut filter = None;
+        if let Some(seccomp) = spec.linux.as_mut().and_then(|linux| linux.seccomp.as_mut()) {
+            filter = Some(compile_cached(seccomp, filter_cache).map_err(|error| fault_of(&error))?);
+            seccomp.syscalls = Vec::new();
+        }
+        Ok(Self { spec, filter })
+    }
+
+    fn filter(&self) -> FilterSource<'_> {
+        match &self.filter {
+            Some(filter) => FilterSource::Compiled(filter),
+            None => FilterSource::Configuration(None),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -76,6 +108,7 @@ impl Container {
             maker,
             filter_cache: None,
             cgroup: cgroup_of(made.pid),
+            exec_base: None,
         };
         (container, made)
     }
@@ -128,6 +161,7 @@ impl Container {
             maker: Maker::Waiting(Box::new(created)),
             filter_cache: Some(filter_cache),
             cgroup: None,
+            exec_base: None,
         };
         Ok((container, made))
     }
@@ -172,13 +206,17 @@ impl Container {
     }
 
     fn exec_builtin(
-        &self,
+        &mut self,
         plan: &ExecPlan,
         init: (i32, &OwnedFd),
         stdio: Stdio,
         mut ends: OurEnds,
     ) -> Result<Made, Fault> {
-        let spec = read_spec(&self.bundle)?;
+        let base = match self.exec_base.take() {
+            Some(base) => base,
+            None => ExecBase::read(&self.bundle, self.filter_cache.as_deref())?,
+        };
+        let base = &*self.exec_base.insert(base);
         let mut process: ProcessSpec = serde_json::from_value(plan.process.clone()).map_err(|error| Fault {
             kind: FaultKind::Invalid,
             message: format!("invalid process of exec {}: {error}", plan.id),
@@ -190,7 +228,7 @@ impl Container {
             height: size.rows,
             width: size.cols,
         });
-        let own_score = spec.process.as_ref().and_then(|process| process.oom_score_adj);
+        let own_score = base.spec.process.as_ref().and_then(|process| process.oom_score_adj);
         process.oom_score_adj.get_or_insert(own_score.unwrap_or(0));
         let target = ExecTarget {
             id: &self.id,
@@ -200,8 +238,8 @@ impl Container {
             resctrl: None,
             cgroup: self.cgroup.as_ref(),
             scope: None,
-            spec: &spec,
-            filter_cache: self.filter_cache.as_deref(),
+            spec: &base.spec,
+            filter: base.filter(),
         };
         let request = ExecRequest {
             process,

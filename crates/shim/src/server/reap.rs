@@ -92,10 +92,14 @@ impl Shim {
         let record = exit_record(ended, process.started_at_ns);
         process.exit = Some(record.clone());
         let Some(exec) = process.exec.clone() else { return };
-        // An exit that cannot be recorded is still reported.
         failpoint::reach("shim/exec/ended");
+        // Reported first, for a client waits for that; the engine's word that it has it comes back after the record, which
+        // is for an engine that does not get that far. An exit that cannot be recorded is still reported.
+        self.announce(&Event::ExecExited {
+            exec: exec.clone(),
+            exit: record.clone(),
+        });
         let _ = self.home.write_exit(Some(&exec), &record);
-        self.announce(&Event::ExecExited { exec, exit: record });
         if self.connections.is_empty() {
             self.release(number);
         } else {
@@ -109,6 +113,7 @@ impl Shim {
     pub(super) fn release(&mut self, number: u32) {
         if let Some(process) = self.processes.get_mut(&number) {
             process.is_released = true;
+            self.timers.retain(|(_, timer)| *timer != Timer::Release(number));
             self.settle(number);
         }
     }

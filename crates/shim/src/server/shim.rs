@@ -74,10 +74,8 @@ impl Shim {
         self.trim_later();
         while !self.is_over() {
             let timers = self.timers.iter().map(|(at, _)| *at);
-            let timeout = timers
-                .chain(self.logs.deadline())
-                .map(|at| at.saturating_duration_since(Instant::now()))
-                .min();
+            let next = timers.chain(self.logs.deadline()).min();
+            let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
             for ready in self.reactor.wait(timeout)? {
                 self.dispatch(ready);
             }
