@@ -10,6 +10,7 @@ use super::calls::process_of;
 use super::container::{Container, Made, system};
 use super::home::Home;
 use super::logs::Logs;
+use super::pace::Pace;
 use super::reactor::{Interest, Reactor, Token};
 use super::shim::{FIRST, Shim};
 use super::view::View;
@@ -187,6 +188,7 @@ fn launch(home: Home, order: Order) -> Result<Shim, (Fault, Home)> {
                 clients: Default::default(),
                 processes: Default::default(),
                 timers: Vec::new(),
+                pace: Pace::new(),
                 next_number: FIRST,
                 is_ending: false,
             };

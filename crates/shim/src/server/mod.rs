@@ -8,13 +8,14 @@
 //!   attach     clients come and go            client      one client, framed and bounded
 //!   reap       ends, in the right order       home        files in <run>/shims/<id>
 //!   logs       the container's log: its files, their compression, its target
+//!   pace       pauses of a flood of output
 //! view       files of /proc that tell the container its limits
 //! container  our runtime in-process, or a foreign one (foreign, foreign_bundle),
 //!   or another's shim (foreign_shim, task_client)
 //! ```
 //!
 //! Nothing here waits for a client, an engine or a container: only for the disk (log, exit record)
-//! and for the kernel's own operations, which have deadlines.
+//! and for the kernel's own operations, which have deadlines; a flood of output pauses for moments.
 
 mod attach;
 mod calls;
@@ -27,6 +28,7 @@ mod foreign_shim;
 mod home;
 mod launch;
 mod logs;
+mod pace;
 mod process;
 mod reactor;
 mod reap;

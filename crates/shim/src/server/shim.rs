@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::container::Container;
 use super::home::Home;
 use super::logs::Logs;
+use super::pace::Pace;
 use super::process::Process;
 use super::reactor::{Interest, Reactor, Ready, Token};
 use super::view::View;
@@ -39,6 +40,8 @@ pub(super) struct Shim {
     pub(super) processes: BTreeMap<u32, Process>,
     pub(super) timers: Vec<(Instant, Timer)>,
     pub(super) next_number: u32,
+    /// Of outputs that never end.
+    pub(super) pace: Pace,
     /// The exit was taken: end as soon as the clients have got everything.
     pub(super) is_ending: bool,
 }

@@ -43,11 +43,12 @@ impl Shim {
     }
 
     pub(super) fn on_output(&mut self, number: u32, index: usize) {
-        for _ in 0..TURNS {
+        let has_more = (0..TURNS).all(|_| {
             let is_held_up = self.processes.get(&number).is_none_or(|process| process.is_held_up);
-            if is_held_up || !self.pump(number, index) {
-                break;
-            }
+            !is_held_up && self.pump(number, index)
+        });
+        if has_more {
+            self.pace.keep();
         }
         self.settle(number);
     }
