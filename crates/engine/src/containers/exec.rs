@@ -29,8 +29,11 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 /// Sessions one container may have at a time, those included that can still be inspected.
 const MAX_SESSIONS: usize = 1024;
 
-/// Each so many sessions those that ended are looked through; a divisor of the above.
+/// Each so many sessions those that ended are looked through.
 const SWEEP: usize = 64;
+
+/// How long an ended session stays whatever the number: its client is about to ask for the exit code.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// One exec session.
 #[derive(Debug)]
@@ -159,10 +162,8 @@ fn check_execable(record: &ContainerRecord) -> Result<()> {
 
 fn insert(shared: &Shared, handle: &Handle, session: Arc<ExecSession>) -> Result<()> {
     let mut execs = lock(&handle.execs);
-    let forgotten = match execs.len() % SWEEP {
-        0 => take_ended(&mut execs),
-        _ => Vec::new(),
-    };
+    let is_due = execs.len().is_multiple_of(SWEEP) || execs.len() >= MAX_SESSIONS;
+    let forgotten = if is_due { take_ended(&mut execs) } else { Vec::new() };
     if execs.len() >= MAX_SESSIONS {
         return Err(Error::unavailable(format!(
             "container {} has {MAX_SESSIONS} exec sessions",
@@ -179,7 +180,8 @@ fn insert(shared: &Shared, handle: &Handle, session: Arc<ExecSession>) -> Result
     Ok(())
 }
 
-/// Takes out the sessions that ended long ago, and where there are as many as there may be, those that ended first.
+/// Takes out the sessions that ended long ago, and where there are as many as there may be, those that ended first but for
+/// the last second's.
 fn take_ended(execs: &mut HashMap<ExecId, Arc<ExecSession>>) -> Vec<ExecId> {
     let mut ended: Vec<(Instant, ExecId)> = execs
         .iter()
@@ -189,9 +191,10 @@ fn take_ended(execs: &mut HashMap<ExecId, Arc<ExecSession>>) -> Vec<ExecId> {
         })
         .collect();
     ended.sort_unstable();
-    let stale = ended.partition_point(|(at, _)| at.elapsed() > REMEMBERED);
+    let older_than = |age| ended.partition_point(|(at, _)| at.elapsed() > age);
+    let (stale, settled) = (older_than(REMEMBERED), older_than(GRACE));
     let surplus = (execs.len() + SWEEP).saturating_sub(MAX_SESSIONS);
-    ended.truncate(stale.max(surplus));
+    ended.truncate(stale.max(surplus.min(settled)));
     let ids: Vec<ExecId> = ended.into_iter().map(|(_, id)| id).collect();
     for id in &ids {
         execs.remove(id);
@@ -586,13 +589,15 @@ mod tests {
         for n in 0..MAX_SESSIONS {
             let session = ExecSession::new(CreateExec::default(), false);
             if n % 2 == 1 {
-                session.end(0);
+                // The last ones just now.
+                let age = if n < 100 { GRACE * 2 } else { Duration::ZERO };
+                *lock(&session.state) = Phase::Ended(0, Instant::now().checked_sub(age).unwrap());
                 ended.push(session.id.clone());
             }
             execs.insert(session.id.clone(), session);
         }
-        assert_eq!(take_ended(&mut execs), ended[..SWEEP]);
-        assert_eq!(execs.len(), MAX_SESSIONS - SWEEP);
+        assert_eq!(take_ended(&mut execs), ended[..50]);
+        assert_eq!(execs.len(), MAX_SESSIONS - 50);
         // There is room: nothing else is stale.
         assert_eq!(take_ended(&mut execs), []);
     }

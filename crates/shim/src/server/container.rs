@@ -37,7 +37,7 @@ pub(super) struct Container {
 /// What every exec needs of the container's configuration.
 #[derive(Debug)]
 struct ExecBase {
-    /// Without the rules of the filter, which are most of it.
+    /// Of the filter's rules, which are most of it, only those that tell whether somebody listens.
     spec: Spec,
     filter: Option<Filter>,
 }
@@ -48,7 +48,8 @@ impl ExecBase {
         let mut filter = None;
         if let Some(seccomp) = spec.linux.as_mut().and_then(|linux| linux.seccomp.as_mut()) {
             filter = Some(compile_cached(seccomp, filter_cache).map_err(|error| fault_of(&error))?);
-            seccomp.syscalls = Vec::new();
+            seccomp.syscalls.retain(|rule| rule.action == "SCMP_ACT_NOTIFY");
+            seccomp.syscalls.shrink_to_fit();
         }
         Ok(Self { spec, filter })
     }
@@ -449,5 +450,32 @@ pub(crate) fn chain_fault(what: &str, error: &wharf_cgroup::CgroupError) -> Faul
         message,
         step: None,
         errno: error.errno(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn execs_get_the_filter_and_know_whether_somebody_listens() {
+        let bundle = tempfile::tempdir().expect("a directory");
+        let rule = |name: &str, action: &str| serde_json::json!({ "names": [name], "action": action });
+        let config = serde_json::json!({
+            "ociVersion": "1.2.0",
+            "linux": { "seccomp": {
+                "defaultAction": "SCMP_ACT_ERRNO",
+                "listenerPath": "/agent",
+                "syscalls": [rule("mkdir", "SCMP_ACT_NOTIFY"), rule("read", "SCMP_ACT_ALLOW")],
+            } },
+        });
+        std::fs::write(bundle.path().join("config.json"), config.to_string()).expect("written");
+        let seccomp = |spec: Spec| spec.linux.and_then(|linux| linux.seccomp).expect("a filter");
+        let whole = seccomp(read_spec(bundle.path()).expect("sound"));
+        let base = ExecBase::read(bundle.path(), None).expect("sound");
+        assert_eq!(base.filter, wharf_runtime::seccomp::compile(&whole).ok());
+        let kept = seccomp(base.spec);
+        assert_eq!(kept.listener_path, whole.listener_path);
+        assert_eq!(kept.syscalls, whole.syscalls[..1]);
     }
 }

@@ -37,6 +37,11 @@ impl Logs {
         logs
     }
 
+    /// Whether there are any.
+    pub(super) fn are_kept(&self) -> bool {
+        self.file.is_some() || self.remote.is_some()
+    }
+
     /// ORDER: the file first; it never waits for a target.
     pub(super) fn append(&mut self, stream: Stream, bytes: &[u8], time_ns: i64) {
         if let Some(file) = &mut self.file {

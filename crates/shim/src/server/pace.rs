@@ -2,12 +2,12 @@
 //!
 //! A container that writes without end keeps two processors busy, its own and that of its shim. A server beside it needs
 //! microseconds and waits milliseconds: the scheduler lets who runs go on until a tick ends its slice, and a yield counts
-//! only among the shims, which are a control group of their own. So who floods sleeps every now and then. That costs the
-//! flood little: the writer is interrupted less, and more is taken at once.
+//! only among the shims, which are a control group of their own. So who floods a log sleeps every now and then. That costs
+//! the flood little: the writer is interrupted less, and more is taken at once.
 
 use std::time::{Duration, Instant};
 
-/// Work between two pauses.
+/// A pause comes no sooner than this after the last.
 const STRETCH: Duration = Duration::from_micros(200);
 
 /// With the kernel's slack some 200 microseconds. With 50 half of the neighbours' requests still waited for a tick; a shell
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_micros(150);
 /// The pace of one shim.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// End of the last pause.
+    /// End of the last pause; a burst after a time of rest begins with one.
     since: Instant,
 }
 
