@@ -16,14 +16,11 @@ pub const DIRECTORY_FD: i32 = 3;
 /// Number under which a new shim finds its first connection to the engine.
 pub const CONTROL_FD: i32 = 4;
 
-/// Name of the file with the exit of an exec; `None` for an id that cannot be part of a name.
-pub fn exec_exit_file(exec: &str) -> Option<String> {
-    let is_safe = !exec.is_empty()
-        && exec.len() <= 128
-        && exec
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    is_safe.then(|| format!("exec-{exec}.exit"))
+/// Whether this may be the id of an exec: 1 to 128 letters, digits, `-` and `_`, so that it can be part of a name
+/// wherever a runtime or another's shim puts it.
+pub fn is_exec_id(id: &str) -> bool {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=128).contains(&id.len()) && id.bytes().all(is_fit)
 }
 
 /// The start time, in clock ticks since boot, from the text of `/proc/<pid>/stat`.
@@ -89,10 +86,10 @@ mod tests {
     }
 
     #[test]
-    fn exec_ids_cannot_leave_the_directory() {
-        assert_eq!(exec_exit_file("a1b2").as_deref(), Some("exec-a1b2.exit"));
-        for id in ["", "../x", "a/b", "a.b", "a\0"] {
-            assert_eq!(exec_exit_file(id), None, "{id:?}");
+    fn exec_ids_can_be_part_of_a_name() {
+        assert!(is_exec_id("a1b2") && is_exec_id(&"f".repeat(128)));
+        for id in ["", "../x", "a/b", "a.b", "a\0", &"f".repeat(129)] {
+            assert!(!is_exec_id(id), "{id:?}");
         }
     }
 }

@@ -19,7 +19,6 @@
 //! <run>/shims/<id>/   sock   control socket
 //!                     pid    "<pid> <start time in ticks>" of the shim
 //!                     exit   JSON, written once, kept until acknowledged
-//!                     exec-<exec id>.exit   the same for each exec
 //! ```
 
 #[cfg(feature = "client")]

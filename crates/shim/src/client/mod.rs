@@ -28,12 +28,7 @@ use crate::protocol::ExitRecord;
 
 /// The exit record a shim left in `dir`, whether it still lives or not.
 pub fn read_exit(dir: &Path) -> Option<ExitRecord> {
-    read_record(&dir.join(identity::EXIT))
-}
-
-/// The exit record of an exec that a shim left in `dir`.
-pub fn read_exec_exit(dir: &Path, exec: &str) -> Option<ExitRecord> {
-    read_record(&dir.join(identity::exec_exit_file(exec)?))
+    serde_json::from_slice(&std::fs::read(dir.join(identity::EXIT)).ok()?).ok()
 }
 
 /// Process id of the shim that keeps `dir`, if that very process still lives.
@@ -49,8 +44,4 @@ pub fn is_kept(dir: &Path) -> bool {
     };
     let lock = rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockShared);
     lock == Err(rustix::io::Errno::WOULDBLOCK)
-}
-
-fn read_record(path: &Path) -> Option<ExitRecord> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }

@@ -10,7 +10,7 @@ use super::container::{Made, fault, system};
 use super::process::{Process, now_ns, start_ticks};
 use super::reactor::Ready;
 use super::shim::{FIRST, Shim, Timer};
-use crate::identity::exec_exit_file;
+use crate::identity::is_exec_id;
 use crate::plan::{AttachSpec, ConsoleSize, ExecPlan, StdioPlan};
 use crate::protocol::{
     Call, Envelope, ExecState, Fault, FaultKind, Outcome, PROTOCOL_VERSION, Phase, Reply, Request, Response, State,
@@ -238,7 +238,7 @@ impl Shim {
         if self.phase != Phase::Running {
             return Err(conflict("container is not running"));
         }
-        if exec_exit_file(&plan.id).is_none() || self.find(Some(&plan.id)).is_ok() {
+        if !is_exec_id(&plan.id) || self.find(Some(&plan.id)).is_ok() {
             return Err(conflict(&format!("exec id {:?} is invalid or in use", plan.id)));
         }
         if attaches.len() != fds.len() {
@@ -292,7 +292,6 @@ impl Shim {
             return Err(conflict("exec has not ended"));
         };
         process.is_acknowledged = true;
-        self.home.remove_exec_exit(exec);
         self.release(number);
         Ok(Reply::Done)
     }

@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::identity::{self, EXIT, PID, SOCKET, exec_exit_file};
+use crate::identity::{self, EXIT, PID, SOCKET};
 use crate::protocol::ExitRecord;
 
 /// The open directory of one shim.
@@ -56,21 +56,10 @@ impl Home {
         identity::shim_pid(std::path::Path::new(&wharf_sys::fd::proc_path(&self.dir)))
     }
 
-    /// Records how the container, or an exec, ended.
-    pub(super) fn write_exit(&self, exec: Option<&str>, record: &ExitRecord) -> Result<(), Errno> {
-        let name = match exec {
-            None => EXIT.to_owned(),
-            Some(exec) => exec_exit_file(exec).ok_or(Errno::INVAL)?,
-        };
+    /// Records how the container ended.
+    pub(super) fn write_exit(&self, record: &ExitRecord) -> Result<(), Errno> {
         let text = serde_json::to_vec(record).map_err(|_| Errno::INVAL)?;
-        self.replace(&name, &text)
-    }
-
-    /// Forgets how an exec ended.
-    pub(super) fn remove_exec_exit(&self, exec: &str) {
-        if let Some(name) = exec_exit_file(exec) {
-            let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
-        }
+        self.replace(EXIT, &text)
     }
 
     /// Removes everything of this shim; the exit record last, as long as anything else exists it

@@ -93,13 +93,8 @@ impl Shim {
         process.exit = Some(record.clone());
         let Some(exec) = process.exec.clone() else { return };
         failpoint::reach("shim/exec/ended");
-        // Reported first, for a client waits for that; the engine's word that it has it comes back after the record, which
-        // is for an engine that does not get that far. An exit that cannot be recorded is still reported.
-        self.announce(&Event::ExecExited {
-            exec: exec.clone(),
-            exit: record.clone(),
-        });
-        let _ = self.home.write_exit(Some(&exec), &record);
+        // Kept in memory alone: the next engine asks for it, and a shim that was killed took its execs along.
+        self.announce(&Event::ExecExited { exec, exit: record });
         if self.connections.is_empty() {
             self.release(number);
         } else {
@@ -161,7 +156,7 @@ impl Shim {
         };
         first.exit = Some(record.clone());
         self.phase = Phase::Exited;
-        if let Err(errno) = self.home.write_exit(None, &record) {
+        if let Err(errno) = self.home.write_exit(&record) {
             eprintln!("cannot record the exit: {errno}");
         }
         failpoint::reach("shim/end/recorded");

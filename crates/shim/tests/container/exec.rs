@@ -47,16 +47,11 @@ fn an_exec_has_streams_and_an_exit_of_its_own() {
             .expect("runs");
         let (id, exit) = exec_exited(&mut events).await;
         assert_eq!((id.as_str(), exit.code), ("e1", 42));
-        assert_eq!(
-            wharf_shim::client::read_exec_exit(&stage.home(), "e1"),
-            Some(exit.clone())
-        );
         assert_eq!(client.state().await.expect("a state").execs[0].exit, Some(exit));
         client.acknowledge_exec("e1").await.expect("taken");
         let frames = read_all(ours).await;
         let text = String::from_utf8_lossy(&frames);
         assert!(text.contains("stage\n") && text.contains("oops\n"), "{text:?}");
-        assert_eq!(wharf_shim::client::read_exec_exit(&stage.home(), "e1"), None);
         assert!(client.state().await.expect("a state").execs.is_empty());
         assert_eq!(stage.log_text(), "", "an exec does not write to the container's log");
         client.kill(9).await.expect("killed");
