@@ -14,7 +14,7 @@ DESTDIR      ?=
 
 .PHONY: build shim build-debug demo test soak upgrade-test check fmt clippy deny lint unit e2e conformance test-vm bench bench-scale bench-logs bench-neighbours bench-stuck bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
 
-# For packages set WHARF_LINK=portable: otherwise the program needs version 2.36 of the C library, if it is built with that.
+# WHARF_LINK=pie where position-independent programs are the rule: commands take 0.5 ms longer (docs/adr/0011).
 build: shim
 	cargo build --release --locked -p wharf-cli
 	install -d $(TARGET)/release

@@ -1,31 +1,28 @@
-//! How the program is linked: with packed relocations, where this machine's C library loads such a program.
+//! How the program is linked: at a fixed address. With `WHARF_LINK=pie` it is position independent (docs/adr/0011).
 //!
-//! With `WHARF_LINK=portable` it is linked for older ones, too (RHEL 9, Ubuntu 22.04): for packages.
-//!
-//! The engine's tables are 32,000 places that hold an address, which the loader has to write before the command line
-//! does anything. Packed they take 9 kB instead of 770, and a command starts 0.3 ms earlier.
+//! The engine's tables are 32,000 places that hold an address. In a position-independent program the loader writes them
+//! before the command line does anything, which costs each command 130 pages of its own and 0.5 ms.
 //!
 //! The unwinder is linked statically for the same reason: as a library it has to be found, mapped and relocated, and asks
 //! the processor for its abilities, which a hypervisor answers slowly (0.1 ms together).
 use std::path::Path;
 use std::process::Command;
 
-/// The first version of glibc that loads them.
-const LOADS_PACKED: (u32, u32) = (2, 36);
-
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=WHARF_LINK");
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let is_gnu = variable("CARGO_CFG_TARGET_ENV") == "gnu" && variable("CARGO_CFG_TARGET_ARCH") == "x86_64";
-    let is_for_this_machine = variable("TARGET") == variable("HOST");
-    let is_portable = variable("WHARF_LINK") == "portable";
-    if is_gnu && is_for_this_machine && !is_portable && glibc().is_some_and(|version| version >= LOADS_PACKED) {
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-        if let Some(directory) = unwinder() {
-            println!("cargo::rustc-link-search=native={directory}");
-            println!("cargo::rustc-link-lib=static:-bundle=gcc_eh");
-        }
+    if variable("CARGO_CFG_TARGET_ENV") != "gnu" || variable("TARGET") != variable("HOST") {
+        return;
+    }
+    match variable("WHARF_LINK").as_str() {
+        "" => println!("cargo::rustc-link-arg-bins=-no-pie"),
+        "pie" => {}
+        other => panic!("WHARF_LINK is {other:?}; it may be \"pie\""),
+    }
+    if let Some(directory) = unwinder() {
+        println!("cargo::rustc-link-search=native={directory}");
+        println!("cargo::rustc-link-lib=static:-bundle=gcc_eh");
     }
 }
 
@@ -37,12 +34,4 @@ fn unwinder() -> Option<String> {
         .parent()
         .filter(|directory| directory.is_absolute())?;
     directory.to_str().map(str::to_owned)
-}
-
-/// The version of this machine's C library, as in `glibc 2.36`.
-fn glibc() -> Option<(u32, u32)> {
-    let told = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
-    let told = String::from_utf8(told.stdout).ok()?;
-    let (major, minor) = told.trim().strip_prefix("glibc ")?.split_once('.')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
 }
