@@ -8,20 +8,39 @@ use serde::Deserialize;
 use super::reader::{Record, Stream};
 use super::time::{format_time, parse_time};
 
-/// Appends a line to `out`. `attrs` is empty or a JSON object.
-pub(super) fn write_line(out: &mut Vec<u8>, stream: Stream, time_ns: i64, bytes: &[u8], attrs: &str) {
+/// What follows the text in each line of a stream that came at one time. Formatting a time takes longer than all else of a
+/// line, and in a flood hundreds of lines have the same.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    of: Option<(Stream, i64)>,
+    text: Vec<u8>,
+}
+
+impl Ending {
+    /// The ending for a stream and a time. `attrs` is empty or a JSON object, and the same in every call.
+    pub(super) fn of(&mut self, stream: Stream, time_ns: i64, attrs: &str) -> &[u8] {
+        if self.of != Some((stream, time_ns)) {
+            self.of = Some((stream, time_ns));
+            self.text.clear();
+            self.text.extend_from_slice(b"\",\"stream\":\"");
+            self.text.extend_from_slice(stream_name(stream).as_bytes());
+            self.text.push(b'"');
+            if !attrs.is_empty() {
+                self.text.extend_from_slice(b",\"attrs\":");
+                self.text.extend_from_slice(attrs.as_bytes());
+            }
+            self.text.extend_from_slice(b",\"time\":\"");
+            self.text.extend_from_slice(format_time(time_ns).as_bytes());
+        }
+        &self.text
+    }
+}
+
+/// Appends a line to `out`.
+pub(super) fn write_line(out: &mut Vec<u8>, bytes: &[u8], ending: &[u8]) {
     out.extend_from_slice(b"{\"log\":\"");
     let is_text = write_text(out, bytes);
-    out.extend_from_slice(b"\",\"stream\":\"");
-    out.extend_from_slice(stream_name(stream).as_bytes());
-    if !attrs.is_empty() {
-        out.extend_from_slice(b"\",\"attrs\":");
-        out.extend_from_slice(attrs.as_bytes());
-        out.extend_from_slice(b",\"time\":\"");
-    } else {
-        out.extend_from_slice(b"\",\"time\":\"");
-    }
-    out.extend_from_slice(format_time(time_ns).as_bytes());
+    out.extend_from_slice(ending);
     if !is_text {
         out.extend_from_slice(b"\",\"hex\":\"");
         out.extend(
@@ -34,38 +53,55 @@ pub(super) fn write_line(out: &mut Vec<u8>, stream: Stream, time_ns: i64, bytes:
 }
 
 /// Writes the content of a JSON string; false if something was not UTF-8 and was replaced.
-fn write_text(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+fn write_text(out: &mut Vec<u8>, mut bytes: &[u8]) -> bool {
     let mut is_text = true;
-    for chunk in bytes.utf8_chunks() {
-        write_escaped(out, chunk.valid());
-        if !chunk.invalid().is_empty() {
-            is_text = false;
-            out.extend_from_slice("\u{fffd}".as_bytes());
+    loop {
+        let (plain, rest) = bytes.split_at(plain_length(bytes));
+        out.extend_from_slice(plain);
+        // No ASCII byte is part of a longer character, so the pieces can be looked at one by one.
+        let foreign = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
+        let (foreign, rest) = rest.split_at(foreign);
+        for chunk in foreign.utf8_chunks() {
+            out.extend_from_slice(chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                is_text = false;
+                out.extend_from_slice("\u{fffd}".as_bytes());
+            }
         }
+        let Some((byte, rest)) = rest.split_first() else {
+            return is_text;
+        };
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0..=0x1f | 0x7f => {
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex_digit(byte >> 4), hex_digit(byte & 15)]);
+            }
+            _ => out.push(*byte),
+        }
+        bytes = rest;
     }
-    is_text
 }
 
-fn write_escaped(out: &mut Vec<u8>, text: &str) {
-    let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let short = match byte {
-            b'"' => Some(b'"'),
-            b'\\' => Some(b'\\'),
-            b'\n' => Some(b'n'),
-            b'\r' => Some(b'r'),
-            b'\t' => Some(b't'),
-            0..=0x1f | 0x7f => None,
-            _ => continue,
-        };
-        out.extend_from_slice(&text.as_bytes()[plain..at]);
-        plain = at + 1;
-        match short {
-            Some(letter) => out.extend_from_slice(&[b'\\', letter]),
-            None => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex_digit(byte >> 4), hex_digit(byte & 15)]),
+/// How many bytes stand for themselves at the beginning: ASCII that needs no escape. Eight at a time: a bit of `odd` is set
+/// for the first that does not, and perhaps for some behind it.
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let below = |value: u64, least: u8| value.wrapping_sub(ONES * u64::from(least)) & !value;
+        let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        let odd = (word | below(word, 0x20) | is(b'"') | is(b'\\') | is(0x7f)) & HIGHS;
+        if odd != 0 {
+            return at * 8 + (odd.trailing_zeros() / 8) as usize;
         }
     }
-    out.extend_from_slice(&text.as_bytes()[plain..]);
+    let is_plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
+    bytes.len() - rest.len() + rest.iter().take_while(|byte| is_plain(byte)).count()
 }
 
 fn hex_digit(value: u8) -> u8 {
@@ -122,21 +158,67 @@ fn stream_name(stream: Stream) -> &'static str {
 mod tests {
     use super::*;
 
+    fn line(stream: Stream, time_ns: i64, bytes: &[u8], attrs: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_line(&mut out, bytes, Ending::default().of(stream, time_ns, attrs));
+        out
+    }
+
     #[test]
     fn a_line_has_the_shape_that_log_shippers_know() {
-        let mut out = Vec::new();
-        write_line(&mut out, Stream::Stderr, 1, b"a \"b\"\t\x01\n", "");
+        let out = line(Stream::Stderr, 1, b"a \"b\"\t\x01\n", "");
         let expected = "{\"log\":\"a \\\"b\\\"\\t\\u0001\\n\",\"stream\":\"stderr\",\"time\":\"1970-01-01T00:00:00.000000001Z\"}\n";
         assert_eq!(String::from_utf8(out).expect("text"), expected);
     }
 
     #[test]
     fn bytes_that_are_no_text_come_back_exactly() {
-        let mut out = Vec::new();
-        write_line(&mut out, Stream::Stdout, 5, b"\xff\xfe ok \xc3", "{\"k\":\"v\"}");
+        let out = line(Stream::Stdout, 5, b"\xff\xfe ok \xc3", "{\"k\":\"v\"}");
         let record = parse_line(&out).expect("a record");
         assert_eq!(record.line, b"\xff\xfe ok \xc3");
         assert_eq!(record.attrs, [("k".to_owned(), "v".to_owned())]);
+    }
+
+    #[test]
+    fn an_ending_is_that_of_its_stream_and_time() {
+        let mut ending = Ending::default();
+        let first = ending.of(Stream::Stdout, 1, "").to_vec();
+        assert_eq!(ending.of(Stream::Stdout, 1, ""), first);
+        let others =
+            [(Stream::Stderr, 1), (Stream::Stdout, 2)].map(|(stream, time)| ending.of(stream, time, "").to_vec());
+        assert!(others[0] != first && others[1] != first && others[0] != others[1]);
+        assert_eq!(ending.of(Stream::Stdout, 1, ""), first);
+    }
+
+    /// Every byte at every place of a word, between plain ones and behind every other kind of byte.
+    #[test]
+    fn every_byte_is_found_wherever_it_stands() {
+        for byte in 0..=0xff_u8 {
+            let is_plain = (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+            for at in 0..20 {
+                let mut bytes = *b" !#09AZ[]^az{|}~    ";
+                bytes[at] = byte;
+                assert_eq!(
+                    plain_length(&bytes),
+                    if is_plain { 20 } else { at },
+                    "{byte:#x} at {at}"
+                );
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64), text in ".{0,64}") {
+            let mixed = [text.as_bytes(), &bytes, text.as_bytes()].concat();
+            for bytes in [text.as_bytes(), &bytes, &mixed] {
+                let out = line(Stream::Stdout, 7, bytes, "");
+                assert_eq!(parse_line(&out).expect("a record").line, bytes);
+                let document: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+                assert_eq!(document["log"], String::from_utf8_lossy(bytes).as_ref());
+                assert_eq!(document.get("hex").is_some(), std::str::from_utf8(bytes).is_err());
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::files::rotated;
-use super::line::{parse_line, write_line};
+use super::line::{Ending, parse_line, write_line};
 use super::pack::{Origin, PackJob, packed_name, unfinished_name};
 use super::reader::Stream;
 use crate::plan::LogPlan;
@@ -25,6 +25,7 @@ const BATCH: usize = 64 << 10;
 pub struct LogWriter {
     plan: LogPlan,
     attrs: String,
+    ending: Ending,
     file: Option<OwnedFd>,
     size: u64,
     /// Bytes of an unfinished line, by stream.
@@ -49,6 +50,7 @@ impl LogWriter {
         let mut writer = Self {
             plan,
             attrs,
+            ending: Ending::default(),
             file: None,
             size: 0,
             pending: [Vec::new(), Vec::new()],
@@ -70,7 +72,7 @@ impl LogWriter {
         let index = usize::from(stream == Stream::Stderr);
         while !bytes.is_empty() {
             let room = PIECE - self.pending[index].len();
-            let newline = bytes.iter().take(room + 1).position(|byte| *byte == b'\n');
+            let newline = memchr::memchr(b'\n', &bytes[..bytes.len().min(room + 1)]);
             let take = match newline {
                 Some(at) => at + 1,
                 None if bytes.len() < room => {
@@ -151,12 +153,14 @@ impl LogWriter {
     /// Formats what is pending on a stream, followed by `piece`, as one line.
     fn emit(&mut self, index: usize, stream: Stream, piece: &[u8]) {
         let start = self.batch.len();
-        if self.pending[index].is_empty() {
-            write_line(&mut self.batch, stream, self.last_ns, piece, &self.attrs);
+        let ending = self.ending.of(stream, self.last_ns, &self.attrs);
+        let pending = &mut self.pending[index];
+        if pending.is_empty() {
+            write_line(&mut self.batch, piece, ending);
         } else {
-            self.pending[index].extend_from_slice(piece);
-            write_line(&mut self.batch, stream, self.last_ns, &self.pending[index], &self.attrs);
-            self.pending[index].clear();
+            pending.extend_from_slice(piece);
+            write_line(&mut self.batch, pending, ending);
+            pending.clear();
         }
         let total = u64::try_from(self.batch.len()).unwrap_or(u64::MAX);
         let is_full = self.plan.max_bytes > 0 && self.size.saturating_add(total) > self.plan.max_bytes;
@@ -201,7 +205,8 @@ impl LogWriter {
             .map_or_else(String::new, |errno| format!(": {}", io::Error::from(errno)));
         let text = format!("wharf: {} log lines were lost{reason}\n", self.dropped);
         let mut batch = Vec::with_capacity(self.batch.len() + 256);
-        write_line(&mut batch, Stream::Stderr, self.last_ns, text.as_bytes(), &self.attrs);
+        let ending = self.ending.of(Stream::Stderr, self.last_ns, &self.attrs);
+        write_line(&mut batch, text.as_bytes(), ending);
         batch.append(&mut self.batch);
         self.batch = batch;
     }

@@ -189,6 +189,7 @@ fn launch(home: Home, order: Order) -> Result<Shim, (Fault, Home)> {
                 processes: Default::default(),
                 timers: Vec::new(),
                 pace: Pace::new(),
+                chunk: Vec::new(),
                 next_number: FIRST,
                 is_ending: false,
             };

@@ -42,6 +42,8 @@ pub(super) struct Shim {
     pub(super) next_number: u32,
     /// Of outputs that never end.
     pub(super) pace: Pace,
+    /// Takes what is read from an output: empty before the first, then kept, as clearing it would take longer than a line.
+    pub(super) chunk: Vec<u8>,
     /// The exit was taken: end as soon as the clients have got everything.
     pub(super) is_ending: bool,
 }

@@ -43,10 +43,7 @@ impl Shim {
     }
 
     pub(super) fn on_output(&mut self, number: u32, index: usize) {
-        let has_more = (0..TURNS).all(|_| {
-            let is_held_up = self.processes.get(&number).is_none_or(|process| process.is_held_up);
-            !is_held_up && self.pump(number, index)
-        });
+        let has_more = (0..TURNS).all(|_| !self.is_held_up(number) && self.pump(number, index));
         // What has no log takes little more of the processor than its reader does.
         if has_more && number == FIRST && self.logs.are_kept() {
             self.pace.keep();
@@ -54,24 +51,28 @@ impl Shim {
         self.settle(number);
     }
 
+    fn is_held_up(&self, number: u32) -> bool {
+        self.processes.get(&number).is_none_or(|process| process.is_held_up)
+    }
+
     /// Moves one chunk of an output on; false when there is no more for now.
     fn pump(&mut self, number: u32, index: usize) -> bool {
-        let mut buffer = [0u8; CHUNK];
-        let Some(process) = self.processes.get_mut(&number) else {
-            return false;
-        };
-        let Some(output) = &process.outputs[index] else {
+        let process = self.processes.get(&number);
+        let Some(output) = process.and_then(|process| process.outputs[index].as_ref()) else {
             return false;
         };
         let stream = output.stream;
-        match read_output(output.fd.as_fd(), &mut buffer) {
+        self.chunk.resize(CHUNK, 0);
+        match read_output(output.fd.as_fd(), &mut self.chunk) {
             Read::Nothing => false,
             Read::End => {
                 self.close_output(number, index);
                 false
             }
             Read::Bytes(length) => {
-                self.deliver(number, stream, &buffer[..length]);
+                let chunk = std::mem::take(&mut self.chunk);
+                self.deliver(number, stream, &chunk[..length]);
+                self.chunk = chunk;
                 true
             }
         }
