@@ -14,7 +14,8 @@ DESTDIR      ?=
 
 .PHONY: build shim build-debug demo test soak upgrade-test check fmt clippy deny lint unit e2e conformance test-vm bench bench-scale bench-logs bench-neighbours bench-stuck bench-runtime install uninstall packages-demo packages-test packages-conformance packages-bench packages-vm clean
 
-# WHARF_LINK=pie where position-independent programs are the rule: commands take 0.5 ms longer (docs/adr/0011).
+# WHARF_LINK=portable for packages whose rules ask for position-independent programs, or for C libraries older than 2.35
+# (RHEL 9): commands take 0.4 ms longer (docs/adr/0011).
 build: shim
 	cargo build --release --locked -p wharf-cli
 	install -d $(TARGET)/release

@@ -73,9 +73,18 @@ impl ExecSession {
         *lock(&self.state)
     }
 
-    fn end(&self, code: i32) {
-        *lock(&self.state) = Phase::Ended(code, Instant::now());
+    /// False when it has ended before: an end may be told twice, by event and by the state of a shim whose connection
+    /// was lost between.
+    fn end(&self, code: i32) -> bool {
+        {
+            let mut state = lock(&self.state);
+            if matches!(*state, Phase::Ended(..)) {
+                return false;
+            }
+            *state = Phase::Ended(code, Instant::now());
+        }
         self.ended.send_replace(Some(code));
+        true
     }
 
     /// Claims the one start a session has.
@@ -415,7 +424,11 @@ pub(super) fn adopt(shared: &Arc<Shared>, handle: &Arc<Handle>, shim: &ShimClien
             .and_then(|note| serde_json::from_value(note).ok())
             .unwrap_or_default();
         if lock(&handle.execs).contains_key(exec.id.as_str()) {
-            continue; // known: only the connection to the shim was lost
+            // Known: only the connection to the shim was lost, and with it perhaps the word of the end.
+            if let Some(exit) = exec.exit {
+                on_exit(shared, handle, Some(shim.clone()), &exec.id, &exit);
+            }
+            continue;
         }
         let mut session = ExecSession::new(note.request, note.hidden);
         if let Some(session) = Arc::get_mut(&mut session) {
@@ -497,11 +510,11 @@ pub(super) fn on_exit(
     exit: &ExitRecord,
 ) {
     let session = lock(&handle.execs).get(exec).cloned();
-    if let Some(session) = session {
-        session.end(exit.code);
-        if !session.hidden {
-            publish(shared, &handle.record(), "exec_die", &session.id, Some(exit.code));
-        }
+    if let Some(session) = session
+        && session.end(exit.code)
+        && !session.hidden
+    {
+        publish(shared, &handle.record(), "exec_die", &session.id, Some(exit.code));
     }
     let exec = exec.to_owned();
     if let Some(shim) = shim {
@@ -518,11 +531,9 @@ pub(super) fn forget_all(shared: &Arc<Shared>, handle: &Arc<Handle>) {
     let sessions: Vec<_> = lock(&handle.execs).drain().map(|(_, s)| s).collect();
     for session in sessions {
         shared.containers.forget_exec(&session.id);
-        if matches!(session.phase(), Phase::Starting | Phase::Running) {
-            session.end(137);
-            if !session.hidden {
-                publish(shared, &handle.record(), "exec_die", &session.id, Some(137));
-            }
+        let is_under_way = matches!(session.phase(), Phase::Starting | Phase::Running);
+        if is_under_way && session.end(137) && !session.hidden {
+            publish(shared, &handle.record(), "exec_die", &session.id, Some(137));
         }
     }
 }
@@ -600,6 +611,15 @@ mod tests {
         assert_eq!(execs.len(), MAX_SESSIONS - 50);
         // There is room: nothing else is stale.
         assert_eq!(take_ended(&mut execs), []);
+    }
+
+    #[test]
+    fn a_session_ends_once() {
+        let session = ExecSession::new(CreateExec::default(), false);
+        assert!(session.end(3));
+        assert!(!session.end(137));
+        assert!(matches!(session.phase(), Phase::Ended(3, _)));
+        assert_eq!(*session.ended.borrow(), Some(3));
     }
 
     #[test]

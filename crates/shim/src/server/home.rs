@@ -1,4 +1,4 @@
-//! The shim's directory: socket, process id, exit records.
+//! The shim's directory: socket, process id, exit record.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
