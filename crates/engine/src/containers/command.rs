@@ -2,7 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Result;
 use crate::model::requests::{RemoveOptions, StopOptions, UpdateContainer};
@@ -76,8 +76,61 @@ impl Command {
     }
 }
 
+/// Waits for what a command that was sent is answered; `None` when its task ended without an answer.
+///
+/// A command may enter the mailbox in the very moment in which the task ends, behind the last that its end takes out. There it
+/// stays for as long as somebody holds the handle, with the sender of its answer: the answer alone would be waited for in vain.
+pub(crate) async fn heard<T>(
+    mailbox: &mpsc::Sender<Command>,
+    mut answer: oneshot::Receiver<Result<T>>,
+) -> Option<Result<T>> {
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer.ok(),
+        () = mailbox.closed() => answer.try_recv().ok(),
+    }
+}
+
 /// The time a stop gives a container.
 pub(crate) fn stop_timeout(asked: Option<i64>, configured: Option<i64>) -> Option<Duration> {
     let seconds = asked.or(configured).unwrap_or(10);
     u64::try_from(seconds).ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::{OperationKind, Operations};
+
+    fn restart() -> (Command, oneshot::Receiver<Result<()>>) {
+        let operation = Operations::default().begin(OperationKind::Restart, "c1");
+        let (reply, answer) = Reply::new(operation);
+        (Command::Restart(StopOptions::default(), reply), answer)
+    }
+
+    #[tokio::test]
+    async fn a_command_behind_the_end_of_the_task_has_no_answer() {
+        let (sender, mailbox) = mpsc::channel(4);
+        let place = sender.reserve().await.expect("open");
+        drop(mailbox);
+        let (command, mut answer) = restart();
+        place.send(command);
+        // It is not dropped while the sender lives, which is why the answer alone says nothing.
+        assert_eq!(answer.try_recv().err(), Some(oneshot::error::TryRecvError::Empty));
+        let heard = tokio::time::timeout(Duration::from_secs(10), heard(&sender, answer)).await;
+        assert!(heard.expect("in time").is_none());
+    }
+
+    #[tokio::test]
+    async fn the_last_answer_of_a_task_is_heard() {
+        let (sender, mut mailbox) = mpsc::channel(4);
+        let (command, answer) = restart();
+        sender.send(command).await.expect("open");
+        let Some(Command::Restart(_, reply)) = mailbox.recv().await else {
+            panic!("another")
+        };
+        reply.send(Ok(()));
+        drop(mailbox);
+        assert!(matches!(heard(&sender, answer).await, Some(Ok(()))));
+    }
 }

@@ -126,7 +126,7 @@ impl Containers {
         let (reply, answer) = Reply::new(Arc::clone(&operation));
         let ended = async {
             handle.mailbox.send(command(reply)).await.map_err(|_| gone())?;
-            answer.await.map_err(|_| gone())?
+            command::heard(&handle.mailbox, answer).await.ok_or_else(gone)?
         };
         self.shared.operations.watch(&operation, ended).await
     }
