@@ -61,10 +61,10 @@ fn whatever_the_state_of_its_container_a_killed_shim_is_told_and_policies_are_ke
         }
         s.eventually(SOON, "--rm is kept", || state(&s, "removed").is_empty());
         for name in ["always", "failing", "unless"] {
-            // The old process shows as running until its end is known.
-            s.eventually(SOON, "its policy starts it as a new process", || {
-                state(&s, name) == "running 0" && !before.contains(&pid(&s, name))
-            });
+            // The old process shows as running until then.
+            s.eventually(SOON, "its end is known", || !before.contains(&pid(&s, name)));
+            s.eventually(SOON, "its policy starts it", || state(&s, name) == "running 0");
+            assert!(!before.contains(&pid(&s, name)), "{name} is a new process");
         }
         // An exec whose shim is gone is reaped by the host's init; until it does, the container's init is not quite gone.
         for (name, process) in all.iter().zip(&before) {
